@@ -1,0 +1,36 @@
+"""The one error type that users meet."""
+
+from __future__ import annotations
+
+
+class MienError(Exception):
+    """An error a person can act on.
+
+    Parameters
+    ----------
+    code : str
+        Stable word for programs, e.g. ``"source-not-found"``. It travels on the wire
+        and in the CLI's JSON.
+    message : str
+        What went wrong, one sentence.
+    hint : str
+        What to do next, one sentence; may be empty.
+    """
+
+    def __init__(self, code: str, message: str, hint: str = ""):
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".strip()
+
+    def to_dict(self) -> dict[str, str]:
+        """Return the error as the JSON object used on the wire and by ``--json``."""
+        return {"code": self.code, "message": self.message, "hint": self.hint}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, str]) -> MienError:
+        """Rebuild an error from `to_dict`."""
+        return cls(data.get("code", "unknown"), data.get("message", "Unknown error."), data.get("hint", ""))

@@ -1,0 +1,142 @@
+"""What flows between the stages: a frame in, a result out.
+
+Both are immutable and validated when made, so that a bad array is caught at the
+stage that made it and not three stages later.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from .units import ACTION_UNITS, ARKIT, EXPRESSIONS, LANDMARK_COUNT, UNITS
+
+Array = npt.NDArray[np.float32]
+
+NO_ROTATION = (1.0, 0.0, 0.0, 0.0)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture of a source.
+
+    Attributes
+    ----------
+    index : int
+        Frame number in the source, from 0.
+    time : float
+        Seconds from the source's first frame (files), or on the monotonic clock (cameras).
+    image : ndarray of uint8, shape (H, W, 3)
+        RGB picture.
+    """
+
+    index: int
+    time: float
+    image: npt.NDArray[np.uint8]
+
+    def __post_init__(self):
+        if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
+            raise ValueError(f"image must be (H, W, 3) uint8, got {self.image.shape} {self.image.dtype}")
+        if not math.isfinite(self.time):
+            raise ValueError("time must be finite")
+
+
+def _frozen(values, shape: tuple[int, ...], name: str, low=-np.inf, high=np.inf) -> Array:
+    array = np.array(values, dtype=np.float32)  # a copy, so that freezing cannot touch the caller's array
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} must be finite")
+    if array.size and (array.min() < low or array.max() > high):
+        raise ValueError(f"{name} must lie in [{low}, {high}], got [{array.min():.3f}, {array.max():.3f}]")
+    array.flags.writeable = False
+    return array
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FrameResult:
+    """What Mien knows about the face in one frame.
+
+    All arrays are float32, read-only and finite. Where no face was found, `found` is
+    False, `confidence` 0 and every array holds its neutral value.
+
+    Attributes
+    ----------
+    index : int
+        Frame number in the source, from 0.
+    time : float
+        Capture time in seconds, as in `Frame`.
+    found : bool
+        Whether a face was found.
+    confidence : float
+        0..1, how sure the landmark model is that this is a face.
+    size : tuple of int
+        (width, height) of the picture in px, which `box`, `landmarks` and `points68` refer to.
+    box : ndarray, shape (4,)
+        x, y, width, height of the face in px.
+    landmarks : ndarray, shape (478, 3)
+        Mesh points: x, y in px; z in px on the scale of x, smaller is nearer the camera.
+    points68 : ndarray, shape (68, 2)
+        The 68-point set of iBUG 300-W, px.
+    head_rotation : ndarray, shape (4,)
+        Unit quaternion w, x, y, z that turns the head from facing the camera to where it
+        faces. Right-handed frame: +x the actor's left, +y up, +z from the face to the camera.
+    head_translation : ndarray, shape (3,)
+        Head position in the camera's frame, metres.
+    eye_rotations : ndarray, shape (2, 2)
+        Left and right eye's (yaw, pitch) in the head, radians; yaw towards the actor's
+        left and pitch upwards are positive.
+    action_units : ndarray, shape (len(ACTION_UNITS),)
+        FACS intensities 0..1, in the order of `ACTION_UNITS`.
+    arkit : ndarray, shape (52,)
+        ARKit blendshape weights 0..1, in the order of `ARKIT`.
+    units : ndarray, shape (11,)
+        Expression unit weights 0..1, in the order of `UNITS`.
+    expression : str
+        One of `EXPRESSIONS`, ``"unsure"``, or ``""`` when no classifier ran.
+    probabilities : ndarray, shape (7,)
+        Probability per label of `EXPRESSIONS`; zeros when no classifier ran.
+    """
+
+    index: int
+    time: float
+    found: bool = False
+    confidence: float = 0.0
+    size: tuple[int, int] = (0, 0)
+    box: Array = dataclasses.field(default_factory=lambda: np.zeros(4))
+    landmarks: Array = dataclasses.field(default_factory=lambda: np.zeros((LANDMARK_COUNT, 3)))
+    points68: Array = dataclasses.field(default_factory=lambda: np.zeros((68, 2)))
+    head_rotation: Array = dataclasses.field(default_factory=lambda: np.array(NO_ROTATION))
+    head_translation: Array = dataclasses.field(default_factory=lambda: np.zeros(3))
+    eye_rotations: Array = dataclasses.field(default_factory=lambda: np.zeros((2, 2)))
+    action_units: Array = dataclasses.field(default_factory=lambda: np.zeros(len(ACTION_UNITS)))
+    arkit: Array = dataclasses.field(default_factory=lambda: np.zeros(len(ARKIT)))
+    units: Array = dataclasses.field(default_factory=lambda: np.zeros(len(UNITS)))
+    expression: str = ""
+    probabilities: Array = dataclasses.field(default_factory=lambda: np.zeros(len(EXPRESSIONS)))
+
+    def __post_init__(self):
+        def freeze(name, shape, low=-np.inf, high=np.inf):
+            object.__setattr__(self, name, _frozen(getattr(self, name), shape, name, low, high))
+
+        if not math.isfinite(self.time):
+            raise ValueError("time must be finite")
+        if not 0.0 <= self.confidence <= 1.0:
+            raise ValueError(f"confidence must lie in [0, 1], got {self.confidence}")
+        if self.expression not in ("", "unsure", *EXPRESSIONS):
+            raise ValueError(f"unknown expression label {self.expression!r}")
+        freeze("box", (4,))
+        freeze("landmarks", (LANDMARK_COUNT, 3))
+        freeze("points68", (68, 2))
+        freeze("head_rotation", (4,), -1.001, 1.001)
+        freeze("head_translation", (3,))
+        freeze("eye_rotations", (2, 2))
+        freeze("action_units", (len(ACTION_UNITS),), 0.0, 1.0)
+        freeze("arkit", (len(ARKIT),), 0.0, 1.0)
+        freeze("units", (len(UNITS),), 0.0, 1.0)
+        freeze("probabilities", (len(EXPRESSIONS),), 0.0, 1.001)
+        if abs(float(np.linalg.norm(self.head_rotation)) - 1.0) > 1e-3:
+            raise ValueError("head_rotation must be a unit quaternion")
