@@ -1,0 +1,200 @@
+"""The frame record: one `FrameResult` as a fixed number of bytes, in takes and on the wire.
+
+Everything is little-endian and packed; ``docs/take-format.md`` holds the byte table.
+
+Weights and probabilities are stored as whole 65535ths (error below 1e-5). Mesh points are
+stored as 16-bit steps around the middle of the face, with the step chosen for each frame
+so that the face's longest extent spans the whole range: the error is at most 1/131000 of
+that extent (0.03 px for a face as large as a 4K picture, 0.0001 px in a 16x16 one), and a
+face that leaves the picture is never clipped.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from .types import NO_ROTATION, FrameResult
+from .units import ACTION_UNITS, ARKIT, EXPRESSIONS, LANDMARK_COUNT, UNITS
+
+LABELS: tuple[str, ...] = ("", "unsure", *EXPRESSIONS)
+"""Expression labels by the number that stands in the record."""
+
+CHANNELS: dict[str, tuple[str, ...]] = {
+    "units": UNITS,
+    "arkit": ARKIT,
+    "action_units": ACTION_UNITS,
+    "probabilities": EXPRESSIONS,
+}
+"""Fields of weights 0..1 and the names of their columns."""
+
+FRAME_DTYPE = np.dtype(
+    [
+        ("time", "<f8"),
+        ("index", "<u4"),
+        ("size", "<u2", (2,)),
+        ("found", "u1"),
+        ("expression", "u1"),
+        ("confidence", "<u2"),
+        ("box", "<f4", (4,)),
+        ("head_rotation", "<f4", (4,)),
+        ("head_translation", "<f4", (3,)),
+        ("eye_rotations", "<f4", (2, 2)),
+        *((name, "<u2", (len(names),)) for name, names in CHANNELS.items()),
+        ("origin", "<f4", (3,)),
+        ("step", "<f4"),
+        ("landmarks", "<i2", (LANDMARK_COUNT, 3)),
+        ("points68", "<i2", (68, 2)),
+    ]
+)
+"""The record; packed, so that its size and offsets are the same everywhere."""
+
+_POINTS = ("landmarks", "points68")
+_WHOLE = 65535
+_SPAN = 32767
+_LARGEST = 1e30
+"""No position beyond this is believed: decoding it could leave float32."""
+
+
+def pack(result: FrameResult) -> np.void:
+    """Return the record of a result.
+
+    Parameters
+    ----------
+    result : FrameResult
+
+    Returns
+    -------
+    numpy.void
+        A scalar of `FRAME_DTYPE`; ``.tobytes()`` gives its bytes.
+
+    Raises
+    ------
+    ValueError
+        If the frame number or the picture's size does not fit the record.
+    """
+    if not 0 <= result.index < 2**32:
+        raise ValueError(f"frame index {result.index} does not fit the record")
+    if not all(0 <= side < 2**16 for side in result.size):
+        raise ValueError(f"picture size {result.size} does not fit the record")
+    record = np.zeros((), FRAME_DTYPE)
+    record["time"] = result.time
+    record["index"] = result.index
+    record["size"] = result.size
+    record["found"] = result.found
+    record["expression"] = LABELS.index(result.expression)
+    record["confidence"] = round(result.confidence * _WHOLE)
+    for name in ("box", "head_rotation", "head_translation", "eye_rotations"):
+        record[name] = getattr(result, name)
+    for name in CHANNELS:
+        # Probabilities may pass 1 by a rounding error.
+        record[name] = np.rint(np.minimum(getattr(result, name), 1.0) * np.float64(_WHOLE))
+
+    landmarks = result.landmarks.astype(np.float64)
+    points68 = result.points68.astype(np.float64)
+    low, high = landmarks.min(axis=0), landmarks.max(axis=0)
+    low[:2] = np.minimum(low[:2], points68.min(axis=0))
+    high[:2] = np.maximum(high[:2], points68.max(axis=0))
+    # Quantise against the float32 values that the reader will see.
+    origin = ((low + high) / 2).astype(np.float32)
+    step = np.float32((high - low).max() / (2 * _SPAN))
+    record["origin"] = origin
+    record["step"] = step
+    if step > 0:
+        for name, points in (("landmarks", landmarks), ("points68", points68)):
+            steps = np.rint((points - origin[: points.shape[1]]) / np.float64(step))
+            record[name] = np.clip(steps, -_SPAN - 1, _SPAN)
+    return record[()]
+
+
+def unpack(record: np.void) -> FrameResult:
+    """Return the result that `pack` stored.
+
+    Parameters
+    ----------
+    record : numpy.void
+        A scalar of `FRAME_DTYPE`.
+
+    Returns
+    -------
+    FrameResult
+
+    Raises
+    ------
+    ValueError
+        If the record holds values that no result can have.
+    """
+    records = np.asarray(record, FRAME_DTYPE).reshape(1)
+    if not sane(records)[0]:
+        raise ValueError("the frame record holds impossible values")
+    values = {name: decode(records, name)[0] for name in FRAME_DTYPE.names if name not in ("origin", "step")}
+    values.update(
+        index=int(values["index"]),
+        time=float(values["time"]),
+        found=bool(values["found"]),
+        confidence=float(values["confidence"]),
+        size=tuple(values["size"].tolist()),
+        expression=str(values["expression"]),
+    )
+    return FrameResult(**values)
+
+
+def decode(records: npt.NDArray[np.void], name: str) -> np.ndarray:
+    """Return one field of `FrameResult` for many records at once.
+
+    Parameters
+    ----------
+    records : ndarray of FRAME_DTYPE, shape (n,)
+    name : str
+        A field of `FrameResult`.
+
+    Returns
+    -------
+    ndarray, shape (n, ...)
+        float32 with the field's own shape, except ``time`` (float64), ``index`` and
+        ``size`` (int64), ``found`` (bool) and ``expression`` (str).
+    """
+    if name not in FRAME_DTYPE.names or name in ("origin", "step"):
+        raise KeyError(f"no such column: {name!r}")
+    stored = records[name]
+    if name in _POINTS:
+        origin = records["origin"][:, None, : stored.shape[2]].astype(np.float64)
+        return (origin + stored * records["step"][:, None, None].astype(np.float64)).astype(np.float32)
+    if name in CHANNELS or name == "confidence":
+        return (stored / np.float64(_WHOLE)).astype(np.float32)
+    if name == "found":
+        return stored != 0
+    if name == "expression":
+        return np.array(LABELS)[np.minimum(stored, len(LABELS) - 1)]
+    if name in ("index", "size"):
+        return stored.astype(np.int64)
+    return stored.copy()
+
+
+def sane(records: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
+    """Tell which records hold values that a result can have.
+
+    Parameters
+    ----------
+    records : ndarray of FRAME_DTYPE, shape (n,)
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+    """
+    good = np.isfinite(records["time"]) & (records["found"] <= 1) & (records["expression"] < len(LABELS))
+    for name in ("box", "head_rotation", "head_translation", "eye_rotations", "origin", "step"):
+        values = records[name].reshape(len(records), -1)
+        good &= np.isfinite(values).all(axis=1) & (np.abs(values) < _LARGEST).all(axis=1)
+    good &= records["step"] >= 0
+    with np.errstate(over="ignore", invalid="ignore"):
+        norm = np.linalg.norm(records["head_rotation"].astype(np.float64), axis=1)
+        good &= np.abs(norm - 1.0) <= 1e-3
+    return good
+
+
+def neutral(count: int) -> npt.NDArray[np.void]:
+    """Return records of frames without a face, shape (count,)."""
+    records = np.zeros(count, FRAME_DTYPE)
+    records["head_rotation"] = NO_ROTATION
+    return records
