@@ -1,0 +1,176 @@
+"""Pictures on disk as a source: a folder, a numbered sequence, one picture."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import MienError
+from ..opencv import cv2
+from ..types import Frame
+from .video import check_readable
+
+EXTENSIONS = frozenset(
+    (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2")
+)
+"""Lower-case suffixes that count as pictures."""
+
+DEFAULT_FPS = 24.0
+"""Pictures carry no rate; this is the one that Blender gives a new scene."""
+
+_MAX_GAP = 100
+"""A larger jump in a sequence's numbers ends it: those are other pictures of that name."""
+
+_PATTERN = re.compile(r"%0?(\d*)d|#+")
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a file name stands for numbered pictures: ``face_%04d.png`` or ``face_####.png``."""
+    return _PATTERN.search(name) is not None
+
+
+def _natural(path: Path) -> tuple:
+    """Sort key that puts 2 before 10."""
+    parts = re.split(r"(\d+)", path.name.lower())
+    return tuple(int(part) if part.isdigit() else part for part in parts), path.name
+
+
+class ImageSequence:
+    """Pictures on disk; see `Source` for its attributes.
+
+    Parameters
+    ----------
+    path : path
+        A folder (every picture in it, in natural order), a pattern such as
+        ``face_%04d.png`` or ``face_####.png``, or one picture: with a number at the end
+        of its name it begins a sequence, else it is all there is.
+    fps : float, optional
+        Pictures per second, `DEFAULT_FPS` if not given. A number missing from a numbered
+        sequence leaves its place in time empty.
+
+    Raises
+    ------
+    MienError
+        ``source-not-found``, ``source-unreadable``, ``source-empty``, ``no-pictures``,
+        ``bad-fps``, ``picture-unreadable`` or ``picture-size``.
+    """
+
+    def __init__(self, path: str | os.PathLike, fps: float | None = None):
+        fps = DEFAULT_FPS if fps is None else float(fps)
+        if not (np.isfinite(fps) and fps > 0):
+            raise MienError(
+                "bad-fps", f"{fps:g} is no number of pictures per second.", "Give a rate above 0, such as 24."
+            )
+        path = Path(path)
+        self.name = path.name
+        self.fps = fps
+        self.incomplete = False
+        self._pictures = _find(path)
+        self.frame_count = len(self._pictures)
+        height, width = _read(self._pictures[0][1]).shape[:2]
+        self.size = (width, height)
+
+    def __iter__(self) -> Iterator[Frame]:
+        for index, (number, path) in enumerate(self._pictures):
+            image = _read(path)
+            height, width = image.shape[:2]
+            if (width, height) != self.size:
+                raise MienError(
+                    "picture-size",
+                    f"{path.name} is {width} x {height}, the pictures before it are {self.size[0]} x {self.size[1]}.",
+                    "Give pictures of one size, or put the others into a folder of their own.",
+                )
+            yield Frame(index, number / self.fps, image)
+
+    def close(self) -> None:
+        """Nothing stays open between pictures."""
+
+    def __enter__(self) -> ImageSequence:
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        self.close()
+
+
+def _find(path: Path) -> list[tuple[int, Path]]:
+    """Return (place in time, file) of each picture."""
+    if path.is_dir():
+        pictures = [entry for entry in _entries(path) if entry.suffix.lower() in EXTENSIONS]
+        if not pictures:
+            raise MienError(
+                "no-pictures", f"There is no picture in {path}.", "Choose a folder of JPEG, PNG or TIFF pictures."
+            )
+        return list(enumerate(sorted(pictures, key=_natural)))
+    if is_pattern(path.name) and not path.is_file():
+        match = _PATTERN.search(path.name)
+        prefix, suffix = path.name[: match.start()], path.name[match.end() :]
+        width = int(match[1] or 0) if match[0].startswith("%") else len(match[0])
+        numbered = _numbered(path.parent, prefix, suffix, width)
+        if not numbered:
+            raise MienError(
+                "no-pictures",
+                f"No picture's name fits {path.name} in {path.parent}.",
+                "Check the name; %04d or #### stands for the number.",
+            )
+        return _without_start(numbered)
+    check_readable(path)
+    match = re.fullmatch(r"(.*?)(\d+)", path.stem)
+    if match is None:
+        return [(0, path)]
+    number, digits = int(match[2]), match[2]
+    # Zero-padded numbers all have one width; others grow with the number.
+    numbered = _numbered(path.parent, match[1], path.suffix, len(digits) if digits.startswith("0") else 0)
+    return _without_start([entry for entry in numbered if entry[0] >= number] or [(number, path)])
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return [entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.is_file()]
+    except FileNotFoundError:
+        raise MienError(
+            "source-not-found", f"There is no folder {folder}.", "Check the path, or choose the folder again."
+        ) from None
+    except OSError as error:
+        raise MienError(
+            "source-unreadable",
+            f"{folder} cannot be read: {error.strerror or error}.",
+            "Check that you may read the folder.",
+        ) from error
+
+
+def _numbered(folder: Path, prefix: str, suffix: str, width: int) -> list[tuple[int, Path]]:
+    """Return (number, file) in order of pictures named prefix, digits (at least `width` of them), suffix."""
+    form = re.compile(re.escape(prefix) + rf"(\d{{{max(width, 1)},}})" + re.escape(suffix))
+    found = {}
+    for entry in _entries(folder):
+        match = form.fullmatch(entry.name)
+        if match and entry.suffix.lower() in EXTENSIONS:
+            found.setdefault(int(match[1]), entry)
+    return sorted(found.items())
+
+
+def _without_start(numbered: list[tuple[int, Path]]) -> list[tuple[int, Path]]:
+    """Count numbers from the first and end the run at a jump that is no dropped picture."""
+    run = [numbered[0]]
+    for entry in numbered[1:]:
+        if entry[0] - run[-1][0] > _MAX_GAP:
+            break
+        run.append(entry)
+    return [(number - run[0][0], path) for number, path in run]
+
+
+def _read(path: Path) -> np.ndarray:
+    check_readable(path)
+    # imread takes no non-ASCII path on Windows; imdecode has no path.
+    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    if image is None:
+        raise MienError(
+            "picture-unreadable",
+            f"{path.name} is not a picture that can be read.",
+            "Export it again as JPEG or PNG, or take it out of the sequence.",
+        )
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

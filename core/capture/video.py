@@ -1,0 +1,227 @@
+"""Video files, through OpenCV's FFmpeg."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import MienError
+from ..opencv import cv2
+from ..types import Frame
+
+_FALLBACK_FPS = 30.0
+_PLAUSIBLE_FPS = (1.0, 1000.0)  # raw streams claim 0, or their time base (90000)
+_DAMAGE_PATIENCE = 64
+"""Undecodable pictures in a row after which a file is given up."""
+
+_ROTATE = {
+    90: cv2.ROTATE_90_CLOCKWISE,
+    180: cv2.ROTATE_180,
+    270: cv2.ROTATE_90_COUNTERCLOCKWISE,
+}
+
+
+class VideoFile:
+    """A video file; see `Source` for its attributes.
+
+    Times are the file's own presentation times, so video of variable frame rate keeps its
+    timing. Where a file has none or they stand still, pictures follow each other at the
+    nominal rate.
+
+    Parameters
+    ----------
+    path : path
+        Any container and codec that OpenCV's FFmpeg reads.
+
+    Raises
+    ------
+    MienError
+        ``source-not-found``, ``source-unreadable``, ``source-empty``, ``video-incomplete``,
+        ``video-no-picture``, ``video-codec`` or ``not-a-video``.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self._path = Path(path)
+        check_readable(self._path)
+        self._capture = _open(self._path)
+        self.name = self._path.name
+        self.incomplete = False
+        fps = self._capture.get(cv2.CAP_PROP_FPS)
+        self.fps = fps if math.isfinite(fps) and _PLAUSIBLE_FPS[0] <= fps <= _PLAUSIBLE_FPS[1] else 0.0
+        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        self.frame_count = int(count) if math.isfinite(count) and 0 < count < 2**31 else None
+        # OpenCV's own rotation is off by default in some builds and on in others.
+        self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
+        self._rotation = _ROTATE.get(int(self._capture.get(cv2.CAP_PROP_ORIENTATION_META)) % 360)
+        width = int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH))
+        height = int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+        turned = self._rotation in (cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_90_COUNTERCLOCKWISE)
+        self.size = (height, width) if turned else (width, height)
+        self._used = False
+
+    def __iter__(self) -> Iterator[Frame]:
+        if self._used:  # seeking is inexact in many files; opening again is not
+            self._capture.release()
+            self._capture = _open(self._path)
+            self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
+        self._used = True
+        self.incomplete = False
+        step = 1.0 / (self.fps or _FALLBACK_FPS)
+        index, start, time, failures, lost = 0, 0.0, -step, 0, 0
+        while True:
+            if not self._capture.grab():
+                failures += 1
+                if failures > _DAMAGE_PATIENCE or self._at_end(index + failures - 1, time, step):
+                    break
+                continue
+            # Read after grabbing, it is the time of the picture grabbed. Behind an edit list FFmpeg
+            # gives the first picture a little less than 0, where it is shown at 0.
+            stamp = max(self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000.0, 0.0)
+            ok, image = self._capture.retrieve()
+            if not ok or image is None:
+                failures += 1
+                continue
+            if index == 0:
+                start = stamp
+            time = _next_time(time, stamp - start, step)
+            if self._rotation is not None:
+                image = cv2.rotate(image, self._rotation)
+            cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+            yield Frame(index, time, image)
+            lost, failures = lost + failures, 0
+            index += 1
+        if index == 0:
+            raise _codec_error(self._path, self._capture)
+        self.incomplete = lost > 0 or not self._at_end(index, time, step)
+
+    def _at_end(self, count: int, time: float, step: float) -> bool:
+        """Whether `count` pictures, the last at `time`, are all that the file says it has.
+
+        Some containers only estimate their count, from duration and rate; hence the look at time.
+        """
+        if self.frame_count is None:
+            return True
+        end = self.frame_count * step
+        return count >= self.frame_count or time + max(0.25, 2 * step) >= end
+
+    def close(self) -> None:
+        self._capture.release()
+
+    def __enter__(self) -> VideoFile:
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        self.close()
+
+
+def _next_time(previous: float, stamp: float, step: float) -> float:
+    """Return the next picture's time: its stamp where it moves on, else one nominal step."""
+    return stamp if stamp > previous + 1e-6 else previous + step
+
+
+def check_readable(path: Path) -> None:
+    """Raise the `MienError` of a path that is not a file with something in it."""
+    try:
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except FileNotFoundError:
+        raise MienError(
+            "source-not-found", f"There is no file {path}.", "Check the path, or choose the file again."
+        ) from None
+    except OSError as error:
+        raise MienError(
+            "source-unreadable",
+            f"{path} cannot be read: {error.strerror or error}.",
+            "Check that you may read the file and that no other program holds it.",
+        ) from error
+    if empty:
+        raise MienError("source-empty", f"{path.name} is empty.", "Copy or export the file again.")
+
+
+def _open(path: Path) -> cv2.VideoCapture:
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    if capture.isOpened():
+        return capture
+    capture.release()
+    raise _why_not(path)
+
+
+def _codec_error(path: Path, capture: cv2.VideoCapture) -> MienError:
+    code = int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
+    name = code.to_bytes(4, "little").decode("ascii", "replace").strip("\0 ")
+    return MienError(
+        "video-codec",
+        f"No picture of {path.name} could be decoded{f' (codec {name})' if name.isprintable() and name else ''}.",
+        "Convert it to MP4 with H.264 and try again.",
+    )
+
+
+def _why_not(path: Path) -> MienError:
+    """Tell why FFmpeg did not open a file, from the file itself: OpenCV gives no reason."""
+    kind, codec = _sniff(path)
+    if kind == "cut":
+        return MienError(
+            "video-incomplete",
+            f"{path.name} is cut off: the index at its end is missing, so nothing in it can be read.",
+            "Copy the file again, or have the camera or recorder close it properly.",
+        )
+    if kind == "audio":
+        return MienError(
+            "video-no-picture", f"{path.name} holds sound but no picture.", "Choose a file with a video track."
+        )
+    if kind == "video":
+        return MienError(
+            "video-codec",
+            f"{path.name} uses a codec that cannot be read{f' ({codec})' if codec else ''}.",
+            "Convert it to MP4 with H.264 and try again.",
+        )
+    return MienError(
+        "not-a-video",
+        f"{path.name} is not a video that can be read.",
+        "Use MP4, MOV, MKV, WebM or AVI, or a folder of pictures.",
+    )
+
+
+_AUDIO_STARTS = (b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b"\xff\xf1", b"fLaC", b"OggS", b"#!AMR", b"FORM")
+
+
+def _sniff(path: Path) -> tuple[str, str]:
+    """Return what a file holds, ``"video"``, ``"audio"``, ``"cut"`` or ``""``, and its codec's four letters."""
+    with path.open("rb") as file:
+        start = file.read(64)
+        if start[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+            return _sniff_mp4(file, path.stat().st_size)
+    if start.startswith(_AUDIO_STARTS) or (start[:4] == b"RIFF" and start[8:12] == b"WAVE"):
+        return "audio", ""
+    if start.startswith(b"\x1a\x45\xdf\xa3") or (start[:4] == b"RIFF" and start[8:12] == b"AVI "):
+        return "video", ""
+    return "", ""
+
+
+def _sniff_mp4(file, size: int) -> tuple[str, str]:
+    """Walk the boxes of an ISO base media file (ISO/IEC 14496-12, 4.2) to its index, ``moov``."""
+    offset, index, cut = 0, b"", False
+    while offset + 8 <= size:
+        file.seek(offset)
+        header = file.read(16)
+        length, kind = int.from_bytes(header[:4], "big"), header[4:8]
+        if length == 1:
+            length = int.from_bytes(header[8:16], "big")
+        elif length == 0:
+            length = size - offset
+        if length < 8:
+            break
+        cut = offset + length > size
+        if kind == b"moov":
+            file.seek(offset)
+            index = file.read(min(length, 1 << 24))
+        offset += length
+    if not index:
+        return "cut", ""
+    if b"vide" in index:
+        table = index.find(b"stsd", index.find(b"vide"))
+        codec = index[table + 16 : table + 20].decode("ascii", "replace") if table >= 0 else ""
+        return "video", codec if codec.isprintable() else ""
+    return ("audio", "") if b"soun" in index else ("cut" if cut else "", "")
