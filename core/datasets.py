@@ -1,0 +1,134 @@
+"""Readers of labelled sets that people bring to `evaluate` and that training uses.
+
+Expression sets are either an ``.npz`` with ``images`` (n, H, W) uint8, ``labels`` (indices
+into ``classes``) and ``classes`` (names), or a ``.tar`` of pictures with a ``labels.csv``
+whose columns are ``file,expression``.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import os
+import tarfile
+from pathlib import Path
+
+import numpy as np
+
+from .errors import MienError
+from .units import EXPRESSIONS
+
+_ALIASES = {
+    "angry": "anger",
+    "happy": "happiness",
+    "sad": "sadness",
+    "surprised": "surprise",
+    "disgusted": "disgust",
+    "fearful": "fear",
+}
+
+BLOCKS = 20
+"""Contiguous blocks a set without identities is cut into, see `ExpressionSet.blocks`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ExpressionSet:
+    """Grey pictures of faces with one expression label each.
+
+    Attributes
+    ----------
+    name : str
+        File name without its suffix.
+    images : list of ndarray of uint8, each (H, W)
+        Grey pictures, cropped roughly to the face.
+    labels : ndarray of int64, shape (n,)
+        Indices into `EXPRESSIONS`.
+    skipped : dict of str to int
+        Labels that Mien has no class for, with how many pictures had them.
+    """
+
+    name: str
+    images: list[np.ndarray]
+    labels: np.ndarray
+    skipped: dict[str, int]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def blocks(self) -> np.ndarray:
+        """Block number 0..19 per picture, contiguous in file order.
+
+        Press-photo sets list one person's pictures side by side; whole blocks, not single
+        pictures, are therefore held out, so that nearly no person is on both sides.
+        """
+        return np.arange(len(self)) * BLOCKS // max(len(self), 1)
+
+
+def label_index(name: str) -> int | None:
+    """Return the index in `EXPRESSIONS` of a label under any of its usual names."""
+    word = name.strip().lower()
+    word = _ALIASES.get(word, word)
+    return EXPRESSIONS.index(word) if word in EXPRESSIONS else None
+
+
+def load_expression_set(path: str | os.PathLike[str]) -> ExpressionSet:
+    """Read an expression set, see the module's description for the formats.
+
+    Raises
+    ------
+    MienError
+        ``set-not-found``, or ``set-unreadable`` with what is wrong.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MienError("set-not-found", f"There is no file {path}.", "Give an .npz or a .tar with labels.csv.")
+    try:
+        names, images = _read_tar(path) if path.suffix == ".tar" else _read_npz(path)
+    except (KeyError, ValueError, OSError, tarfile.TarError) as error:
+        raise MienError(
+            "set-unreadable",
+            f"{path.name} is not an expression set: {error}.",
+            "An .npz holds images, labels and classes; a .tar holds pictures and labels.csv.",
+        ) from error
+    kept, labels, skipped = [], [], {}
+    for name, image in zip(names, images, strict=True):
+        index = label_index(name)
+        if index is None:
+            skipped[name] = skipped.get(name, 0) + 1
+        else:
+            kept.append(image)
+            labels.append(index)
+    return ExpressionSet(path.stem, kept, np.array(labels, np.int64), skipped)
+
+
+def _read_npz(path: Path) -> tuple[list[str], list[np.ndarray]]:
+    with np.load(path, allow_pickle=False) as archive:
+        classes = [str(name) for name in archive["classes"]]
+        labels = archive["labels"]
+        images = archive["images"]
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or len(images) != len(labels):
+        raise ValueError("images must be uint8 (n, H, W) or (n, H, W, 3), one label each")
+    if images.ndim == 4:
+        images = (images @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)
+    return [classes[int(label)] for label in labels], list(images)
+
+
+def _read_tar(path: Path) -> tuple[list[str], list[np.ndarray]]:
+    import cv2
+
+    with tarfile.open(path) as archive:
+        members = {Path(member.name).name: member for member in archive if member.isfile()}
+        if "labels.csv" not in members:
+            raise ValueError("labels.csv is missing")
+        text = io.TextIOWrapper(archive.extractfile(members["labels.csv"]), "utf-8")
+        names, images = [], []
+        for row in csv.DictReader(text):
+            data = archive.extractfile(members[row["file"]]).read()
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+            if image is None:
+                raise ValueError(f"{row['file']} is not a picture")
+            names.append(row["expression"])
+            images.append(image)
+    return names, images
