@@ -33,6 +33,7 @@ class LoopSource:
         self.size = self._source.size
         self.fps = self._source.fps
         self.frame_count = max(round(seconds * self.fps), 1) if self.fps else None
+        self.incomplete = False
 
     def __iter__(self) -> Iterator[Frame]:
         period = 1.0 / (self.fps or _DEFAULT_FPS)
@@ -45,6 +46,7 @@ class LoopSource:
                     return
                 yield Frame(index, time, frame.image)
                 index += 1
+            self.incomplete |= self._source.incomplete
             if index == before:
                 return  # An empty source would be reopened for ever.
             begin = time + period

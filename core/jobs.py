@@ -1,0 +1,242 @@
+"""The jobs that the worker and the command line share: a source of pictures becomes a take."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import MienError
+from .take import TakeHeader, TakeWriter
+from .types import FrameResult
+
+if TYPE_CHECKING:
+    from .capture import Source
+    from .pipeline import Pipeline
+
+PART_SUFFIX = ".part"
+"""Added to a take's name until it is whole."""
+
+PROGRESS_INTERVAL = 0.1
+"""Seconds between two reports, at the least."""
+
+# The first frames find the face anew and warm the caches: no basis for an estimate.
+_SETTLED = 5
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CaptureSummary:
+    """What a capture gave.
+
+    Attributes
+    ----------
+    frames : int
+        Frames in the take.
+    found : int
+        Frames with a face.
+    duration : float
+        Seconds of the source, from its first frame to its last.
+    seconds : float
+        Seconds that the capture took, loading included.
+    take : str
+        The take's path.
+    incomplete : bool
+        Whether the source is cut or damaged, so that pictures are missing.
+    """
+
+    frames: int
+    found: int
+    duration: float
+    seconds: float
+    take: str
+    incomplete: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the summary as the JSON object used on the wire and by ``--json``."""
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CaptureProgress:
+    """How far a capture is.
+
+    Attributes
+    ----------
+    stage : str
+        ``"loading"`` or ``"capturing"``.
+    frame : int
+        Frames done.
+    total : int or None
+        Frames in all, as the source estimates it.
+    found : int
+        Frames with a face so far.
+    seconds_left : float or None
+        Estimate; None until there is one.
+    """
+
+    stage: str = "capturing"
+    frame: int = 0
+    total: int | None = None
+    found: int = 0
+    seconds_left: float | None = None
+
+
+def capture(
+    source_path: str | os.PathLike[str],
+    take_path: str | os.PathLike[str],
+    *,
+    on_progress: Callable[[CaptureProgress], None] | None = None,
+    on_result: Callable[[FrameResult], None] | None = None,
+    is_cancelled: Callable[[], bool] | None = None,
+    fps: float | None = None,
+    loop: float = 0.0,
+) -> CaptureSummary:
+    """Capture the face of a video or image sequence into a take.
+
+    Parameters
+    ----------
+    source_path : path-like
+        What `capture.open_source` opens.
+    take_path : path-like
+        The take to write; one that exists is replaced, but only by a whole one.
+    on_progress : callable, optional
+        Called with a `CaptureProgress`, at most ten times a second.
+    on_result : callable, optional
+        Called with every `FrameResult`, after the take has it.
+    is_cancelled : callable, optional
+        Asked between frames.
+    fps : float, optional
+        Rate of a sequence of pictures; a video keeps its own timing.
+    loop : float
+        Play the source again and again until so many seconds of it were captured; 0 plays it once.
+
+    Returns
+    -------
+    CaptureSummary
+
+    Raises
+    ------
+    MienError
+        ``"cancelled"``, ``"no-face"``, ``"no-pictures"``, ``"disk-full"``, ``"take-not-written"``,
+        ``"library-missing"`` and what the source and the model raise.
+    """
+    started = time.monotonic()
+    if on_progress:
+        on_progress(CaptureProgress("loading"))
+    # Seconds of imports, which neither Blender's side nor a worker without a job should pay.
+    try:
+        from .capture import open_source
+        from .pipeline import Pipeline
+    except ImportError as error:
+        raise MienError(
+            "library-missing",
+            f"A library that Mien needs cannot be loaded: {error}.",
+            "Reinstall the Mien extension for this Blender version.",
+        ) from error
+
+    if loop:
+        from .capture.loop import LoopSource
+
+        source = LoopSource(lambda: open_source(source_path, fps), loop)
+    else:
+        source = open_source(source_path, fps)
+    with source, Pipeline() as pipeline:
+        return record(
+            source,
+            pipeline,
+            take_path,
+            on_progress=on_progress,
+            on_result=on_result,
+            is_cancelled=is_cancelled,
+            started=started,
+        )
+
+
+def record(
+    source: Source,
+    pipeline: Pipeline,
+    take_path: str | os.PathLike[str],
+    *,
+    on_progress: Callable[[CaptureProgress], None] | None = None,
+    on_result: Callable[[FrameResult], None] | None = None,
+    is_cancelled: Callable[[], bool] | None = None,
+    started: float | None = None,
+) -> CaptureSummary:
+    """Run a source through a pipeline into a take; parameters as in `capture`.
+
+    The take is written beside its place under a name ending in `PART_SUFFIX`, and takes
+    its place when whole, so that a take of that name from before survives everything
+    else. What stays of the part: nothing after a cancel or when no face was seen; every
+    frame so far, readable as a take, after an error or a crash.
+    """
+    from .capture import read_ahead
+
+    started = time.monotonic() if started is None else started
+    take_path = Path(take_path)
+    part = take_path.with_name(take_path.name + PART_SUFFIX)
+    header = TakeHeader(source=source.name, fps=source.fps, size=source.size)
+    total = source.frame_count
+    frames = found = 0
+    first = last = 0.0
+    begun = reported = time.monotonic()
+    try:
+        with TakeWriter(part, header) as writer, contextlib.closing(read_ahead(source)) as pictures:
+            for frame in pictures:
+                if is_cancelled and is_cancelled():
+                    raise MienError("cancelled", "The capture was cancelled.")
+                result = pipeline.step(frame)
+                writer.write(result)
+                first, last = (first if frames else result.time), result.time
+                frames += 1
+                found += bool(result.found)
+                if on_result:
+                    on_result(result)
+                now = time.monotonic()
+                if on_progress and now - reported >= PROGRESS_INTERVAL:
+                    reported = now
+                    left = _seconds_left(frames, total, now - begun)
+                    on_progress(CaptureProgress("capturing", frames, total, found, left))
+        if not frames:
+            raise MienError("no-pictures", f"{source.name} holds no pictures.", "Choose another video or folder.")
+        if not found:
+            raise MienError(
+                "no-face",
+                f"No face was found in any of the {frames} pictures of {source.name}.",
+                "Use a picture where the face looks towards the camera, is well lit and not too small.",
+            )
+        _put_in_place(part, take_path)
+        if on_progress:
+            on_progress(CaptureProgress("capturing", frames, frames, found, 0.0))
+    except MienError as error:
+        if error.code in ("cancelled", "no-face", "no-pictures") or not frames:
+            part.unlink(missing_ok=True)
+            raise
+        if str(part) in error.hint:
+            raise
+        kept = f"The {frames} frames captured so far are kept in {part}."
+        raise MienError(error.code, error.message, f"{error.hint} {kept}".strip()) from error
+    except KeyboardInterrupt:
+        part.unlink(missing_ok=True)
+        raise
+    return CaptureSummary(frames, found, float(last - first), time.monotonic() - started, str(take_path), source.incomplete)
+
+
+def _seconds_left(frames: int, total: int | None, elapsed: float) -> float | None:
+    if total is None or frames < _SETTLED:
+        return None
+    return max(total - frames, 0) * elapsed / frames
+
+
+def _put_in_place(part: Path, take_path: Path) -> None:
+    try:
+        os.replace(part, take_path)
+    except OSError as error:
+        raise MienError(
+            "take-not-written",
+            f"The take {take_path} cannot be replaced: {error.strerror or error}.",
+            f"Close what has it open. The whole take is in {part}.",
+        ) from error

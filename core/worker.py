@@ -1,0 +1,250 @@
+"""The worker: the child process that decodes pictures and runs the networks.
+
+Blender's side starts it as ``python -m core.worker`` (see `client`), writes one line of
+JSON with a port and a token to its standard input, and waits for its Hello on that
+port of the loopback interface. It answers jobs until it is told to shut down or its
+parent's end of the socket closes, however that came about.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import faulthandler
+import json
+import os
+import queue
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+
+from . import jobs
+from .errors import MienError
+from .protocol import (
+    Cancel,
+    Decoder,
+    Failed,
+    Finished,
+    FrameMessage,
+    Hello,
+    Message,
+    Progress,
+    Refused,
+    Shutdown,
+    StartCapture,
+    encode,
+)
+from .record import FRAME_DTYPE
+from .types import FrameResult
+
+# Above this many bytes waiting for a slow reader, reports and previews are left out.
+OUTBOX_LIMIT = 1 << 18
+
+_RECEIVE = 1 << 16
+_NICE = 5
+_LINGER = 0.5
+
+
+class Outbox:
+    """Sends without ever waiting, so that a reader who is slow cannot hold up a job.
+
+    Parameters
+    ----------
+    connection : socket.socket
+        Non-blocking.
+    """
+
+    def __init__(self, connection: socket.socket):
+        self._connection = connection
+        self._waiting = bytearray()
+
+    @property
+    def waiting(self) -> int:
+        """Bytes not yet taken by the socket."""
+        return len(self._waiting)
+
+    def send(self, message: Message, *, droppable: bool = False) -> None:
+        """Send, or keep to send later; a droppable message is left out when much waits already."""
+        if droppable and self.waiting > OUTBOX_LIMIT:
+            self.flush()
+            return
+        self._waiting += encode(message)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what the socket takes now."""
+        try:
+            while self._waiting:
+                del self._waiting[: self._connection.send(self._waiting)]
+        except (BlockingIOError, InterruptedError):
+            pass
+        except OSError:
+            # The peer is gone: the reading thread ends the process.
+            self._waiting.clear()
+
+    def linger(self, seconds: float) -> None:
+        """Give the last messages so long to leave."""
+        end = time.monotonic() + seconds
+        self.flush()
+        while self._waiting and (left := end - time.monotonic()) > 0:
+            select.select([], [self._connection], [], left)
+            self.flush()
+
+
+class Worker:
+    """Answers one parent.
+
+    Jobs run in the main thread. A second thread reads the socket, since only that can see
+    a cancel, or the parent's death, while a picture is being worked on.
+
+    Parameters
+    ----------
+    connection : socket.socket
+        Connected to the parent.
+    token : str
+        The secret to prove.
+    capture : callable
+        `jobs.capture`, or in tests one that needs no model.
+    """
+
+    def __init__(
+        self,
+        connection: socket.socket,
+        token: str,
+        capture: Callable[..., jobs.CaptureSummary] = jobs.capture,
+    ):
+        connection.setblocking(False)
+        self._connection = connection
+        self._capture = capture
+        self._outbox = Outbox(connection)
+        self._inbox: queue.SimpleQueue[Message | Refused] = queue.SimpleQueue()
+        self._shutdown = threading.Event()
+        self._cancelled: set[int] = set()
+        self._outbox.send(Hello(token=token))
+
+    def run(self) -> None:
+        """Answer until told to shut down; jobs wait for each other in the order they came."""
+        threading.Thread(target=self._read, name="mien-reader", daemon=True).start()
+        while True:
+            try:
+                # With bytes waiting for a slow reader, look after them now and then.
+                item = self._inbox.get(timeout=0.05 if self._outbox.waiting else None)
+            except queue.Empty:
+                self._outbox.flush()
+                continue
+            if isinstance(item, Shutdown):
+                self._outbox.linger(_LINGER)
+                return
+            if isinstance(item, Refused):
+                self._outbox.send(Failed(0, item.error))
+            elif isinstance(item, Hello):
+                self._check_hello(item)
+            elif isinstance(item, StartCapture):
+                self._run_capture(item)
+
+    def _check_hello(self, hello: Hello) -> None:
+        if hello.record_size != FRAME_DTYPE.itemsize:
+            message = f"Blender's side ({hello.app}) and its worker disagree about the frame record."
+            self._outbox.send(Failed(0, MienError("wire-version", message, "Restart Blender.")))
+
+    def _run_capture(self, order: StartCapture) -> None:
+        newest: list[FrameResult] = []
+
+        def on_result(result: FrameResult) -> None:
+            newest[:] = [result]
+
+        def on_progress(progress: jobs.CaptureProgress) -> None:
+            self._outbox.send(Progress(order.job, **dataclasses.asdict(progress)), droppable=True)
+            if newest:
+                self._outbox.send(FrameMessage(order.job, newest.pop()), droppable=True)
+
+        def is_cancelled() -> bool:
+            self._outbox.flush()
+            return order.job in self._cancelled or self._shutdown.is_set()
+
+        _lower_priority()
+        try:
+            summary = self._capture(
+                order.source,
+                order.take,
+                on_progress=on_progress,
+                on_result=on_result,
+                is_cancelled=is_cancelled,
+                fps=order.fps or None,
+                loop=order.loop,
+            )
+            answer = Finished(order.job, summary)
+        except MienError as error:
+            answer = Failed(order.job, error)
+        except Exception as error:
+            traceback.print_exc()
+            what = f"{type(error).__name__}: {error}"[:500]
+            answer = Failed(
+                order.job,
+                MienError(
+                    "internal", f"Mien met an error that it did not expect ({what}).", "Report it with the worker's log."
+                ),
+            )
+        self._cancelled.discard(order.job)
+        self._outbox.send(answer)
+
+    def _read(self) -> None:
+        """Thread: take what arrives; end the process with its parent."""
+        decoder = Decoder((Hello, StartCapture, Cancel, Shutdown))
+        while True:
+            try:
+                select.select([self._connection], [], [])
+                data = self._connection.recv(_RECEIVE)
+            except (BlockingIOError, InterruptedError):
+                continue
+            except OSError:
+                data = b""
+            if not data:
+                # Whatever the main thread is doing, its result has no reader. Takes are whole at every moment.
+                os._exit(0)
+            for item in decoder.feed(data):
+                if isinstance(item, Cancel):
+                    self._cancelled.add(item.job)
+                    continue
+                self._inbox.put(item)
+                if isinstance(item, Refused) and item.fatal:
+                    item = Shutdown()
+                    self._inbox.put(item)
+                if isinstance(item, Shutdown):
+                    self._shutdown.set()
+
+
+def _lower_priority() -> None:
+    """Let Blender come first when the machine is busy; on Windows the parent does it (see `client`)."""
+    if hasattr(os, "nice") and os.nice(0) < _NICE:
+        os.nice(_NICE - os.nice(0))
+
+
+def main(capture: Callable[..., jobs.CaptureSummary] = jobs.capture) -> int:
+    """Run the worker; return the process's exit code."""
+    # Ctrl-C in the terminal that Blender was started from reaches children too; the parent decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    faulthandler.enable()
+    try:
+        order = json.loads(sys.stdin.readline())
+        port, token = int(order["port"]), str(order["token"])
+    except (ValueError, TypeError, KeyError):
+        sys.stderr.write("Mien's worker is started by Mien itself: no port and token on the standard input.\n")
+        return 2
+    try:
+        connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+    except OSError as error:
+        sys.stderr.write(f"Mien's worker cannot reach its parent: {error}\n")
+        return 3
+    with connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        Worker(connection, token, capture).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
