@@ -139,10 +139,14 @@ def find_python(version: tuple) -> str:
         "Darwin": f"`brew install python@{number}`, or the installer from python.org",
         "Windows": f"`winget install Python.Python.{number}`, or the installer from python.org",
     }
-    linux = f"`sudo apt-get install {name} {name}-venv` where the system has it, else `uv python install {number}` or pyenv"
+    linux = (
+        f"`sudo apt-get install {name} {name}-venv` where the system has it, "
+        f"else `uv python install {number}` or pyenv"
+    )
+    way = ways.get(platform.system(), linux)
     raise SetupError(
         f"needs Python {number} exactly, this is {platform.python_version()} and no {name} was found.\n"
-        f"Get it with {ways.get(platform.system(), linux)}, then run the command again."
+        f"Get it with {way}, then run the command again."
     )
 
 
@@ -181,8 +185,9 @@ def install_system_packages(pythons: set) -> None:
     root = [] if os.geteuid() == 0 else ["sudo", "-n"]
     if root and (not shutil.which("sudo") or subprocess.run([*root, "true"], capture_output=True).returncode):
         raise SetupError(
-            f"system packages are missing. Run\n"
-            f"  sudo apt-get update && sudo apt-get install --no-install-recommends {names}\nand then this command again."
+            "system packages are missing. Run\n"
+            f"  sudo apt-get update && sudo apt-get install --no-install-recommends {names}\n"
+            "and then this command again."
         )
     say(f"Installing system packages: {names}")
     for command in (["update", "-q"], ["install", "-y", "-q", "--no-install-recommends", *missing]):
@@ -250,7 +255,8 @@ def fetch_model() -> None:
     entries = json.loads((ROOT / "models" / "models.json").read_text(encoding="utf-8"))["models"]
     for entry in entries:
         path = ROOT / "models" / entry["file"]
-        if not (os.environ.get("MIEN_MODELS") or path.is_file() and path.stat().st_size == entry["bytes"]):
+        there = path.is_file() and path.stat().st_size == entry["bytes"]
+        if not there and not os.environ.get("MIEN_MODELS"):
             run([str(MAIN.executable), "-m", "mien", "models"])
             return
 
@@ -265,7 +271,8 @@ def test(argv: list) -> int:
         prog="python3.11 . test",
         description="Set up all environments and run the tests. Arguments after -- go to pytest.",
     )
-    parser.add_argument("suites", nargs="*", metavar="SUITE", help=f"some of: {', '.join(names)} (default: all but the last)")
+    choice = f"some of: {', '.join(names)} (default: all but the last)"
+    parser.add_argument("suites", nargs="*", metavar="SUITE", help=choice)
     own, to_pytest = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
     chosen = parser.parse_args(own).suites
     if unknown := set(chosen) - set(names):
@@ -305,9 +312,8 @@ def run_and_follow(command: list) -> tuple:
     """Run a command in the checkout, show its output as it comes, return its exit status and its last line."""
     last = ""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    ) as process:
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, **streams) as process:
         for line in process.stdout:
             print(line, end="", flush=True)
             last = line.strip() or last

@@ -21,6 +21,9 @@ Progress = Callable[[int, int], None]
 FetchFrom = Callable[[Model, Path, Progress], None]
 """Writes the model's file to the given path."""
 
+# What a source may raise on a bad network, disk, archive or file.
+_FAILURES = (OSError, ValueError, KeyError, zipfile.BadZipFile, subprocess.SubprocessError, MienError)
+
 _CHUNK = 1 << 16
 _TIMEOUT = 60.0
 
@@ -94,7 +97,7 @@ def fetch(
                 try:
                     source(model, path, progress or (lambda done, total: None))
                     verify(path, model)
-                except (OSError, ValueError, KeyError, zipfile.BadZipFile, subprocess.SubprocessError, MienError) as error:
+                except _FAILURES as error:
                     reason = error.message if isinstance(error, MienError) else str(error)
                     failures.append(f"{source.__name__.replace('_', ' ')}: {reason}")
                     continue

@@ -136,4 +136,5 @@ _WHAT_TO_DO = (
 
 
 def _damaged(path: Path, why: str) -> MienError:
-    return MienError("model-damaged", f"The model {path.name} is damaged or not the right file: {why} ({path}).", _WHAT_TO_DO)
+    message = f"The model {path.name} is damaged or not the right file: {why} ({path})."
+    return MienError("model-damaged", message, _WHAT_TO_DO)

@@ -2,7 +2,7 @@
 
 The zip holds the git-tracked files that blender_manifest.toml does not exclude, the
 platform's wheels as they are on the package index, and the landmark model. Blender's own
-tool builds and validates it. The same files give the same bytes.
+tool builds and validates it.
 """
 
 from __future__ import annotations
@@ -82,12 +82,9 @@ def get_wheels(platform: str, manifest: dict, say=print) -> None:
         return
     say(f"getting wheels for {platform}")
     tags = [f"--platform={tag}" for tag in PIP_PLATFORMS[platform]]
-    subprocess.run(
-        [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
-        + ["--no-deps", "--only-binary=:all:", "--python-version=3.11", "--require-hashes", *tags]
-        + ["--dest", WHEELS, "--requirement", PINS],
-        check=True,
-    )
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
+    exactly = ["--no-deps", "--only-binary=:all:", "--python-version=3.11", "--require-hashes", *tags]
+    subprocess.run([*pip, *exactly, "--dest", WHEELS, "--requirement", PINS], check=True)
     for name in names:
         if sha256(WHEELS / name) not in pins:
             raise SystemExit(f"{name} is not the wheel that {PINS.name} names")
@@ -144,7 +141,8 @@ def sha256(path: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python3.11 . build", description="Build the extension zips.")
-    parser.add_argument("platforms", nargs="*", metavar="PLATFORM", help=f"some of: {', '.join(PLATFORMS)} (default: all)")
+    choice = f"some of: {', '.join(PLATFORMS)} (default: all)"
+    parser.add_argument("platforms", nargs="*", metavar="PLATFORM", help=choice)
     parser.add_argument("--out", type=Path, default=ROOT / "dist", help="folder for the zips (default: dist)")
     arguments = parser.parse_args()
     if unknown := set(arguments.platforms) - set(PLATFORMS):
