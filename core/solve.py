@@ -1,0 +1,442 @@
+"""From raw results to a performance: rest pose taken out, gaps bridged, noise smoothed.
+
+Takes hold raw results. `Solver` works on them one by one for live use, `solve_take` on a
+whole take, which it can smooth without lag because it knows what comes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from .filters import OneEuro, smooth
+from .types import FrameResult
+from .units import ACTION_UNITS, ARKIT, UNITS
+
+if TYPE_CHECKING:
+    from .take import Take
+
+HOLD = 0.2
+"""Seconds for which the last pose is held when the face is lost."""
+
+EASE = 0.6
+"""Seconds to ease from that pose to neutral and, in a recording, from neutral to the face's return."""
+
+RETURN = 0.3
+"""Seconds to ease into the live pose when the face is found again."""
+
+MAX_REST = 0.35
+"""A channel that rests above this is being performed, not resting."""
+
+REST_PERCENTILE = 10.0
+"""Percentile of a channel over the found frames that counts as its rest."""
+
+NEUTRAL_MODES = ("none", "auto")
+
+
+@dataclasses.dataclass(frozen=True)
+class SolveOptions:
+    """How raw results become a performance.
+
+    Attributes
+    ----------
+    smoothing : float
+        0..1: 0 leaves the noise in, 0.5 suits a webcam, 1 is strongest.
+    neutral : str
+        ``"none"``, or ``"auto"``: what each channel reads at rest, found from the
+        recording itself, becomes 0 while 1 stays 1.
+    level_head : bool
+        Take the head's mean rotation out, so that a camera below or beside the face does
+        not tilt the rig.
+    """
+
+    smoothing: float = 0.5
+    neutral: str = "auto"
+    level_head: bool = False
+
+    def __post_init__(self):
+        if not 0.0 <= self.smoothing <= 1.0:
+            raise ValueError(f"smoothing must lie in [0, 1], got {self.smoothing}")
+        if self.neutral not in NEUTRAL_MODES:
+            raise ValueError(f"neutral must be one of {NEUTRAL_MODES}, got {self.neutral!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Performance:
+    """A solved recording; every array has one row per frame.
+
+    Attributes
+    ----------
+    times : ndarray of float64, shape (n,)
+        Seconds, growing.
+    found : ndarray of bool, shape (n,)
+        Whether the frame had a face; where not, the row was bridged.
+    units : ndarray of float32, shape (n, 11)
+        Expression unit weights 0..1, in the order of `UNITS`.
+    arkit : ndarray of float32, shape (n, 52)
+        ARKit weights 0..1, in the order of `ARKIT`.
+    action_units : ndarray of float32, shape (n, len(ACTION_UNITS))
+        Intensities 0..1, in the order of `ACTION_UNITS`.
+    head : ndarray of float32, shape (n, 4)
+        Unit quaternions w, x, y, z, neighbours on the same side; see `FrameResult`.
+    translation : ndarray of float32, shape (n, 3)
+        Metres; see `FrameResult`.
+    eyes : ndarray of float32, shape (n, 2, 2)
+        Left and right eye's (yaw, pitch), radians; see `FrameResult`.
+    """
+
+    times: npt.NDArray[np.float64]
+    found: npt.NDArray[np.bool_]
+    units: npt.NDArray[np.float32]
+    arkit: npt.NDArray[np.float32]
+    action_units: npt.NDArray[np.float32]
+    head: npt.NDArray[np.float32]
+    translation: npt.NDArray[np.float32]
+    eyes: npt.NDArray[np.float32]
+
+    def __post_init__(self):
+        count = len(self.times)
+        shapes = {
+            "times": (count,),
+            "found": (count,),
+            "units": (count, len(UNITS)),
+            "arkit": (count, len(ARKIT)),
+            "action_units": (count, len(ACTION_UNITS)),
+            "head": (count, 4),
+            "translation": (count, 3),
+            "eyes": (count, 2, 2),
+        }
+        for name, shape in shapes.items():
+            array = getattr(self, name)
+            if array.shape != shape:
+                raise ValueError(f"{name} must have shape {shape}, got {array.shape}")
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} must be finite")
+        if (np.diff(self.times) <= 0).any():
+            raise ValueError("times must grow")
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+
+# All smoothed channels in one row, so that filters run over them at once.
+_LAYOUT = {
+    "units": len(UNITS),
+    "arkit": len(ARKIT),
+    "action_units": len(ACTION_UNITS),
+    "eye_rotations": 4,
+    "head_translation": 3,
+    "head_rotation": 4,
+}
+_ENDS = np.cumsum(list(_LAYOUT.values()))
+_SLICE = {name: slice(end - size, end) for (name, size), end in zip(_LAYOUT.items(), _ENDS, strict=True)}
+_WIDTH = int(_ENDS[-1])
+_WEIGHTS = slice(0, _SLICE["action_units"].stop)
+"""The channels that are weights 0..1; the rest are poses."""
+
+_NEUTRAL = np.zeros(_WIDTH)
+_NEUTRAL[_SLICE["head_rotation"].start] = 1.0
+
+# (cut-off at rest Hz, cut-off gained per unit of speed, cut-off of the speed Hz) at smoothing 0.5.
+# Lids close within 0.1 s and lips part within 0.05 s: their speed estimate must be quick.
+_PRESETS = {
+    "lid": (2.5, 3.0, 8.0),
+    "mouth": (2.0, 2.0, 5.0),
+    "brow": (1.5, 1.5, 3.0),
+    "eye": (1.5, 4.0, 8.0),
+    "head": (1.0, 4.0, 3.0),
+    "place": (1.0, 10.0, 3.0),
+}
+_LID_NAMES = ("Blink", "eyeBlink", "AU45", "eyeLook")
+_BROW_NAMES = ("Brow", "brow", "AU1L", "AU1R", "AU2L", "AU2R", "AU4L", "AU4R", "cheekSquint", "CheekSquint", "eyeSquint")
+
+
+def _kind(name: str) -> str:
+    if name.startswith(_LID_NAMES):
+        return "lid"
+    return "brow" if name.startswith(_BROW_NAMES) else "mouth"
+
+
+_KINDS = [_kind(name) for name in (*UNITS, *ARKIT, *ACTION_UNITS)] + ["eye"] * 4 + ["place"] * 3 + ["head"] * 4
+
+
+def _settings(smoothing: float) -> tuple[npt.NDArray, npt.NDArray, npt.NDArray]:
+    """Return One Euro settings per channel: none at 0, `_PRESETS` at 0.5, heavy at 1."""
+    cutoff, beta, derivative = np.array([_PRESETS[kind] for kind in _KINDS]).T
+    if smoothing == 0.0:
+        return np.full_like(cutoff, np.inf), beta, derivative
+    strength = max((1.0 - smoothing) / smoothing, 0.1)
+    return cutoff * strength, beta * strength, derivative
+
+
+def _smoothstep(x):
+    x = np.clip(x, 0.0, 1.0)
+    return x * x * (3.0 - 2.0 * x)
+
+
+def _row(result: FrameResult) -> npt.NDArray[np.float64]:
+    return np.concatenate([np.ravel(getattr(result, name)) for name in _LAYOUT]).astype(np.float64)
+
+
+def _tidy(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Bring weights back to 0..1 and quaternions back to unit length, in place."""
+    np.clip(rows[..., _WEIGHTS], 0.0, 1.0, out=rows[..., _WEIGHTS])
+    head = rows[..., _SLICE["head_rotation"]]
+    head /= np.linalg.norm(head, axis=-1, keepdims=True)
+    return rows
+
+
+def _without_rest(rows: npt.NDArray, rest: npt.NDArray) -> npt.NDArray:
+    """Map weights so that `rest` becomes 0 and 1 stays 1, in place."""
+    weights = rows[..., _WEIGHTS]
+    weights -= rest
+    weights /= 1.0 - rest
+    np.clip(weights, 0.0, 1.0, out=weights)
+    return rows
+
+
+def _multiply(a: npt.NDArray, b: npt.NDArray) -> npt.NDArray:
+    """Return the Hamilton product of quaternions w, x, y, z, shape (..., 4)."""
+    aw, ax, ay, az = np.moveaxis(a, -1, 0)
+    bw, bx, by, bz = np.moveaxis(b, -1, 0)
+    return np.stack(
+        [
+            aw * bw - ax * bx - ay * by - az * bz,
+            aw * bx + ax * bw + ay * bz - az * by,
+            aw * by - ax * bz + ay * bw + az * bx,
+            aw * bz + ax * by - ay * bx + az * bw,
+        ],
+        axis=-1,
+    )
+
+
+_CONJUGATE = np.array([1.0, -1.0, -1.0, -1.0])
+
+
+def _continuous(quaternions: npt.NDArray) -> npt.NDArray:
+    """Flip signs so that neighbours lie on the same side; q and -q are one rotation."""
+    flips = np.where((quaternions[1:] * quaternions[:-1]).sum(axis=1) < 0, -1.0, 1.0)
+    return quaternions * np.cumprod(np.concatenate([[1.0], flips]))[:, None]
+
+
+def _mean_rotation(quaternions: npt.NDArray) -> npt.NDArray:
+    """Return the mean of rotations, shape (n, 4), as in Markley et al., Averaging Quaternions, 2007."""
+    return np.linalg.eigh(quaternions.T @ quaternions)[1][:, -1]
+
+
+def solve_take(take: Take, options: SolveOptions | None = None) -> Performance:
+    """Solve a whole recording.
+
+    Smoothing is free of lag. Gaps of up to `HOLD` + `EASE` seconds are crossed from pose
+    to pose; in longer ones the pose is held, eases to neutral, and eases back so as to be
+    there when the face is. A recording without any face gives the neutral pose.
+
+    Parameters
+    ----------
+    take : Take
+        Or anything with its ``times`` and ``column``.
+    options : SolveOptions, optional
+
+    Returns
+    -------
+    Performance
+    """
+    options = options or SolveOptions()
+    times = np.asarray(take.times, np.float64)
+    found = np.asarray(take.column("found"), bool).reshape(-1)
+    columns = [np.asarray(take.column(name), np.float64).reshape(len(times), -1) for name in _LAYOUT]
+    return _solve(times, found, np.concatenate(columns, axis=1), options)
+
+
+def _solve(times, found, rows, options: SolveOptions) -> Performance:
+    if found.any():
+        seen = rows[found]
+        if options.neutral == "auto":
+            rest = np.percentile(seen[:, _WEIGHTS], REST_PERCENTILE, axis=0)
+            _without_rest(seen, np.where(rest > MAX_REST, 0.0, rest))
+        head = _SLICE["head_rotation"]
+        if options.level_head:
+            seen[:, head] = _multiply(_mean_rotation(seen[:, head]) * _CONJUGATE, seen[:, head])
+        seen[:, head] = _continuous(seen[:, head])
+        if seen[0, head.start] < 0:  # on neutral's side
+            seen[:, head] *= -1
+        rows = _bridge(times, found, seen)
+        if options.smoothing > 0:
+            rows = smooth(times, rows, *_settings(options.smoothing))
+        rows = _tidy(rows)
+    else:
+        rows = np.tile(_NEUTRAL, (len(times), 1))
+    part = {name: rows[:, where].astype(np.float32) for name, where in _SLICE.items()}
+    return Performance(
+        times=times,
+        found=found,
+        units=part["units"],
+        arkit=part["arkit"],
+        action_units=part["action_units"],
+        head=part["head_rotation"],
+        translation=part["head_translation"],
+        eyes=part["eye_rotations"].reshape(-1, 2, 2),
+    )
+
+
+def _bridge(times, found, seen) -> npt.NDArray[np.float64]:
+    """Fill the frames without a face, given the rows of those with one."""
+    rows = np.empty((len(times), _WIDTH))
+    rows[found] = seen
+    where = np.flatnonzero(found)
+    ordinal = np.cumsum(found)  # of the found frames up to each frame
+    for i in np.flatnonzero(~found):
+        before, after = ordinal[i] - 1, ordinal[i]
+        last = seen[before] if before >= 0 else None
+        following = seen[after] if after < len(seen) else None
+        since = times[i] - times[where[before]] if last is not None else math.inf
+        until = times[where[after]] - times[i] if following is not None else math.inf
+        if since + until < HOLD + EASE:
+            share = _smoothstep(since / (since + until))
+            rows[i] = (1.0 - share) * last + share * following
+            continue
+        share_last = 1.0 - _smoothstep((since - HOLD) / EASE) if last is not None else 0.0
+        share_next = 1.0 - _smoothstep(until / EASE) if following is not None else 0.0
+        total = max(share_last + share_next, 1.0)
+        share_last, share_next = share_last / total, share_next / total
+        rows[i] = (1.0 - share_last - share_next) * _neutral_beside(last, following)
+        if share_last:
+            rows[i] += share_last * last
+        if share_next:
+            rows[i] += share_next * following
+    return rows
+
+
+def _neutral_beside(last, following) -> npt.NDArray[np.float64]:
+    """Return the neutral row, its place and its quaternion's side taken from the poses it joins."""
+    row = _NEUTRAL.copy()
+    poses = [pose for pose in (last, following) if pose is not None]
+    row[_SLICE["head_translation"]] = np.mean([pose[_SLICE["head_translation"]] for pose in poses], axis=0)
+    if poses[0][_SLICE["head_rotation"].start] < 0:
+        row[_SLICE["head_rotation"]] *= -1
+    return row
+
+
+class Solver:
+    """Solves results one by one, in order of time, for live use.
+
+    Parameters
+    ----------
+    options : SolveOptions, optional
+    """
+
+    def __init__(self, options: SolveOptions | None = None):
+        self.options = options or SolveOptions()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the past, as for a new actor."""
+        self._filter = OneEuro(*_settings(self.options.smoothing))
+        self._rest = _LiveRest() if self.options.neutral == "auto" else None
+        self._level = _LiveLevel() if self.options.level_head else None
+        self._out = _NEUTRAL.copy()  # what was given last
+        self._from = self._out  # what the present blend starts from
+        self._lost = True
+        self._since = -math.inf  # when the face was last lost or found
+        self._time = -math.inf
+
+    def step(self, result: FrameResult) -> FrameResult:
+        """Return the result as it should be shown.
+
+        Where no face was found, the last pose is held for `HOLD`, then eases to neutral
+        over `EASE` seconds; when it is back, the pose eases to it over `RETURN` seconds.
+        A frame that is not later than the one before it is given as that one was.
+        """
+        time = result.time
+        if time > self._time:
+            self._out = self._next(result)
+            self._time = time
+        values = {name: self._out[where] for name, where in _SLICE.items()}
+        values["eye_rotations"] = values["eye_rotations"].reshape(2, 2)
+        return dataclasses.replace(result, **values)
+
+    def _next(self, result: FrameResult) -> npt.NDArray[np.float64]:
+        time = result.time
+        if not result.found:
+            if not self._lost:
+                # The last pose was of the frame before; the hold counts from there.
+                self._lost, self._since, self._from = True, self._time, self._out
+                self._filter.reset()
+            share = _smoothstep((time - self._since - HOLD) / EASE)
+            target = _neutral_beside(self._from, None)
+            return _tidy((1.0 - share) * self._from + share * target)
+        row = _row(result)
+        if self._rest is not None:
+            row = self._rest(time, row)
+        head = _SLICE["head_rotation"]
+        if self._level is not None:
+            row[head] = self._level(time, row[head])
+        if row[head] @ self._out[head] < 0:
+            row[head] *= -1
+        if self._lost:
+            self._lost, self._from = False, self._out
+            # From the frame before: the first found frame already moves a little.
+            self._since = self._time if math.isfinite(self._time) else -math.inf
+        live = self._filter(time, row)
+        share = _smoothstep((time - self._since) / RETURN)
+        return _tidy((1.0 - share) * self._from + share * live)
+
+
+class _LiveRest:
+    """The rest of each weight so far: a low percentile from a histogram that slowly forgets."""
+
+    BINS = 100
+    MEMORY = 60.0  # seconds
+    WARM_UP = 2.0  # seconds of face before it says anything
+    PACE = 0.1  # per second: a correction must not be seen as a movement
+
+    def __init__(self):
+        width = _WEIGHTS.stop
+        self._counts = np.zeros((width, self.BINS))
+        self._rest = np.zeros(width)
+        self._time = None
+        self._seen = 0.0
+
+    def __call__(self, time: float, row: npt.NDArray) -> npt.NDArray:
+        weights = row[_WEIGHTS]
+        step = min(time - self._time, 0.1) if self._time is not None else 0.0
+        self._time = time
+        self._seen += step
+        self._counts *= math.exp(-step / self.MEMORY)
+        self._counts[np.arange(len(weights)), np.minimum((weights * self.BINS).astype(int), self.BINS - 1)] += step
+        if self._seen > self.WARM_UP:
+            share = np.cumsum(self._counts, axis=1) / self._counts.sum(axis=1, keepdims=True)
+            rest = (share < REST_PERCENTILE / 100.0).sum(axis=1) / self.BINS
+            rest[rest > MAX_REST] = 0.0
+            self._rest += np.clip(rest - self._rest, -self.PACE * step, self.PACE * step)
+        return _without_rest(row, self._rest)
+
+
+class _LiveLevel:
+    """The head's mean rotation so far, taken out."""
+
+    MEMORY = 10.0  # seconds
+    WARM_UP = 1.0
+
+    def __init__(self):
+        self._sum = None
+        self._time = None
+        self._seen = 0.0
+
+    def __call__(self, time: float, rotation: npt.NDArray) -> npt.NDArray:
+        if self._sum is None:
+            self._sum = np.outer(rotation, rotation)
+        else:
+            step = min(time - self._time, 0.1)
+            self._seen += step
+            share = step / min(max(self._seen, self.WARM_UP), self.MEMORY)
+            self._sum += share * (np.outer(rotation, rotation) - self._sum)
+        self._time = time
+        mean = np.linalg.eigh(self._sum)[1][:, -1]
+        if mean[0] < 0:
+            mean = -mean
+        return _multiply(mean * _CONJUGATE, rotation)
