@@ -75,7 +75,7 @@ def find_python() -> str:
     # Where Python is embedded, sys.executable may be empty or the embedding program.
     candidates = [sys.executable]
     for prefix in (sys.prefix, sys.base_prefix):
-        candidates += [str(Path(prefix, *parts)) for parts in (("bin", version), ("bin", "python.exe"), ("python.exe",))]
+        candidates += [str(Path(prefix, *tail)) for tail in (("bin", version), ("bin", "python.exe"), ("python.exe",))]
     candidates.append(shutil.which(version) or "")
     for candidate in candidates:
         if Path(candidate).name.lower().startswith("python") and os.access(candidate, os.X_OK):

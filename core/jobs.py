@@ -213,22 +213,29 @@ def record(
             on_progress(CaptureProgress("capturing", frames, frames, found, 0.0))
     except MienError as error:
         if error.code in ("cancelled", "no-face", "no-pictures") or not frames:
-            part.unlink(missing_ok=True)
+            _discard(part)
             raise
         if str(part) in error.hint:
             raise
         kept = f"The {frames} frames captured so far are kept in {part}."
         raise MienError(error.code, error.message, f"{error.hint} {kept}".strip()) from error
     except KeyboardInterrupt:
-        part.unlink(missing_ok=True)
+        _discard(part)
         raise
-    return CaptureSummary(frames, found, float(last - first), time.monotonic() - started, str(take_path), source.incomplete)
+    seconds = time.monotonic() - started
+    return CaptureSummary(frames, found, float(last - first), seconds, str(take_path), source.incomplete)
 
 
 def _seconds_left(frames: int, total: int | None, elapsed: float) -> float | None:
     if total is None or frames < _SETTLED:
         return None
     return max(total - frames, 0) * elapsed / frames
+
+
+def _discard(part: Path) -> None:
+    # It may never have been made, and its folder may be what is wrong: the first error is the one to tell.
+    with contextlib.suppress(OSError):
+        part.unlink()
 
 
 def _put_in_place(part: Path, take_path: Path) -> None:

@@ -81,7 +81,8 @@ class _Json:
         data = json.loads(bytes(payload))
         if not isinstance(data, dict):
             raise ValueError("the payload must be a JSON object")
-        return cls(**{field.name: cls._load(data[field.name]) for field in dataclasses.fields(cls) if field.name in data})
+        names = [field.name for field in dataclasses.fields(cls)]
+        return cls(**{name: cls._load(data[name]) for name in names if name in data})
 
     @staticmethod
     def _dump(value: Any) -> Any:

@@ -53,7 +53,7 @@ _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 
 def _now() -> str:
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,7 +239,7 @@ class Take:
         if major > VERSION[0]:
             raise MienError(
                 "take-too-new",
-                f"{self.path.name} was written by a newer Mien (take format {major}.{minor}; this one reads {VERSION[0]}).",
+                f"{self.path.name} was written by a newer Mien: take format {major}, this one reads {VERSION[0]}.",
                 "Update Mien, then open the take again.",
             )
         if length > _MAX_HEADER or not 0 < record_size <= _MAX_RECORD:

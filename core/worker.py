@@ -182,13 +182,8 @@ class Worker:
             answer = Failed(order.job, error)
         except Exception as error:
             traceback.print_exc()
-            what = f"{type(error).__name__}: {error}"[:500]
-            answer = Failed(
-                order.job,
-                MienError(
-                    "internal", f"Mien met an error that it did not expect ({what}).", "Report it with the worker's log."
-                ),
-            )
+            what = f"Mien met an error that it did not expect ({type(error).__name__}: {error})"[:500]
+            answer = Failed(order.job, MienError("internal", f"{what}.", "Report it with the worker's log."))
         self._cancelled.discard(order.job)
         self._outbox.send(answer)
 
