@@ -1,0 +1,1 @@
+"""The sample head: the script that builds it, and what it builds."""
