@@ -68,11 +68,12 @@ NEXT = Environment(".venv-52", (3, 13), "blender,test", "bpy 5.2 LTS")
 
 @dataclasses.dataclass(frozen=True)
 class Suite:
-    """One line of the `test` command: a command in an environment."""
+    """One line of the `test` command: a command in an environment, which may use further ones."""
 
     name: str
     environment: Environment
     command: tuple
+    also: tuple = ()
     by_default: bool = True
 
 
@@ -81,7 +82,7 @@ SUITES = (
     Suite("core", CORE, ("-m", "pytest", "tests/core")),
     Suite("addon", MAIN, ("-m", "pytest", "tests/addon")),
     Suite("addon-5.2", NEXT, ("-m", "pytest", "tests/addon")),
-    Suite("zip", MAIN, ("-m", "pytest", "tests/zip")),
+    Suite("zip", MAIN, ("-m", "pytest", "tests/zip"), also=(NEXT,)),
     Suite("benchmarks", MAIN, ("-m", "pytest", "-s", "tests/benchmarks"), by_default=False),
 )
 
@@ -120,7 +121,9 @@ def find_python(version: tuple) -> str:
         Saying how to get it on this system.
     """
     name = f"python{version[0]}.{version[1]}"
-    roots = [os.environ.get("PYENV_ROOT"), Path.home() / ".pyenv"]
+    roots = [os.environ.get("PYENV_ROOT"), Path.home() / ".pyenv", Path("/opt/pyenv")]
+    if shutil.which("pyenv"):
+        roots.append(subprocess.run(["pyenv", "root"], capture_output=True, text=True).stdout.strip())
     found = [str(path) for root in roots if root for path in sorted(Path(root).glob(f"versions/*/bin/{name}"))[::-1]]
     candidates = [[sys.executable], [shutil.which(name) or name], *([path] for path in found)]
     if os.name == "nt":
@@ -140,8 +143,7 @@ def find_python(version: tuple) -> str:
         "Windows": f"`winget install Python.Python.{number}`, or the installer from python.org",
     }
     linux = (
-        f"`sudo apt-get install {name} {name}-venv` where the system has it, "
-        f"else `uv python install {number}` or pyenv"
+        f"`sudo apt-get install {name} {name}-venv` where the system has it, else `uv python install {number}` or pyenv"
     )
     way = ways.get(platform.system(), linux)
     raise SetupError(
@@ -173,8 +175,9 @@ def install_system_packages(pythons: set) -> None:
     missing = missing_packages()
     for python in pythons:
         if subprocess.run([python, "-c", "import ensurepip"], capture_output=True).returncode:
-            version = subprocess.run([python, "-c", "import sys; print(*sys.version_info[:2], sep='.')"],
-                                     capture_output=True, text=True).stdout.strip()
+            version = subprocess.run(
+                [python, "-c", "import sys; print(*sys.version_info[:2], sep='.')"], capture_output=True, text=True
+            ).stdout.strip()
             missing.append(f"python{version}-venv")
     if not missing:
         return
@@ -208,10 +211,12 @@ def install(*environments: Environment) -> None:
     install_system_packages(set(pythons.values()))
     for environment, python in pythons.items():
         started = time.monotonic()
-        say(f"Setting up {environment.folder} ({environment.holds}); once, it downloads some hundred MB ...")
         stamp = stamp_file(environment)
         stamp.unlink(missing_ok=True)
-        if not works(environment):
+        if works(environment):
+            say(f"Updating {environment.folder} ({environment.holds}) ...")
+        else:
+            say(f"Setting up {environment.folder} ({environment.holds}); once, it downloads some hundred MB ...")
             run([python, "-m", "venv", "--clear", str(ROOT / environment.folder)])
         pip = [str(environment.executable), "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
         quiet = [] if sys.stdout.isatty() else ["--quiet"]
@@ -280,7 +285,8 @@ def test(argv: list) -> int:
     suites = [suite for suite in SUITES if (suite.name in chosen if chosen else suite.by_default)]
 
     rows, unavailable = [], {}
-    for environment in dict.fromkeys([MAIN, *(suite.environment for suite in suites)]):
+    needed = [MAIN, *(environment for suite in suites for environment in (suite.environment, *suite.also))]
+    for environment in dict.fromkeys(needed):
         try:
             install(environment)
         except SetupError as error:

@@ -1,0 +1,167 @@
+"""Runs in Blender's Python: installs the zip, bakes with it, disables and enables it, and reports what it finds.
+
+    inside.py ZIP [CLIP]
+
+The last line printed is one JSON object. Nothing of Mien is importable here but what the zip brings.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+
+NEVER_HERE = [name for name in ("mediapipe", "cv2", "mien") if importlib.util.find_spec(name)]
+
+import addon_utils  # noqa: E402  # comes with bpy
+import bpy  # noqa: E402
+
+MODULE = "bl_ext.user_default.mien"
+
+registered_timers = []
+draw_handlers = []
+
+
+def watch() -> None:
+    """Note every timer and draw handler that is added: Blender cannot list them."""
+    register = bpy.app.timers.register
+
+    def noting(function, *args, **kwargs):
+        registered_timers.append(function)
+        return register(function, *args, **kwargs)
+
+    bpy.app.timers.register = noting
+    space = bpy.types.SpaceView3D
+    add, remove = space.draw_handler_add, space.draw_handler_remove
+
+    def adding(*args):
+        handle = add(*args)
+        draw_handlers.append(handle)
+        return handle
+
+    def removing(handle, *args):
+        remove(handle, *args)
+        draw_handlers.remove(handle)
+
+    space.draw_handler_add, space.draw_handler_remove = adding, removing
+
+
+def state() -> dict:
+    """Return everything that an add-on can leave behind, by kind."""
+    types = [getattr(bpy.types, name) for name in dir(bpy.types)]
+    rna = [kind.bl_rna for kind in types if hasattr(kind, "bl_rna")]
+    keyconfig = bpy.context.window_manager.keyconfigs.addon
+    return {
+        "classes": sorted(dir(bpy.types)),
+        "operators": sorted(dir(bpy.ops.mien)),
+        "properties": sorted(f"{kind.identifier}.{name}" for kind in rna for name in kind.properties.keys()),
+        "handlers": sorted(
+            f"{name}: {getattr(function, '__module__', function)}"
+            for name in dir(bpy.app.handlers)
+            if isinstance(functions := getattr(bpy.app.handlers, name), list)
+            for function in functions
+        ),
+        "timers": [str(function) for function in registered_timers if bpy.app.timers.is_registered(function)],
+        "draw handlers": [str(handle) for handle in draw_handlers],
+        "menu entries": sorted(
+            f"{kind.__name__}: {function.__module__}"
+            for kind in types
+            for function in getattr(getattr(kind, "draw", None), "_draw_funcs", ())
+        ),
+        "keymap items": sorted(
+            f"{keymap.name}: {item.idname}"
+            for keymap in (keyconfig.keymaps if keyconfig else ())
+            for item in keymap.keymap_items
+        ),
+        "search path": list(sys.path),
+        "children": children(),
+    }
+
+
+def children() -> list:
+    """Return the child processes of this one (Linux)."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = stat.read_text()
+        except OSError:  # ended meanwhile
+            continue
+        if int(text.rpartition(")")[2].split()[1]) == os.getpid():
+            found.append(text)
+    return found
+
+
+def left_behind(before: dict) -> dict:
+    after = state()
+    # The wheels' folder joins the search path with the extension; Blender takes it away on its own time.
+    return {
+        kind: sorted(set(after[kind]) - set(before[kind]))
+        for kind in before
+        if kind != "search path" and set(after[kind]) - set(before[kind])
+    }
+
+
+def policy_warnings() -> list:
+    """Return what Blender complains of in the extension: foreign top-level modules, search paths."""
+    addon_utils.modules_refresh()
+    warnings = addon_utils._extensions_warnings_get()
+    return [str(entry) for module, entries in warnings.items() if "mien" in str(module) for entry in entries]
+
+
+def bake(clip: str) -> dict:
+    """Do what the user does in the sidebar: sample head, video, Bake."""
+    bpy.ops.wm.read_homefile(app_template="", use_empty=True)
+    bpy.ops.mien.add_sample_head()
+    scene = bpy.context.scene
+    scene.mien.source = clip
+    outcome = bpy.ops.mien.bake()
+    mesh = scene.mien.target
+    moved = {}
+    start, end = scene.frame_start, scene.frame_end
+    for frame in range(start, min(end, start + 250) + 1, 5):
+        scene.frame_set(frame)
+        for key in mesh.data.shape_keys.key_blocks[1:]:
+            low, high = moved.get(key.name, (1.0, 0.0))
+            moved[key.name] = (min(low, key.value), max(high, key.value))
+    return {
+        "outcome": sorted(outcome),
+        "mesh": mesh.name,
+        "actions": len(bpy.data.actions),
+        "moved": {name: high - low for name, (low, high) in moved.items()},
+        "libraries": sorted({name for name in ("mediapipe", "cv2") if name in sys.modules}),
+    }
+
+
+def main() -> None:
+    archive, *clips = sys.argv[1:]
+    report = {"blender": bpy.app.version_string, "never_here": NEVER_HERE}
+    watch()
+    before = state()
+    bpy.ops.extensions.package_install_files(filepath=archive, repo="user_default", enable_on_install=True)
+    report["enabled"] = addon_utils.check(MODULE)[1]
+    report["panels"] = sorted(name for name in dir(bpy.types) if name.startswith("MIEN_PT_"))
+    report["operators"] = sorted(dir(bpy.ops.mien))
+    report["tabs"] = sorted({getattr(bpy.types, name).bl_category for name in report["panels"]})
+    report["wheels"] = {
+        name: str(importlib.util.find_spec(name).origin)
+        for name in ("mediapipe", "cv2")
+        if importlib.util.find_spec(name)
+    }
+    if clips:
+        report["bake"] = bake(clips[0])
+    report["warnings"] = policy_warnings()
+    report["cycles"] = []
+    for _ in range(2):
+        addon_utils.disable(MODULE, default_set=True)
+        report["cycles"].append(left_behind(before))
+        addon_utils.enable(MODULE, default_set=True)
+        report["cycles"].append(addon_utils.check(MODULE)[1])
+    addon_utils.disable(MODULE, default_set=True)
+    report["cycles"].append(left_behind(before))
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
