@@ -1,0 +1,248 @@
+"""F-curves in actions, written in bulk, on every Blender from 4.2 on.
+
+From 4.4 an action has a slot for each data-block that it animates; before, a data-block
+has an action of its own. What is changed here puts its undoing on the caller's rollback
+stack, so that a failure leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from ..core.errors import MienError
+
+if TYPE_CHECKING:
+    import bpy
+
+# Blender's enum values for keyframes, the same from 4.2 to 5.2 (a test checks them).
+BEZIER = 2
+FREE, ALIGNED = 0, 3
+
+_ATTRIBUTES = {
+    "co": (2, np.float32),
+    "handle_left": (2, np.float32),
+    "handle_right": (2, np.float32),
+    "interpolation": (1, np.int32),
+    "easing": (1, np.int32),
+    "handle_left_type": (1, np.int32),
+    "handle_right_type": (1, np.int32),
+    "type": (1, np.int32),
+    "back": (1, np.float32),
+    "amplitude": (1, np.float32),
+    "period": (1, np.float32),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Keyframes:
+    """Bezier keyframes of one F-curve.
+
+    Attributes
+    ----------
+    co, handle_left, handle_right : ndarray, shape (K, 2)
+        Scene frame and value.
+    handle_types : ndarray of int, shape (K,)
+        `FREE` or `ALIGNED`, for both handles of a key.
+    """
+
+    co: npt.NDArray[np.float64]
+    handle_left: npt.NDArray[np.float64]
+    handle_right: npt.NDArray[np.float64]
+    handle_types: npt.NDArray[np.int64]
+
+
+def slotted() -> bool:
+    """Whether this Blender keeps several data-blocks' animation in slots of one action."""
+    import bpy
+
+    return bpy.app.version >= (4, 4, 0)
+
+
+class CurveStore:
+    """The F-curves of one data-block.
+
+    Attributes
+    ----------
+    action : bpy.types.Action
+    """
+
+    def __init__(self, action: bpy.types.Action, bag):
+        self.action = action
+        self._bag = bag  # a channel bag, or before 4.4 the action itself: both have fcurves and groups
+
+    def put(self, data_path, index, group, keyframes: Keyframes, span, rollback: contextlib.ExitStack) -> None:
+        """Put keyframes on one channel, instead of those it has from ``span[0]`` to ``span[1]``."""
+        curve = self._bag.fcurves.find(data_path, index=index)
+        if curve is None:
+            curve = self._bag.fcurves.new(data_path, index=index)
+            rollback.callback(self._bag.fcurves.remove, curve)
+            curve.group = self._bag.groups.get(group) or self._bag.groups.new(group)
+            _set(curve, _columns(keyframes))
+            return
+        if curve.lock:
+            raise MienError(
+                "curve-locked",
+                f'The F-curve {data_path} of the action "{self.action.name}" is locked.',
+                "Unlock it in the Graph Editor, or bake into a new action.",
+            )
+        before = _get(curve)
+        rollback.callback(_set, curve, before)
+        _set(curve, _merged(before, _columns(keyframes), span))
+
+
+def open_stores(
+    owners: dict[str, bpy.types.ID], *, new_action: bool, name: str, rollback: contextlib.ExitStack
+) -> dict[str, CurveStore]:
+    """Find or make the place for each data-block's F-curves, and assign it.
+
+    Parameters
+    ----------
+    owners : dict of str to ID
+        Data-blocks by ID type (``"KEY"``, ``"OBJECT"``).
+    new_action : bool
+        Make a new action. The one in use gets a fake user, so that it is kept. Otherwise
+        the one in use is taken, where there is one.
+    name : str
+        Name of a new action.
+    rollback : contextlib.ExitStack
+        Receives what undoes all of it.
+    """
+    for owner in owners.values():
+        _check(owner, new_action)
+    if slotted():
+        return _open_slots(owners, new_action, name, rollback)
+    stores = {}
+    for kind, owner in owners.items():
+        action = None if new_action else _action_of(owner)
+        if action is None:
+            # One name would be the better for finding them, but the second would become "Name.001".
+            action = _new(name if kind == "KEY" or len(owners) == 1 else f"{name} Bones", rollback)
+            _assign(owner, action, None, rollback)
+        stores[kind] = CurveStore(action, action)
+    return stores
+
+
+def _open_slots(owners, new_action, name, rollback):
+    # A data-block without an action joins the other's: one performance, one action.
+    shared = None if new_action else next(filter(None, map(_action_of, owners.values())), None)
+    stores = {}
+    for kind, owner in owners.items():
+        action = None if new_action else _action_of(owner)
+        slot = owner.animation_data.action_slot if action is not None else None
+        if slot is None:
+            if action is None:
+                shared = action = shared or _new(name, rollback)
+            slot = action.slots.new(id_type=kind, name=owner.name)
+            rollback.callback(action.slots.remove, slot)
+            _assign(owner, action, slot, rollback)
+        if not action.layers:
+            rollback.callback(action.layers.remove, action.layers.new("Layer"))
+        layer = action.layers[0]
+        if not layer.strips:
+            rollback.callback(layer.strips.remove, layer.strips.new(type="KEYFRAME"))
+        stores[kind] = CurveStore(action, layer.strips[0].channelbag(slot, ensure=True))
+    return stores
+
+
+def _check(owner, new_action):
+    data = owner.animation_data
+    if data is None:
+        return
+    if data.use_tweak_mode:
+        raise MienError(
+            "nla-tweak-mode",
+            f'The animation of "{owner.name}" is in tweak mode.',
+            "Leave tweak mode in the Nonlinear Animation editor (Tab) and bake again.",
+        )
+    if not new_action and data.action is not None and not data.action.is_editable:
+        raise MienError(
+            "action-linked",
+            f'The action "{data.action.name}" is linked and cannot be changed here.',
+            "Bake into a new action.",
+        )
+
+
+def _action_of(owner):
+    return owner.animation_data.action if owner.animation_data is not None else None
+
+
+def _new(name, rollback):
+    import bpy
+
+    action = bpy.data.actions.new(name)
+    rollback.callback(bpy.data.actions.remove, action)
+    return action
+
+
+def _assign(owner, action, slot, rollback):
+    data = owner.animation_data
+    if data is None:
+        data = owner.animation_data_create()
+        rollback.callback(owner.animation_data_clear)
+    else:
+        rollback.callback(_restore, data, data.action, data.action_slot if slotted() else None)
+        old = data.action
+        if old is not None and old is not action and old.is_editable:
+            rollback.callback(setattr, old, "use_fake_user", old.use_fake_user)
+            old.use_fake_user = True
+    data.action = action
+    if slot is not None:
+        data.action_slot = slot
+
+
+def _restore(data, action, slot):
+    data.action = action
+    if slot is not None:
+        data.action_slot = slot
+
+
+def _columns(keyframes: Keyframes) -> dict[str, np.ndarray]:
+    count = len(keyframes.co)
+    return {
+        "co": keyframes.co,
+        "handle_left": keyframes.handle_left,
+        "handle_right": keyframes.handle_right,
+        "interpolation": np.full(count, BEZIER),
+        "handle_left_type": keyframes.handle_types,
+        "handle_right_type": keyframes.handle_types,
+    }
+
+
+def _get(curve) -> dict[str, np.ndarray]:
+    points = curve.keyframe_points
+    columns = {}
+    for name, (width, dtype) in _ATTRIBUTES.items():
+        column = np.empty(len(points) * width, dtype)
+        points.foreach_get(name, column)
+        columns[name] = column.reshape(-1, width) if width > 1 else column
+    return columns
+
+
+def _set(curve, columns) -> None:
+    points = curve.keyframe_points
+    points.clear()
+    points.add(len(columns["co"]))
+    for name, column in columns.items():
+        points.foreach_set(name, np.ascontiguousarray(column, _ATTRIBUTES[name][1]).ravel())
+    curve.update()
+
+
+def _merged(before, new, span) -> dict[str, np.ndarray]:
+    """Return the old keyframes outside of `span` and the new ones inside."""
+    x = before["co"][:, 0]
+    # Half a frame: a hand-set key just beside the first baked one would make a spike.
+    early, late = x < span[0] - 0.5, x > span[1] + 0.5
+    count = len(new["co"])
+    merged = {}
+    for name, old in before.items():
+        fresh = new.get(name)
+        if fresh is None:
+            # The settings of other interpolation types: unused by Bezier keys, kept in range.
+            fresh = np.zeros(count, old.dtype)
+        merged[name] = np.concatenate((old[early], fresh, old[late]))
+    return merged

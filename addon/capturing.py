@@ -1,0 +1,150 @@
+"""A capture in the worker process, followed without waiting; and where its take is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+
+from ..core.client import WorkerClient, WorkerDied
+from ..core.errors import MienError
+from ..core.jobs import PART_SUFFIX
+from ..core.protocol import Failed, Finished, Progress, StartCapture
+from ..core.take import APP, SUFFIX
+
+_JOB = 1
+
+
+class CaptureJob:
+    """One source on its way to a take.
+
+    Call `start`, then `poll` ten times a second until it returns False; then `error` or
+    the take at `take` is there. `cancel` at any time.
+
+    Parameters
+    ----------
+    source, take : pathlib.Path
+    fps : float, optional
+        Rate of a sequence of pictures.
+    command : list of str, optional
+        Another worker, for tests.
+
+    Attributes
+    ----------
+    progress : core.protocol.Progress or None
+        The newest report.
+    error : MienError or None
+        Why there is no take.
+    """
+
+    def __init__(self, source: Path, take: Path, fps: float | None = None, command: list[str] | None = None):
+        self.source = source
+        self.take = take
+        self.fps = fps
+        self.progress: Progress | None = None
+        self.error: MienError | None = None
+        self._client = WorkerClient(command)
+        self._running = False
+
+    @property
+    def running(self) -> bool:
+        """Whether an answer is still awaited."""
+        return self._running
+
+    def start(self) -> None:
+        """Start a worker and give it the order.
+
+        Raises
+        ------
+        MienError
+        """
+        try:
+            self.take.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise MienError(
+                "takes-folder",
+                f"The takes folder {self.take.parent} cannot be made: {error.strerror}.",
+                "Choose another one in Mien's preferences.",
+            ) from error
+        self._client.start()
+        self._running = True
+        rate = {} if self.fps is None else {"fps": self.fps}
+        self._client.send(StartCapture(_JOB, str(self.source), str(self.take), **rate))
+
+    def poll(self) -> bool:
+        """Take in what the worker said; returns whether the job still runs. Never waits."""
+        if not self._running:
+            return False
+        for message in self._client.poll():
+            if isinstance(message, Progress):
+                self.progress = message
+            elif isinstance(message, Finished):
+                self._end()
+                break
+            elif isinstance(message, Failed):
+                self._end(message.error)
+                break
+            elif isinstance(message, WorkerDied):
+                self._end(message.error)
+                break
+        return self._running
+
+    def wait(self) -> None:
+        """Follow the job to its end: for scripts, where nothing else has to go on."""
+        try:
+            while self.poll():
+                time.sleep(0.02)
+        except BaseException:  # Ctrl-C as well: no worker must be left behind
+            self.cancel()
+            raise
+
+    def cancel(self) -> None:
+        """End the worker and remove what it had of the take; safe to call at any time."""
+        if not self._running:
+            return
+        # Hanging up ends it within a frame, also while it is still loading its libraries.
+        self._end(MienError("cancelled", "The capture was cancelled."), patience=0.0)
+        self.take.with_name(self.take.name + PART_SUFFIX).unlink(missing_ok=True)
+
+    def _end(self, error: MienError | None = None, patience: float = 0.5):
+        self._running = False
+        self.error = error
+        self._client.stop(timeout=patience)
+
+
+def is_sequence(source: Path, picture_suffixes) -> bool:
+    """Whether a path names pictures, which carry no rate of their own, and not a video."""
+    return source.suffix.lower() in picture_suffixes or "#" in source.name or "%" in source.name or source.is_dir()
+
+
+def take_path(source: Path, folder: Path, fps: float | None = None) -> Path:
+    """Return where the take of this source belongs.
+
+    The name holds a digest of all that the take depends on, so a take that is there under
+    this name is the take of this source as it is now.
+
+    Parameters
+    ----------
+    source : pathlib.Path
+        A video, or for a sequence its folder, pattern or first picture.
+    folder : pathlib.Path
+    fps : float, optional
+        Rate of a sequence; makes all pictures beside `source` count.
+    """
+    files = [source]
+    if fps is not None:
+        beside = source if source.is_dir() else source.parent
+        files = sorted(beside.iterdir()) if beside.is_dir() else []
+    state = []
+    for file in files:
+        try:
+            stat = file.stat()
+        except OSError:
+            continue
+        state.append((file.name, stat.st_size, stat.st_mtime_ns))
+    identity = json.dumps([APP, str(source.absolute()), fps, state])
+    digest = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    # A folder or a video alike: their own name, without what file systems dislike.
+    stem = "".join(c if c.isalnum() or c in "-_ ." else "_" for c in source.stem).strip(" .")[:80] or "take"
+    return folder / f"{stem}-{digest}{SUFFIX}"

@@ -1,0 +1,122 @@
+"""`mien bake`: the main job without a window, on the bpy module."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..core.cli import add_solve_arguments, capture_take, solve
+from ..core.errors import MienError
+from ..core.units import ARKIT, UNITS
+
+NAME = "bake"
+HELP = "put the face of a video on a rig: a .blend, a contact sheet and the take"
+
+_SAMPLES = Path(__file__).resolve().parents[1] / "sample_rigs"
+
+
+def add_arguments(parser):
+    parser.add_argument(
+        "source",
+        type=Path,
+        nargs="?",
+        default=_SAMPLES / "performance.mp4",
+        help="video file, picture folder or first picture of a sequence (default: the sample performance)",
+    )
+    parser.add_argument("--rig", type=Path, metavar="RIG.blend", help="prepared rig (default: the sample head)")
+    parser.add_argument("--object", metavar="NAME", help="the head's mesh object, when the rig has several")
+    parser.add_argument(
+        "--out", type=Path, metavar="OUT.blend", help="file to write (default: out/<name of the video>.blend)"
+    )
+    parser.add_argument("--fps", type=float, help="frames a second of a picture sequence (default 24)")
+    parser.add_argument("--scene-fps", type=float, help="frame rate of the scene (default: the rig file's own)")
+    parser.add_argument("--start", type=int, default=1, help="scene frame of the video's first picture (default 1)")
+    parser.add_argument(
+        "--tolerance", type=float, default=0.005, help="how far reduced keys may stray, 0 keeps all (default 0.005)"
+    )
+    parser.add_argument("--action", help="name of the new action (default: the name of the video)")
+    parser.add_argument("--no-sheet", action="store_true", help="do not render the contact sheet")
+    add_solve_arguments(parser)
+
+
+def run(args, console) -> dict:
+    import bpy
+
+    from ..core.take import Take
+    from . import bake
+    from .contact_sheet import write_contact_sheet
+    from .rig.targets import find_target
+
+    rig = args.rig or _SAMPLES / "mien_head.blend"
+    out = args.out or Path("out") / f"{args.source.stem}.blend"
+    if out.suffix != ".blend":
+        raise MienError("bad-output", f"{out} is not a .blend file.", "Give --out a name that ends in .blend.")
+    if not rig.is_file():
+        raise MienError("rig-not-found", f"There is no file {rig}.", "Give --rig the path of a .blend file.")
+    try:
+        bpy.ops.wm.open_mainfile(filepath=str(rig.resolve()), load_ui=False)
+    except RuntimeError as error:
+        raise MienError("rig-damaged", f"{rig} cannot be opened: {error}.", "Choose another .blend file.") from error
+    scene = bpy.context.scene
+    if args.scene_fps:
+        scene.render.fps = max(1, round(args.scene_fps))
+        scene.render.fps_base = scene.render.fps / args.scene_fps
+    # Looked for before the capture, so that a wrong rig costs nobody the wait.
+    mesh = _head(bpy.data.objects, args.object)
+    target = find_target(mesh)
+
+    take_path = out.with_suffix(".mientake")
+    captured = capture_take(args.source, take_path, console, args.fps)
+    with Take(take_path) as take:
+        performance = solve(take, args)
+        options = bake.BakeOptions(
+            start_frame=args.start,
+            tolerance=args.tolerance,
+            rotation_tolerance=args.tolerance / 3,
+            action_name=args.action or args.source.stem,
+        )
+        baked = bake.bake_performance(bpy.context, target, performance, options)
+        scene.frame_start, scene.frame_end = baked.start, baked.end
+        scene.frame_set(baked.start)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        bpy.ops.wm.save_as_mainfile(filepath=str(out.resolve()), compress=True)
+        for notice in baked.notices:
+            console.say(f"Note: {notice}.")
+        console.say(f"{out}: {baked.keys_after} keys on {baked.channels} curves, frames {baked.start}-{baked.end}")
+        outcome = {
+            "source": str(args.source),
+            "rig": str(rig),
+            "blend": str(out),
+            "take": str(take_path),
+            "capture": captured.to_dict(),
+            "bake": baked.to_dict(),
+        }
+        if not args.no_sheet:
+            sheet = out.with_suffix(".png")
+            write_contact_sheet(
+                sheet,
+                scene,
+                mesh,
+                performance,
+                take,
+                args.source,
+                lambda time: args.start + time * scene.render.fps / scene.render.fps_base,
+                fps=args.fps,
+                on_progress=console.progress("contact sheet", unit="picture"),
+            )
+            console.say(f"{sheet}: contact sheet")
+            outcome["sheet"] = str(sheet)
+    return outcome
+
+
+def _head(objects, name: str | None):
+    """Return the mesh object to drive: the one named, or the one with most of the keys Mien knows."""
+    if name is not None:
+        if name not in objects:
+            meshes = ", ".join(o.name for o in objects if o.type == "MESH") or "none"
+            raise MienError("object-not-found", f"The rig has no object {name!r}.", f"Its meshes are: {meshes}.")
+        return objects[name]
+    meshes = [o for o in objects if o.type == "MESH"]
+    if not meshes:
+        raise MienError("no-mesh", "The rig file holds no mesh.", "Choose a .blend with a head that has shape keys.")
+    known = {*UNITS, *ARKIT}
+    return max(meshes, key=lambda o: len(known & set(o.data.shape_keys.key_blocks.keys())) if o.data.shape_keys else -1)

@@ -1,0 +1,355 @@
+"""From sampled channels to few Bezier keys: pure numpy, no Blender.
+
+A channel is sampled once per scene frame, then drawn again with as few keys as stay
+within a tolerance of every sample. Between two keys the curve is a cubic Hermite; its
+Bezier handles stand at exactly a third of the segment, where Blender's Bezier
+evaluation *is* that Hermite. So the error measured here is the error in Blender, and
+the bound holds on every Blender version.
+
+All channels are fitted together as one long array: numpy sees a hundred thousand
+samples at once instead of Python seeing a thousand segments one by one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+# Blender keeps keys as float32; this share of the tolerance is left for their rounding.
+_ROUNDING_SHARE = 0.02
+# Pull of each slope towards the samples' own, so that a segment with no sample inside
+# still has one answer. Small against (frames^3 / 105), the weight of a real segment.
+_SLOPE_PULL = 0.01
+_SWEEPS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Keys:
+    """Keys of one channel.
+
+    Attributes
+    ----------
+    frames : ndarray of int64, shape (K,)
+        Sample index of each key, increasing; the first and the last sample always have one.
+    values : ndarray, shape (K,)
+        The samples at the keys.
+    left, right : ndarray, shape (K,)
+        Slope on each side of the key, per frame; they differ only at corners.
+    """
+
+    frames: Ints
+    values: Floats
+    left: Floats
+    right: Floats
+
+    def evaluate(self, frames) -> Floats:
+        """Return the curve at `frames` (may be fractional), held before and after the keys."""
+        x = np.clip(np.asarray(frames, dtype=np.float64), self.frames[0], self.frames[-1])
+        if len(self.frames) == 1:
+            return np.full(x.shape, self.values[0])
+        segment = np.clip(np.searchsorted(self.frames, x, side="right") - 1, 0, len(self.frames) - 2)
+        start = self.frames[segment]
+        length = self.frames[segment + 1] - start
+        h00, h10, h01, h11 = _hermite((x - start) / length)
+        return (
+            h00 * self.values[segment]
+            + h10 * length * self.right[segment]
+            + h01 * self.values[segment + 1]
+            + h11 * length * self.left[segment + 1]
+        )
+
+
+def resample(times, values, at) -> Floats:
+    """Read channels sampled at `times` (any spacing) at the moments `at`.
+
+    Monotone cubic (Fritsch & Carlson 1980, with the weighted harmonic mean of Fritsch &
+    Butland 1984): passes through the samples, never leaves the range of its neighbours,
+    and has no facets when the scene has more frames per second than the source.
+
+    Parameters
+    ----------
+    times : array, shape (N,)
+        Seconds, strictly increasing.
+    values : array, shape (N, ...)
+    at : array, shape (M,)
+        Seconds; the first and the last sample are held outside of `times`.
+
+    Returns
+    -------
+    ndarray of float64, shape (M, ...)
+    """
+    times = np.asarray(times, dtype=np.float64)
+    values = np.asarray(values, dtype=np.float64)
+    at = np.asarray(at, dtype=np.float64)
+    if len(times) == 1:
+        return np.repeat(values, len(at), axis=0)
+    step = np.diff(times)
+    if (step <= 0).any():
+        raise ValueError("times must increase strictly")
+    columns = (slice(None),) + (None,) * (values.ndim - 1)
+    secant = np.diff(values, axis=0) / step[columns]
+    slope = np.zeros_like(values)
+    before, after = secant[:-1], secant[1:]
+    w1 = (2 * step[1:] + step[:-1])[columns]
+    w2 = (step[1:] + 2 * step[:-1])[columns]
+    same_way = before * after > 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean = (w1 + w2) / (w1 / before + w2 / after)
+    slope[1:-1] = np.where(same_way, mean, 0.0)
+    slope[0], slope[-1] = secant[0], secant[-1]
+    x = np.clip(at, times[0], times[-1])
+    segment = np.clip(np.searchsorted(times, x, side="right") - 1, 0, len(times) - 2)
+    length = step[segment]
+    h00, h10, h01, h11 = (h[columns] for h in _hermite((x - times[segment]) / length))
+    length = length[columns]
+    return (
+        h00 * values[segment]
+        + h10 * length * slope[segment]
+        + h01 * values[segment + 1]
+        + h11 * length * slope[segment + 1]
+    )
+
+
+def fit(samples, tolerances, low=-np.inf, high=np.inf) -> list[Keys]:
+    """Draw each channel with few keys, within its tolerance at every sample.
+
+    Keys start at the ends, corners and clear extrema; then the worst sample of each
+    segment gets a key until none is too far off; then keys that are no longer needed go.
+    Slopes are the least squares fit over both neighbouring segments, one per key so that
+    its handles are in line; only at corners do the two sides differ.
+
+    Parameters
+    ----------
+    samples : array, shape (C, N)
+        Channels by frame.
+    tolerances : array, shape (C,) or float
+        Largest allowed distance at any frame; 0 keeps every frame.
+    low, high : array, shape (C,) or float
+        Handles stay within these too, so the curve cannot leave them between frames.
+
+    Returns
+    -------
+    list of Keys, length C
+    """
+    samples = np.atleast_2d(np.asarray(samples, dtype=np.float64))
+    channels, count = samples.shape
+    if channels == 0 or count == 0:
+        return []
+    low = np.broadcast_to(np.asarray(low, dtype=np.float64), (channels,))
+    high = np.broadcast_to(np.asarray(high, dtype=np.float64), (channels,))
+    samples = np.clip(samples, low[:, None], high[:, None])
+    allowed = np.broadcast_to(np.asarray(tolerances, dtype=np.float64), (channels,)) * (1.0 - _ROUNDING_SHARE)
+    if count == 1:
+        zero = np.zeros(1)
+        return [Keys(np.zeros(1, np.int64), row.copy(), zero, zero) for row in samples]
+
+    problem = _Problem(samples, allowed, low, high)
+    corners = _corners(samples, allowed)
+    keyed = problem.fixed | (corners | _extrema(samples, allowed)).ravel()
+    corners = corners.ravel()
+    fitted = problem.refine(keyed, corners)
+    fitted = problem.prune(keyed, corners, fitted)
+
+    keys, left, right = fitted.keys, fitted.left, fitted.right
+    bounds = np.searchsorted(keys, np.arange(channels + 1) * count)
+    flat = samples.ravel()
+    return [
+        Keys(keys[a:b] - c * count, flat[keys[a:b]], left[a:b], right[a:b])
+        for c, (a, b) in enumerate(zip(bounds[:-1], bounds[1:], strict=True))
+    ]
+
+
+def _hermite(t):
+    """Return the four cubic Hermite basis functions at `t`."""
+    t2 = t * t
+    t3 = t2 * t
+    return 2 * t3 - 3 * t2 + 1, t3 - 2 * t2 + t, 3 * t2 - 2 * t3, t3 - t2
+
+
+def _corners(samples: Floats, allowed: Floats) -> npt.NDArray[np.bool_]:
+    """Mark samples where the slope breaks: a channel that runs into a limit, a sudden onset."""
+    corners = np.zeros(samples.shape, dtype=bool)
+    if samples.shape[1] < 5:
+        return corners
+    bend = np.abs(np.diff(samples, 2, axis=1))
+    middle = bend[:, 1:-1]
+    around = np.maximum(bend[:, :-2], bend[:, 2:])
+    # Smooth motion bends over several frames, so its neighbours bend alike.
+    corners[:, 2:-2] = (middle > 4.0 * allowed[:, None]) & (middle > 3.0 * around) & (allowed > 0.0)[:, None]
+    return corners
+
+
+def _extrema(samples: Floats, allowed: Floats) -> npt.NDArray[np.bool_]:
+    """Mark peaks and valleys that stand out among the 5 frames on either side.
+
+    An animator expects a key on a blink's closed frame, not one frame beside it.
+    """
+    reach = 5
+    extrema = np.zeros(samples.shape, dtype=bool)
+    count = samples.shape[1]
+    if count < 2 * reach + 1:
+        return extrema
+    windows = np.lib.stride_tricks.sliding_window_view(samples, 2 * reach + 1, axis=1)
+    middle = samples[:, reach:-reach]
+    highest, lowest = windows.max(axis=2), windows.min(axis=2)
+    stands_out = (highest - lowest) > 8.0 * allowed[:, None]
+    peak = (middle >= highest) | (middle <= lowest)
+    # On a plateau only its ends are extrema: the middle needs no key.
+    moves = (middle != samples[:, reach - 1 : -reach - 1]) | (middle != samples[:, reach + 1 : count - reach + 1])
+    extrema[:, reach:-reach] = stands_out & peak & moves
+    return extrema
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fitted:
+    keys: Ints  # flat sample indices
+    left: Floats
+    right: Floats
+    worst: Floats  # per segment: distance / allowed
+    worst_at: Ints  # per segment: flat sample index
+
+
+class _Problem:
+    """All channels laid end to end, so that every step is a few passes of numpy."""
+
+    def __init__(self, samples: Floats, allowed: Floats, low: Floats, high: Floats):
+        channels, count = samples.shape
+        self.channels, self.count = channels, count
+        self.y = samples.ravel()
+        self.low = np.repeat(low, count)
+        self.high = np.repeat(high, count)
+        # A channel that keeps every frame has no error to measure: any positive number will do.
+        self.scale = np.repeat(1.0 / np.where(allowed > 0.0, allowed, 1.0), count)
+        fixed = np.repeat((allowed <= 0.0)[:, None], count, axis=1)
+        fixed[:, 0] = fixed[:, -1] = True
+        self.fixed = fixed.ravel()
+        forward = np.zeros_like(samples)
+        backward = np.zeros_like(samples)
+        step = np.diff(samples, axis=1)
+        forward[:, :-1], backward[:, 1:] = step, step
+        forward[:, -1], backward[:, 0] = step[:, -1], step[:, 0]
+        self.forward, self.backward = forward.ravel(), backward.ravel()
+
+    def refine(self, keyed, corners) -> _Fitted:
+        """Add the worst sample of each segment to `keyed` until every sample is close enough."""
+        while True:
+            fitted = self.solve(keyed, corners)
+            bad = fitted.worst > 1.0
+            if not bad.any():
+                return fitted
+            keyed[fitted.worst_at[bad]] = True
+
+    def prune(self, keyed, corners, fitted: _Fitted) -> _Fitted:
+        """Take away every other key where the fit allows it, a few times over."""
+        for parity in (0, 1, 0, 1):
+            candidates = fitted.keys[parity::2]
+            candidates = candidates[~self.fixed[candidates]]
+            trial = keyed.copy()
+            trial[candidates] = False
+            while True:
+                attempt = self.solve(trial, corners)
+                bad = attempt.worst > 1.0
+                if not bad.any():
+                    break
+                # Whatever was taken from a segment that is now too far off comes back, and if
+                # nothing was, its worst sample gets a key as before.
+                segment = np.searchsorted(attempt.keys, candidates, side="right") - 1
+                back = candidates[bad[np.minimum(segment, len(bad) - 1)] & ~trial[candidates]]
+                touched = np.zeros(len(bad), dtype=bool)
+                touched[np.searchsorted(attempt.keys, back, side="right") - 1] = True
+                trial[back] = True
+                trial[attempt.worst_at[bad & ~touched]] = True
+            if trial.sum() >= keyed.sum():
+                continue
+            keyed[:] = trial
+            fitted = attempt
+        return fitted
+
+    def solve(self, keyed, corners) -> _Fitted:
+        """Fit all slopes for these keys and measure every segment's worst sample."""
+        y = self.y
+        keys = np.flatnonzero(keyed)
+        lengths = np.diff(keys)
+        segment = np.repeat(np.arange(len(lengths)), lengths)  # segment of each sample but the very last
+        at = np.arange(len(segment))
+        start = keys[:-1]
+        length = lengths.astype(np.float64)
+        # The step from one channel's last sample to the next one's first is no segment.
+        real = start // self.count == keys[1:] // self.count
+
+        t = (at - start[segment]) / length[segment]
+        h00, h10, h01, h11 = _hermite(t)
+        a = h10 * length[segment]
+        b = h11 * length[segment]
+        chord = h00 * y[start][segment] + h01 * y[keys[1:]][segment]
+        rest = y[:-1] - chord
+
+        def total(values):
+            return np.add.reduceat(values, start) * real
+
+        aa, ab, bb = total(a * a), total(a * b), total(b * b)
+        ar, br = total(a * rest), total(b * rest)
+        left, right = self._slopes(keys, corners[keys], length, real, aa, ab, bb, ar, br)
+
+        distance = np.abs(a * right[:-1][segment] + b * left[1:][segment] - rest) * self.scale[:-1]
+        worst = np.maximum.reduceat(distance, start) * real
+        hit = np.flatnonzero(distance >= worst[segment])
+        worst_at = np.zeros(len(lengths), dtype=np.int64)
+        worst_at[segment[hit[::-1]]] = hit[::-1]  # reversed: the first of equals wins
+        return _Fitted(keys, left, right, worst, worst_at)
+
+    def _slopes(self, keys, corner, length, real, aa, ab, bb, ar, br):
+        """Least squares slopes under limits, by projected Gauss-Seidel on even and odd keys.
+
+        The matrix is tridiagonal and strongly diagonal (neighbours weigh at most 3/4 of a
+        key's own), so a handful of sweeps is enough.
+        """
+        n = len(keys)
+        y, low, high = self.y[keys], self.low[keys], self.high[keys]
+        nothing = np.zeros(1)
+        # Per key: sums of the segment that ends here (in) and of the one that starts here (out).
+        in_weight, in_cross, in_rest = (np.concatenate((nothing, v)) for v in (bb, ab, br))
+        out_weight, out_cross, out_rest = (np.concatenate((v, nothing)) for v in (aa, ab, ar))
+        in_third = np.concatenate((nothing, np.where(real, length, np.inf))) / 3.0
+        out_third = np.concatenate((np.where(real, length, np.inf), nothing)) / 3.0
+        has_in = np.concatenate(([False], real))
+        has_out = np.concatenate((real, [False]))
+        in_third = np.where(has_in, in_third, 1.0)
+        out_third = np.where(has_out, out_third, 1.0)
+        # Handles inside low..high keep the whole curve inside (convex hull of a Bezier segment).
+        in_min, in_max = (y - high) / in_third, (y - low) / in_third
+        out_min, out_max = (low - y) / out_third, (high - y) / out_third
+        both_min = np.maximum(np.where(has_in, in_min, -np.inf), np.where(has_out, out_min, -np.inf))
+        both_max = np.minimum(np.where(has_in, in_max, np.inf), np.where(has_out, out_max, np.inf))
+        # A key at a limit may meet it at an angle: in line, both its handles would have to lie flat.
+        corner = corner | (has_in & has_out & ((y <= low) | (y >= high)))
+
+        backward, forward = self.backward[keys], self.forward[keys]
+        pull = _SLOPE_PULL
+        middle = np.where(has_in & has_out, 0.5 * (backward + forward), np.where(has_out, forward, backward))
+        left = np.where(corner, backward, middle)
+        right = np.where(corner, forward, middle)
+        own = in_weight + out_weight + pull
+        for sweep in range(2 * _SWEEPS):
+            turn = slice(sweep % 2, None, 2)
+            previous_right = np.concatenate((nothing, right[:-1]))[turn]
+            next_left = np.concatenate((left[1:], nothing))[turn]
+            from_in = in_rest[turn] - in_cross[turn] * previous_right
+            from_out = out_rest[turn] - out_cross[turn] * next_left
+            smooth = np.clip((from_in + from_out + pull * middle[turn]) / own[turn], both_min[turn], both_max[turn])
+            alone_in = np.clip(
+                (from_in + pull * backward[turn]) / (in_weight[turn] + pull), in_min[turn], in_max[turn]
+            )
+            alone_out = np.clip(
+                (from_out + pull * forward[turn]) / (out_weight[turn] + pull), out_min[turn], out_max[turn]
+            )
+            left[turn] = np.where(corner[turn], alone_in, smooth)
+            right[turn] = np.where(corner[turn], alone_out, smooth)
+        if n == 1:
+            left[:] = right[:] = 0.0
+        return left, right

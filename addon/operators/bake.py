@@ -1,0 +1,123 @@
+"""From the chosen source to keyframes: capture in the worker, then bake."""
+
+from __future__ import annotations
+
+import bpy
+
+from ...core.errors import MienError
+from .. import session, workflow
+from ..ids import OP_BAKE, OP_CANCEL
+
+_INTERVAL = 0.1
+
+
+class MIEN_OT_bake(bpy.types.Operator):
+    """Capture the face in the source and put it on the head as keyframes"""
+
+    bl_idname = OP_BAKE
+    bl_label = "Bake Performance"
+    bl_options = {"UNDO"}
+
+    _timer = None
+
+    @classmethod
+    def poll(cls, _context):
+        if session.running():
+            cls.poll_message_set("A capture is running: wait for it, or cancel it")
+            return False
+        return True
+
+    def invoke(self, context, _event):
+        try:
+            captured = self._prepare(context)
+            if not captured:
+                self._job.start()
+        except MienError as error:
+            return self._fail(error)
+        if captured:
+            return self._bake()
+        session.job = self._job
+        session.outcome = None
+        manager = context.window_manager
+        self._timer = manager.event_timer_add(_INTERVAL, window=context.window)
+        manager.modal_handler_add(self)
+        return {"RUNNING_MODAL"}
+
+    def modal(self, context, event):
+        if event.type == "ESC" and event.value == "PRESS" and self._job.running:
+            self._job.cancel()
+        if event.type == "TIMER" and self._job.poll():
+            workflow.redraw_panels()
+        if self._job.running:
+            return {"PASS_THROUGH"}
+        self._end(context)
+        return self._conclude()
+
+    def execute(self, context):
+        try:
+            captured = self._prepare(context)
+            if not captured:
+                self._job.start()
+                self._job.wait()
+        except MienError as error:
+            return self._fail(error)
+        return self._bake() if captured else self._conclude()
+
+    def cancel(self, context):
+        """Blender ends the operator, with its window or its file."""
+        self._job.cancel()
+        self._end(context)
+
+    def _prepare(self, context) -> bool:
+        self._job, captured = workflow.prepare_capture(context)
+        self._request = workflow.request(context, self._job.source.stem)
+        return captured
+
+    def _conclude(self):
+        error = self._job.error
+        if error is None:
+            return self._bake()
+        if error.code == "cancelled":
+            self.report({"INFO"}, "Capture cancelled, nothing was changed")
+            return {"CANCELLED"}
+        return self._fail(error)
+
+    def _bake(self):
+        try:
+            summary = workflow.bake_take(self._request, self._job.take)
+        except MienError as error:
+            return self._fail(error)
+        session.outcome = workflow.outcome_of(summary)
+        self.report({"INFO"}, session.outcome.lines[0])
+        workflow.redraw_panels()
+        return {"FINISHED"}
+
+    def _fail(self, error):
+        session.outcome = session.Outcome([error.message, *filter(None, [error.hint])], failed=True)
+        self.report({"ERROR"}, str(error))
+        workflow.redraw_panels()
+        return {"CANCELLED"}
+
+    def _end(self, context):
+        if self._timer is not None:
+            context.window_manager.event_timer_remove(self._timer)
+            self._timer = None
+        session.job = None
+        workflow.redraw_panels()
+
+
+class MIEN_OT_cancel(bpy.types.Operator):
+    """Stop the capture and leave the scene as it is (Esc)"""
+
+    bl_idname = OP_CANCEL
+    bl_label = "Cancel Capture"
+    bl_options = {"INTERNAL"}
+
+    @classmethod
+    def poll(cls, _context):
+        return session.running()
+
+    def execute(self, _context):
+        # The modal operator notices within a tick, and tidies up.
+        session.job.cancel()
+        return {"FINISHED"}

@@ -1,0 +1,210 @@
+"""The tab "Mien" in the 3D viewport's sidebar."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import bpy
+
+from ...core.errors import MienError
+from ...core.units import UNITS
+from .. import session, workflow
+from ..capturing import is_sequence
+from ..ids import (
+    OP_ADD_SAMPLE_HEAD,
+    OP_BAKE,
+    OP_BAKE_TAKE,
+    OP_CANCEL,
+    OP_EXPORT_CSV,
+    PANEL_BAKE_OPTIONS,
+    PANEL_CHANNELS,
+    PANEL_MAIN,
+    PANEL_TAKES,
+    SIDEBAR_TAB,
+)
+from ..preferences import takes_folder
+from ..rig.targets import BONES
+
+
+class _Panel:
+    bl_space_type = "VIEW_3D"
+    bl_region_type = "UI"
+    bl_category = SIDEBAR_TAB
+
+
+class MIEN_PT_main(_Panel, bpy.types.Panel):
+    bl_idname = PANEL_MAIN
+    bl_label = "Mien"
+
+    def draw(self, context):
+        layout = self.layout
+        chosen = workflow.settings(context)
+        running = session.running()
+
+        column = layout.column()
+        column.enabled = not running
+        column.label(text="Target", icon="USER")
+        row = column.row(align=True)
+        row.prop(chosen, "target", text="")
+        row.operator(OP_ADD_SAMPLE_HEAD, text="" if chosen.target else "Add Sample Head", icon="ADD")
+        ready = self._draw_target(context, column)
+
+        column = layout.column()
+        column.enabled = not running
+        column.label(text="Source", icon="FILE_MOVIE")
+        column.prop(chosen, "source", text="")
+        if chosen.source and is_sequence(Path(bpy.path.abspath(chosen.source)), bpy.path.extensions_image):
+            column.prop(chosen, "sequence_fps")
+
+        layout.separator()
+        if running:
+            self._draw_progress(layout)
+        else:
+            row = layout.row()
+            row.scale_y = 1.6
+            row.enabled = ready and bool(chosen.source)
+            row.operator(OP_BAKE, text="Bake", icon="REC")
+        if session.outcome is not None and not running:
+            self._draw_outcome(context, layout)
+
+    @staticmethod
+    def _draw_target(context, layout) -> bool:
+        """Draw what was found; returns whether it can be baked on."""
+        if workflow.settings(context).target is None:
+            return False
+        try:
+            target = workflow.target_of(context)
+        except MienError as error:
+            _paragraph(context, layout, error.message, icon="ERROR")
+            _paragraph(context, layout, error.hint)
+            return False
+        units = sum(name in UNITS for name in target.rig.keys)
+        parts = []
+        if target.rig.keys:
+            parts.append(f"{units}/{len(UNITS)} units")
+            if len(target.rig.keys) > units:
+                parts.append(f"{len(target.rig.keys) - units} ARKit shapes")
+        if target.rig.bones:
+            parts.append(f"{len(target.rig.bones)}/{len(BONES)} bones")
+        layout.label(text=", ".join(parts), icon="CHECKMARK")
+        if target.missing_units:
+            _paragraph(context, layout, f"No shape key {', '.join(target.missing_units)}")
+        if target.missing_bones and target.armature is not None:
+            _paragraph(context, layout, f"No bone {', '.join(target.missing_bones)}")
+        for notice in target.notices:
+            _paragraph(context, layout, notice, icon="INFO")
+        return True
+
+    @staticmethod
+    def _draw_progress(layout):
+        progress = session.job.progress
+        if progress is None or progress.stage == "loading":
+            layout.progress(factor=0.0, text="Starting")
+        elif progress.total:
+            factor = min(progress.frame / progress.total, 1.0)
+            left = "" if progress.seconds_left is None else f", {_duration(progress.seconds_left)} left"
+            layout.progress(factor=factor, text=f"{factor:.0%}{left}")
+        else:
+            layout.progress(factor=0.0, text=f"Frame {progress.frame}")
+        if progress is not None and progress.frame:
+            layout.label(text=f"Face in {progress.found} of {progress.frame} pictures")
+        layout.operator(OP_CANCEL, text="Cancel (Esc)", icon="X")
+
+    @staticmethod
+    def _draw_outcome(context, layout):
+        box = layout.box().column(align=True)
+        box.alert = session.outcome.failed
+        icon = "ERROR" if session.outcome.failed else "CHECKMARK"
+        for line in session.outcome.lines:
+            _paragraph(context, box, line, icon=icon)
+            icon = "BLANK1"
+
+
+class MIEN_PT_bake_options(_Panel, bpy.types.Panel):
+    bl_idname = PANEL_BAKE_OPTIONS
+    bl_parent_id = PANEL_MAIN
+    bl_label = "Options"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context):
+        layout = self.layout
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        layout.enabled = not session.running()
+        chosen = workflow.settings(context)
+        column = layout.column()
+        column.prop(chosen, "start_frame")
+        column.prop(chosen, "smoothing", slider=True)
+        column.prop(chosen, "neutral")
+        column.prop(chosen, "level_head")
+        column = layout.column()
+        column.prop(chosen, "action_mode", expand=True)
+        name = column.row()
+        name.enabled = chosen.action_mode == "NEW"
+        name.prop(chosen, "action_name", placeholder="From source")
+        column = layout.column(heading="Key Reduction")
+        column.prop(chosen, "tolerance")
+        column.prop(chosen, "rotation_tolerance")
+        column = layout.column()
+        column.prop(chosen, "extend_range")
+        column.prop(chosen, "reuse_take")
+
+
+class MIEN_PT_channels(_Panel, bpy.types.Panel):
+    bl_idname = PANEL_CHANNELS
+    bl_parent_id = PANEL_MAIN
+    bl_label = "Channels"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context):
+        layout = self.layout
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        layout.enabled = not session.running()
+        chosen = workflow.settings(context)
+        column = layout.column(heading="Bake")
+        column.prop(chosen, "use_shape_keys")
+        column.prop(chosen, "use_head")
+        neck = column.row()
+        neck.enabled = chosen.use_head
+        neck.prop(chosen, "neck_share", text="Share to Neck", slider=True)
+        column.prop(chosen, "use_jaw")
+        column.prop(chosen, "use_eyes")
+
+
+class MIEN_PT_takes(_Panel, bpy.types.Panel):
+    bl_idname = PANEL_TAKES
+    bl_parent_id = PANEL_MAIN
+    bl_label = "Takes"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context):
+        layout = self.layout
+        layout.enabled = not session.running()
+        column = layout.column()
+        column.operator(OP_BAKE_TAKE, text="Bake Take...", icon="ACTION")
+        column.prop(workflow.settings(context), "take", text="")
+        column.operator(OP_EXPORT_CSV, text="Export CSV...", icon="EXPORT")
+        folder = takes_folder()
+        row = column.row()
+        row.enabled = folder.is_dir()
+        row.operator("wm.path_open", text="Open Takes Folder", icon="FILE_FOLDER").filepath = str(folder)
+
+
+def _paragraph(context, layout, text: str, icon: str = "NONE"):
+    """Draw text over as many lines as the sidebar's width asks for."""
+    scale = context.preferences.system.ui_scale
+    width = context.region.width if context.region else 300
+    # Blender has no wrapping labels; a letter of the interface font takes about 6.5 px.
+    letters = max(int((width / scale - 50) / 6.5), 16)
+    column = layout.column(align=True)
+    column.scale_y = 0.8
+    for line in textwrap.wrap(text, letters):
+        column.label(text=line, icon=icon)
+        icon = "BLANK1" if icon != "NONE" else "NONE"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes}:{seconds:02d} min" if minutes else f"{seconds} s"

@@ -1,0 +1,56 @@
+"""What belongs to the user and not to a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bpy
+
+from .ids import ROOT_PACKAGE
+
+
+class MienPreferences(bpy.types.AddonPreferences):
+    bl_idname = ROOT_PACKAGE
+
+    takes_folder: bpy.props.StringProperty(
+        name="Takes Folder",
+        description="Where captured takes are kept. Leave empty for Blender's folder for this extension's data",
+        subtype="DIR_PATH",
+    )
+
+    def draw(self, _context):
+        layout = self.layout
+        layout.use_property_split = True
+        layout.prop(self, "takes_folder", placeholder=str(default_takes_folder()))
+
+
+def get_preferences() -> MienPreferences | None:
+    """Return Mien's preferences; None where Mien was registered without being enabled (scripts, tests)."""
+    addon = bpy.context.preferences.addons.get(ROOT_PACKAGE)
+    return addon.preferences if addon is not None else None
+
+
+def default_takes_folder() -> Path:
+    """Return where takes are kept unless the user says otherwise."""
+    try:
+        folder = bpy.utils.extension_path_user(ROOT_PACKAGE, path="takes")
+    except ValueError:
+        # Run from a checkout, not installed as an extension.
+        folder = bpy.utils.user_resource("DATAFILES", path="mien/takes")
+    return Path(folder)
+
+
+def takes_folder() -> Path:
+    """Return where takes are kept; it may not exist yet."""
+    preferences = get_preferences()
+    if preferences is not None and preferences.takes_folder:
+        return Path(bpy.path.abspath(preferences.takes_folder))
+    return default_takes_folder()
+
+
+def register():
+    bpy.utils.register_class(MienPreferences)
+
+
+def unregister():
+    bpy.utils.unregister_class(MienPreferences)

@@ -1,0 +1,152 @@
+"""Settings that belong in the .blend file. Nothing here says what is running: see `session`."""
+
+from __future__ import annotations
+
+import math
+
+import bpy
+
+from .ids import SETTINGS
+
+
+def _is_mesh(_self, obj):
+    return obj.type == "MESH"
+
+
+class MienSettings(bpy.types.PropertyGroup):
+    target: bpy.props.PointerProperty(
+        name="Head",
+        description="Mesh with the shape keys to animate. Its armature, if it has one, gets head, jaw and eyes",
+        type=bpy.types.Object,
+        poll=_is_mesh,
+    )
+    source: bpy.props.StringProperty(
+        name="Source",
+        description="Video of the actor's face; or a folder of pictures, or the first picture of a numbered sequence",
+        subtype="FILE_PATH",
+    )
+    sequence_fps: bpy.props.FloatProperty(
+        name="Picture Rate",
+        description="Pictures per second of the sequence; a video keeps its own timing",
+        default=24.0,
+        min=0.01,
+        soft_min=1.0,
+        max=1000.0,
+        soft_max=240.0,
+        precision=3,
+    )
+
+    start_frame: bpy.props.IntProperty(
+        name="Start Frame",
+        description="Scene frame of the source's first picture. Time is kept: one second of the source is one second "
+        "of the scene, whatever their frame rates",
+        default=1,
+    )
+    smoothing: bpy.props.FloatProperty(
+        name="Smoothing",
+        description="How much jitter is taken out, without delay. 0 keeps every tremor of the capture",
+        default=0.5,
+        min=0.0,
+        max=1.0,
+        subtype="FACTOR",
+    )
+    neutral: bpy.props.EnumProperty(
+        name="Rest Pose",
+        description="What counts as the actor's resting face",
+        items=(
+            ("auto", "Actor's Own", "Find the actor's resting face in the clip and put it on the rig's rest"),
+            ("none", "As Captured", "Use the captured values as they are, relative to an average face"),
+        ),
+        default="auto",
+    )
+    level_head: bpy.props.BoolProperty(
+        name="Level Head",
+        description="Take out the head's mean rotation: for a camera that stood below or beside the actor's face",
+    )
+    tolerance: bpy.props.FloatProperty(
+        name="Value Tolerance",
+        description="Keys are left out as long as each shape key stays this close to the capture at every frame. "
+        "0 sets a key on every frame",
+        default=0.005,
+        min=0.0,
+        max=0.5,
+        soft_max=0.05,
+        step=0.1,
+        precision=4,
+    )
+    rotation_tolerance: bpy.props.FloatProperty(
+        name="Angle Tolerance",
+        description="Keys are left out as long as each bone's rotation stays this close to the capture at every frame. "
+        "0 sets a key on every frame",
+        default=math.radians(0.1),
+        min=0.0,
+        max=math.radians(30.0),
+        soft_max=math.radians(2.0),
+        subtype="ANGLE",
+        precision=3,
+    )
+    action_mode: bpy.props.EnumProperty(
+        name="Action",
+        description="Where the keys go",
+        items=(
+            ("NEW", "New", "Put the keys in a new action; the one in use is kept with a fake user"),
+            (
+                "CURRENT",
+                "Current",
+                "Put the keys in the action in use: on the baked channels they replace those between the first and the "
+                "last baked frame, everything else stays",
+            ),
+        ),
+        default="NEW",
+    )
+    action_name: bpy.props.StringProperty(
+        name="Name", description="Name of the new action. Leave empty to name it after the source"
+    )
+    extend_range: bpy.props.BoolProperty(
+        name="Extend Scene",
+        description="Move the scene's end frame if the performance is longer",
+        default=True,
+    )
+    reuse_take: bpy.props.BoolProperty(
+        name="Reuse Take",
+        description="Bake at once from the kept take if this source was captured before and has not changed since. "
+        "Turn off to capture again",
+        default=True,
+    )
+
+    use_shape_keys: bpy.props.BoolProperty(
+        name="Shape Keys",
+        description="Bake the shape keys that are named as Mien's 11 units or as the 52 ARKit shapes",
+        default=True,
+    )
+    use_head: bpy.props.BoolProperty(
+        name="Head", description="Bake the rotation of the bones head and neck", default=True
+    )
+    use_jaw: bpy.props.BoolProperty(name="Jaw", description="Bake the opening of the bone jaw", default=True)
+    use_eyes: bpy.props.BoolProperty(
+        name="Eyes", description="Bake the gaze on the bones eye.L and eye.R", default=True
+    )
+    neck_share: bpy.props.FloatProperty(
+        name="Neck",
+        description="Part of the head's rotation that the neck takes; both together always make the whole",
+        default=0.3,
+        min=0.0,
+        max=1.0,
+        subtype="FACTOR",
+    )
+
+    take: bpy.props.StringProperty(
+        name="Take",
+        description="The take baked last; choose another to bake or export it",
+        subtype="FILE_PATH",
+    )
+
+
+def register():
+    bpy.utils.register_class(MienSettings)
+    setattr(bpy.types.Scene, SETTINGS, bpy.props.PointerProperty(type=MienSettings))
+
+
+def unregister():
+    delattr(bpy.types.Scene, SETTINGS)
+    bpy.utils.unregister_class(MienSettings)

@@ -1,0 +1,256 @@
+"""Finds what a performance can be put on, and says in words what stands in the way."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING
+
+from ...core.errors import MienError
+from ...core.units import ARKIT, UNITS
+
+if TYPE_CHECKING:
+    import bpy
+
+BONES: tuple[str, ...] = ("neck", "head", "jaw", "eye.L", "eye.R")
+
+JAW_ANGLE_PROPERTY = "mien_jaw_open_angle"
+"""Custom property of the armature object: how far the jaw turns at JawOpen 1, radians."""
+
+JAW_ANGLE = math.radians(20.0)
+"""The jaw's turn for an armature that does not tell its own."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Bone:
+    """What the bake has to know of one bone.
+
+    Attributes
+    ----------
+    name : str
+    mode : str
+        ``PoseBone.rotation_mode``.
+    rest : tuple of float
+        Rest orientation in the armature, quaternion w, x, y, z.
+    ancestors : tuple of str
+        Names of the bones whose turning carries this one along.
+    """
+
+    name: str
+    mode: str
+    rest: tuple[float, float, float, float]
+    ancestors: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Rig:
+    """A target's channels as plain data, so that planning a bake needs no Blender.
+
+    Attributes
+    ----------
+    keys : tuple of str
+        Shape keys to drive, each a name of `UNITS` or `ARKIT`.
+    bones : dict of str to Bone
+        Bones of `BONES` that the rig has.
+    jaw_angle : float
+        Radians at JawOpen 1.
+    """
+
+    keys: tuple[str, ...] = ()
+    bones: dict[str, Bone] = dataclasses.field(default_factory=dict)
+    jaw_angle: float = JAW_ANGLE
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A checked target. Holds Blender data: use it at once, do not keep it.
+
+    Attributes
+    ----------
+    mesh : bpy.types.Object
+    armature : bpy.types.Object or None
+    rig : Rig
+    missing_units : tuple of str
+        Expression units the mesh has no key for, when it has some of them.
+    missing_bones : tuple of str
+        Bones of `BONES` the rig has not.
+    notices : tuple of str
+        Sentences about what will not be driven, or not be seen.
+    """
+
+    mesh: bpy.types.Object
+    armature: bpy.types.Object | None
+    rig: Rig
+    missing_units: tuple[str, ...]
+    missing_bones: tuple[str, ...]
+    notices: tuple[str, ...]
+
+
+def find_target(mesh: bpy.types.Object | None, *, need_keys: bool = True) -> Target:
+    """Check that `mesh` can take a performance and list its channels.
+
+    Parameters
+    ----------
+    mesh : bpy.types.Object or None
+        The head: a mesh object with shape keys.
+    need_keys : bool
+        Whether a head without any usable shape key is an error (else its bones are enough).
+
+    Raises
+    ------
+    MienError
+        With a code beginning ``target-``.
+    """
+    if mesh is None:
+        raise MienError(
+            "target-none", "No head is chosen.", "Choose a mesh with shape keys under Target, or add the sample head."
+        )
+    if mesh.type != "MESH":
+        raise MienError(
+            "target-not-mesh", f'"{mesh.name}" is not a mesh.', "Choose the mesh object that carries the shape keys."
+        )
+    if mesh.data.is_editmode:
+        raise MienError("target-edit-mode", f'"{mesh.name}" is in Edit Mode.', "Leave Edit Mode (Tab) and try again.")
+    if mesh.library is not None:
+        raise MienError(
+            "target-linked",
+            f'"{mesh.name}" is linked from {mesh.library.name} and cannot be changed here.',
+            "Make it local with Object > Relations > Make Local, or work in its own file.",
+        )
+
+    notices: list[str] = []
+    keys = _find_keys(mesh, need_keys, notices)
+    armature = _find_armature(mesh)
+    bones, angle = _find_bones(mesh, armature, notices)
+    if not keys and not bones:
+        raise MienError(
+            "target-nothing",
+            f'"{mesh.name}" has neither shape keys nor bones that Mien knows.',
+            "Name shape keys as Mien's 11 units or the 52 ARKit shapes, or add the sample head to see one.",
+        )
+    missing = tuple(name for name in UNITS if name not in mesh.data.shape_keys.key_blocks) if keys else UNITS
+    return Target(
+        mesh=mesh,
+        armature=armature if bones else None,
+        rig=Rig(keys=keys, bones=bones, jaw_angle=angle),
+        missing_units=missing if len(missing) < len(UNITS) else (),
+        missing_bones=tuple(name for name in BONES if name not in bones),
+        notices=tuple(notices),
+    )
+
+
+def _find_keys(mesh, need_keys, notices) -> tuple[str, ...]:
+    def none(code, message, hint) -> tuple[str, ...]:
+        if need_keys:
+            raise MienError(code, message, hint)
+        notices.append(message)
+        return ()
+
+    key = mesh.data.shape_keys
+    if key is None:
+        return none(
+            "target-no-keys",
+            f'"{mesh.name}" has no shape keys.',
+            "Choose a mesh with shape keys named as Mien's 11 units or the 52 ARKit shapes.",
+        )
+    names = tuple(name for name in (*UNITS, *ARKIT) if name in key.key_blocks)
+    if not names:
+        return none(
+            "target-no-known-keys",
+            f'None of the {len(key.key_blocks)} shape keys of "{mesh.name}" has a name that Mien knows.',
+            f"Name them as Mien's 11 units ({UNITS[0]}, {UNITS[1]}, ...) or the 52 ARKit shapes ({ARKIT[0]}, ...).",
+        )
+    if not _is_ours(key):
+        # Keys of a linked mesh can be animated in the window, but the animation is not saved with
+        # the file: a bake that vanishes on reload is worse than none.
+        return none(
+            "target-linked-keys",
+            f'The shape keys of "{mesh.name}" belong to a linked mesh, and animation on them would not be saved.',
+            "In the Object Data tab, Shift-click the link icon beside the mesh's name to override the mesh as well, "
+            "or use Object > Relations > Make Local.",
+        )
+    if not key.use_relative:
+        return none(
+            "target-absolute-keys",
+            f'The shape keys of "{mesh.name}" are absolute, so their values do nothing.',
+            "Turn on Relative in the Shape Keys panel.",
+        )
+    driven = _driven_keys(key)
+    free = tuple(name for name in names if name not in driven)
+    if not free:
+        return none(
+            "target-driven-keys",
+            f'Drivers hold every shape key of "{mesh.name}" that Mien knows.',
+            "Remove the drivers (right-click a value, Delete Drivers), or choose the mesh that drives them.",
+        )
+    if len(free) < len(names):
+        held = [name for name in names if name in driven]
+        notices.append(f"Drivers hold {_listed(held)}: not baked")
+    muted = [name for name in free if key.key_blocks[name].mute]
+    if muted:
+        notices.append(f"Muted, so not seen: {_listed(muted)}")
+    if mesh.show_only_shape_key:
+        notices.append("The active shape key is pinned (solo): the others are not seen")
+    return free
+
+
+def _driven_keys(key) -> set[str]:
+    if key.animation_data is None:
+        return set()
+    paths = {driver.data_path for driver in key.animation_data.drivers if not driver.mute}
+    return {block.name for block in key.key_blocks if block.path_from_id("value") in paths}
+
+
+def _find_armature(mesh):
+    candidates = [m.object for m in mesh.modifiers if m.type == "ARMATURE" and m.object is not None]
+    if mesh.parent is not None and mesh.parent.type == "ARMATURE":
+        candidates.append(mesh.parent)
+    # A head often hangs on several armatures (body, face): the one with most of the bones is meant.
+    return max(candidates, key=lambda a: sum(name in a.pose.bones for name in BONES), default=None)
+
+
+def _find_bones(mesh, armature, notices) -> tuple[dict[str, Bone], float]:
+    if armature is None:
+        notices.append("No armature: head, jaw and eyes are not baked")
+        return {}, JAW_ANGLE
+    names = [name for name in BONES if name in armature.pose.bones]
+    if not names:
+        notices.append(f'"{armature.name}" has none of the bones {_listed(BONES)}')
+        return {}, JAW_ANGLE
+    if not _is_ours(armature):
+        notices.append(f'"{armature.name}" is linked: its bones are not baked')
+        return {}, JAW_ANGLE
+    if armature.mode == "EDIT":
+        raise MienError(
+            "target-edit-mode", f'"{armature.name}" is in Edit Mode.', "Leave Edit Mode (Tab) and try again."
+        )
+    bones = {}
+    for name in names:
+        pose_bone = armature.pose.bones[name]
+        bones[name] = Bone(
+            name=name,
+            mode=pose_bone.rotation_mode,
+            rest=tuple(pose_bone.bone.matrix_local.to_quaternion()),
+            ancestors=_turning_ancestors(pose_bone.bone),
+        )
+    return bones, float(armature.get(JAW_ANGLE_PROPERTY, JAW_ANGLE))
+
+
+def _turning_ancestors(bone) -> tuple[str, ...]:
+    names = []
+    while bone.parent is not None and bone.use_inherit_rotation:
+        bone = bone.parent
+        names.append(bone.name)
+    return tuple(names)
+
+
+def _is_ours(data_block) -> bool:
+    """Whether animation on this data-block is saved with the file: local, or a real override."""
+    override = data_block.override_library
+    return data_block.is_editable and not (override is not None and override.is_system_override)
+
+
+def _listed(names, limit: int = 4) -> str:
+    names = list(names)
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

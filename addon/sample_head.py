@@ -1,0 +1,60 @@
+"""The sample head as a collection in the scene."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..core.errors import MienError
+
+if TYPE_CHECKING:
+    import bpy
+
+FILE = Path(__file__).resolve().parents[1] / "sample_rigs" / "mien_head.blend"
+
+COLLECTION = "Mien Head"
+
+
+def append_sample_head(context: bpy.types.Context) -> tuple[bpy.types.Object, bpy.types.Object | None]:
+    """Append the sample head's collection to the context's scene.
+
+    Added a second time it is a head of its own, under the next free names. The head's
+    camera becomes the scene's where it has none.
+
+    Returns
+    -------
+    mesh : bpy.types.Object
+    armature : bpy.types.Object or None
+
+    Raises
+    ------
+    MienError
+        ``"sample-head-missing"`` or ``"sample-head-damaged"``.
+    """
+    import bpy
+
+    if not FILE.is_file():
+        raise MienError(
+            "sample-head-missing",
+            f"The sample head is not at {FILE}.",
+            "Install the Mien extension again; in a checkout, build it with sample_rigs.",
+        )
+    try:
+        with bpy.data.libraries.load(str(FILE), link=False) as (source, wanted):
+            wanted.collections = [name for name in source.collections if name == COLLECTION]
+    except OSError as error:
+        raise MienError(
+            "sample-head-damaged", f"The sample head cannot be read: {error}.", "Install the Mien extension again."
+        ) from error
+    collection = wanted.collections[0] if wanted.collections else None
+    heads = [o for o in collection.all_objects if o.type == "MESH" and o.data.shape_keys] if collection else []
+    if not heads:
+        if collection is not None:
+            bpy.data.collections.remove(collection)
+        raise MienError(
+            "sample-head-damaged", f"The file {FILE.name} holds no head.", "Install the Mien extension again."
+        )
+    context.scene.collection.children.link(collection)
+    if context.scene.camera is None:
+        context.scene.camera = next((o for o in collection.all_objects if o.type == "CAMERA"), None)
+    return heads[0], heads[0].find_armature()

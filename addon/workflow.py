@@ -1,0 +1,162 @@
+"""What the operators do, apart from being operators."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import bpy
+
+from ..core.errors import MienError
+from ..core.take import Take
+from . import session
+from .bake import BakeOptions, BakeSummary, bake_into_scene
+from .capturing import CaptureJob, is_sequence, take_path
+from .ids import SETTINGS
+from .preferences import takes_folder
+from .rig.targets import Target, find_target
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """A bake as it was asked for, so that changes made while a capture runs do not matter.
+
+    Scene and head are held by their identity in this session: pointers to Blender's data
+    do not live through an undo.
+    """
+
+    scene: int
+    mesh: int
+    options: BakeOptions
+    solving: dict
+
+
+def settings(context):
+    """Return Mien's settings of the context's scene."""
+    return getattr(context.scene, SETTINGS)
+
+
+def chosen_source(context) -> tuple[Path, float | None]:
+    """Return the chosen source and, for pictures, their rate.
+
+    Raises
+    ------
+    MienError
+        ``"source-none"`` or ``"source-not-found"``.
+    """
+    chosen = settings(context)
+    if not chosen.source.strip():
+        raise MienError("source-none", "No source is chosen.", "Choose a video or pictures under Source.")
+    source = Path(bpy.path.abspath(chosen.source)).absolute()
+    pictures = is_sequence(source, bpy.path.extensions_image)
+    if not source.exists() and not (pictures and source.parent.is_dir()):
+        raise MienError(
+            "source-not-found", f"There is no file {source}.", "Choose another, or check that its drive is connected."
+        )
+    return source, chosen.sequence_fps if pictures else None
+
+
+def target_of(context) -> Target:
+    """Return the chosen target, checked.
+
+    Raises
+    ------
+    MienError
+    """
+    chosen = settings(context)
+    return find_target(chosen.target, need_keys=chosen.use_shape_keys)
+
+
+def request(context, name: str) -> Request:
+    """Check the target and note everything a bake needs.
+
+    Parameters
+    ----------
+    context : bpy.types.Context
+    name : str
+        Name of a new action, unless the user gave one.
+    """
+    target = target_of(context)
+    chosen = settings(context)
+    options = BakeOptions(
+        start_frame=chosen.start_frame,
+        tolerance=chosen.tolerance,
+        rotation_tolerance=chosen.rotation_tolerance,
+        new_action=chosen.action_mode == "NEW",
+        action_name=chosen.action_name.strip() or name,
+        shape_keys=chosen.use_shape_keys,
+        head=chosen.use_head,
+        jaw=chosen.use_jaw,
+        eyes=chosen.use_eyes,
+        neck_share=chosen.neck_share,
+        extend_range=chosen.extend_range,
+    )
+    return Request(
+        scene=context.scene.session_uid,
+        mesh=target.mesh.session_uid,
+        options=options,
+        solving=solving(context),
+    )
+
+
+def solving(context) -> dict:
+    """Return the chosen `SolveOptions`, as keywords: its module is imported when it is needed."""
+    chosen = settings(context)
+    return {"smoothing": chosen.smoothing, "neutral": chosen.neutral, "level_head": chosen.level_head}
+
+
+def prepare_capture(context) -> tuple[CaptureJob, bool]:
+    """Return the capture of the chosen source, and whether its take is there already.
+
+    Raises
+    ------
+    MienError
+    """
+    source, fps = chosen_source(context)
+    take = take_path(source, takes_folder(), fps)
+    job = CaptureJob(source, take, fps, session.worker_command)
+    return job, settings(context).reuse_take and take.exists()
+
+
+def bake_take(asked: Request, path: Path) -> BakeSummary:
+    """Bake a take as asked.
+
+    Raises
+    ------
+    MienError
+        The scene is then as it was.
+    """
+    from ..core.solve import SolveOptions, solve_take
+
+    scene = next((s for s in bpy.data.scenes if s.session_uid == asked.scene), None)
+    mesh = next((o for o in bpy.data.objects if o.session_uid == asked.mesh), None)
+    if scene is None or mesh is None:
+        raise MienError(
+            "target-gone", "The head was deleted while its performance was captured.", f"The take is kept in {path}."
+        )
+    target = find_target(mesh, need_keys=asked.options.shape_keys)
+    with Take(path) as take:
+        performance = solve_take(take, SolveOptions(**asked.solving))
+    summary = bake_into_scene(scene, target, performance, asked.options)
+    getattr(scene, SETTINGS).take = str(path)
+    return summary
+
+
+def outcome_of(summary: BakeSummary) -> session.Outcome:
+    """Return what the panel tells about a bake."""
+    saved = 1.0 - summary.keys_after / max(summary.keys_before, 1)
+    lines = [
+        f"Frames {summary.start} to {summary.end}, {summary.channels} channels",
+        f"Face in {summary.found} of {summary.source_frames} pictures ({summary.found / summary.source_frames:.0%})",
+        f"{summary.keys_before:,} keys, {summary.keys_after:,} kept ({saved:.0%} fewer)",
+        *summary.notices,
+    ]
+    return session.Outcome(lines)
+
+
+def redraw_panels() -> None:
+    """Redraw every sidebar: what runs in the background asks for no redraw by itself."""
+    for window in bpy.context.window_manager.windows:
+        for area in window.screen.areas:
+            if area.type == "VIEW_3D":
+                area.tag_redraw()
