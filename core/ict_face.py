@@ -1,0 +1,526 @@
+"""ICT-FaceKit faces: geometry from weights, and plain renders of them.
+
+The renders are ground truth: any identity with known expression weights, seen by a known
+camera. They are drawn in numpy alone, so that `evaluate units` runs wherever Mien does.
+
+References
+----------
+Li et al., Learning formation of physically-based face attributes, CVPR 2020; the model is
+USC Institute for Creative Technologies' ICT-FaceKit (MIT).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import MienError
+from .units import ACTION_UNITS, ARKIT, AU_INDEX
+
+Array = npt.NDArray[np.float32]
+
+REGIONS: dict[str, slice] = {
+    "face": slice(0, 9409),
+    "head": slice(9409, 11248),
+    "mouth": slice(11248, 13294),
+    "sockets": slice(13294, 14062),
+    "gums": slice(14062, 17039),
+    "teeth": slice(17039, 21451),
+    "eye_left": slice(21451, 23021),
+    "eye_right": slice(23021, 24591),
+    "glass": slice(24591, 25351),
+    "lashes": slice(25351, 26719),
+}
+"""Vertices of the model's parts; ``glass`` holds tear film and shadow cards, which are not drawn."""
+
+# Action unit: expression shapes of ICT-FaceKit, summed and cut off at 1. `cheekRaiser` is the
+# model's second shape for orbicularis oculi's outer part, AU 6.
+_TRUTH: dict[str, tuple[str, ...]] = {
+    "AU1{s}": ("browInnerUp_{s}",),
+    "AU2{s}": ("browOuterUp_{s}",),
+    "AU4{s}": ("browDown_{s}",),
+    "AU5{s}": ("eyeWide_{s}",),
+    "AU6{s}": ("cheekSquint_{s}", "cheekRaiser_{s}"),
+    "AU7{s}": ("eyeSquint_{s}",),
+    "AU9{s}": ("noseSneer_{s}",),
+    "AU10{s}": ("mouthUpperUp_{s}",),
+    "AU12{s}": ("mouthSmile_{s}",),
+    "AU14{s}": ("mouthDimple_{s}",),
+    "AU15{s}": ("mouthFrown_{s}",),
+    "AU16{s}": ("mouthLowerDown_{s}",),
+    "AU17": ("mouthShrugLower",),
+    "AU18": ("mouthPucker",),
+    "AU20{s}": ("mouthStretch_{s}",),
+    "AU22": ("mouthFunnel",),
+    "AU24{s}": ("mouthPress_{s}",),
+    "AU26": ("jawOpen",),
+    "AU29": ("jawForward",),
+    "AU30L": ("jawLeft",),
+    "AU30R": ("jawRight",),
+    "AU34{s}": ("cheekPuff_{s}",),
+    "AU45{s}": ("eyeBlink_{s}",),
+}
+
+
+class IctFace:
+    """The face model.
+
+    Parameters
+    ----------
+    path : path
+        ``ict_facekit.npz``.
+
+    Attributes
+    ----------
+    neutral : ndarray of float32, shape (26719, 3)
+        Mean face; +x the actor's left, +y up, +z out of the face; about 2 units a centimetre.
+    identity : ndarray of float16, shape (80, 26719, 3)
+        Offsets per identity mode, for weights of about unit variance.
+    expression : ndarray of float16, shape (57, 26719, 3)
+        Offsets per expression shape.
+    names : tuple of str
+        Names of the expression shapes.
+    triangles : ndarray of int32, shape (t, 3)
+        What is drawn.
+
+    Raises
+    ------
+    MienError
+        ``set-not-found`` or ``set-unreadable``.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        path = Path(path)
+        if not path.is_file():
+            raise MienError("set-not-found", f"There is no file {path}.", "Give ICT-FaceKit as an .npz.")
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                self.neutral = archive["neutral"].astype(np.float32)
+                self.identity = archive["identity"]
+                self.expression = archive["expression"]
+                self.names = tuple(str(name) for name in archive["expression_names"])
+                faces = archive["faces"]
+        except (KeyError, ValueError, OSError) as error:
+            raise MienError("set-unreadable", f"{path.name} is not an ICT-FaceKit archive: {error}.") from error
+        quads = faces[faces[:, 3] >= 0]
+        triangles = np.concatenate([faces[:, :3], quads[:, [0, 2, 3]]])
+        hidden = np.zeros(len(self.neutral), bool)
+        hidden[REGIONS["glass"]] = hidden[REGIONS["lashes"]] = True
+        self.triangles = triangles[~hidden[triangles].any(1)]
+        self.index = {name: i for i, name in enumerate(self.names)}
+
+    def head(self, identity: npt.ArrayLike) -> Array:
+        """Return the neutral vertices (26719, 3) of identity weights (up to 80,)."""
+        weights = np.asarray(identity, np.float32)
+        offsets = self.identity[: len(weights)].astype(np.float32)
+        return self.neutral + np.tensordot(weights, offsets, 1)
+
+    def express(self, head: Array, weights: npt.ArrayLike) -> Array:
+        """Return the vertices of `head` with expression weights (57,), eyeballs turned along.
+
+        The eyeballs turn 30 degrees sideways and 25 up or down at full weight of the
+        ``eyeLook`` shapes, whose own offsets move the lids alone.
+        """
+        weights = np.asarray(weights, np.float32)
+        used = np.flatnonzero(weights)
+        vertices = head + np.tensordot(weights[used], self.expression[used].astype(np.float32), 1)
+        for side, sign in (("L", 1.0), ("R", -1.0)):
+            part = REGIONS["eye_left" if side == "L" else "eye_right"]
+
+            def weight(name, side=side):
+                return weights[self.index[f"eyeLook{name}_{side}"]]
+
+            yaw = sign * np.radians(30) * (weight("Out") - weight("In"))
+            pitch = np.radians(25) * (weight("Up") - weight("Down"))
+            centre = (head[part].min(0) + head[part].max(0)) / 2
+            vertices[part] = (vertices[part] - centre) @ rotation(yaw, pitch, 0.0).T + centre
+        return vertices
+
+    def action_units(self, weights: npt.ArrayLike) -> Array:
+        """Return the true action units 0..1 of expression weights, shape (..., 57) to (..., AUs)."""
+        return np.clip(np.asarray(weights, np.float32) @ self.truth.T, 0.0, 1.0)
+
+    @functools.cached_property
+    def truth(self) -> Array:
+        """Shares of each expression shape in each action unit, shape (len(ACTION_UNITS), 57)."""
+        matrix = np.zeros((len(ACTION_UNITS), len(self.names)), np.float32)
+        for unit, shapes in _TRUTH.items():
+            for side in "LR":
+                for shape in shapes:
+                    matrix[AU_INDEX[unit.format(s=side)], self.index[shape.format(s=side)]] = 1.0
+        matrix[AU_INDEX["AU28"], self.index["mouthRollLower"]] = 0.5
+        matrix[AU_INDEX["AU28"], self.index["mouthRollUpper"]] = 0.5
+        return matrix
+
+    @functools.cached_property
+    def to_arkit(self) -> Array:
+        """Shares of each expression shape in each ARKit shape, shape (52, 57)."""
+        matrix = np.zeros((len(ARKIT), len(self.names)), np.float32)
+        for row, name in enumerate(ARKIT):
+            for shape in arkit_shapes(name):
+                if shape in self.index:
+                    matrix[row, self.index[shape]] = 0.5 if name in ("browInnerUp", "cheekPuff") else 1.0
+        return matrix
+
+    def normals(self, vertices: Array) -> Array:
+        """Return unit vertex normals, shape (26719, 3)."""
+        a, b, c = (vertices[self.triangles[:, i]] for i in range(3))
+        face = np.cross(b - a, c - a)
+        total = np.empty_like(vertices)
+        for axis in range(3):
+            total[:, axis] = np.bincount(
+                self.triangles.ravel(), np.repeat(face[:, axis], 3), minlength=len(vertices)
+            )
+        return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-9)
+
+
+def arkit_shapes(name: str) -> tuple[str, ...]:
+    """Return the expression shapes of ICT-FaceKit that make an ARKit shape."""
+    if name in ("browInnerUp", "cheekPuff"):
+        return (f"{name}_L", f"{name}_R")
+    for side in ("Left", "Right"):
+        if name.endswith(side) and not name.startswith(("jaw", "mouthLeft", "mouthRight")):
+            return (f"{name[: -len(side)]}_{side[0]}",)
+    return (name,)
+
+
+def rotation(yaw: float, pitch: float, roll: float) -> Array:
+    """Return the matrix that rolls, then pitches up, then yaws towards the actor's left; radians."""
+    cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
+    turn = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    nod = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
+    tilt = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
+    return (turn @ nod @ tilt).astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """A person's colouring: one linear RGB colour 0..1 per vertex.
+
+    Attributes
+    ----------
+    albedo : ndarray of float32, shape (26719, 3)
+    gloss : float
+        Strength of the skin's highlight.
+    """
+
+    albedo: Array
+    gloss: float
+
+
+def random_look(model: IctFace, rng: np.random.Generator) -> Look:
+    """Paint skin, lips, brows, hair, stubble, eyes and teeth on the mean face's vertices."""
+    at = model.neutral
+    albedo = np.empty_like(at)
+    tone = rng.beta(1.2, 1.0)
+    skin = (1 - tone) * np.array([0.10, 0.05, 0.03]) + tone * np.array([0.72, 0.50, 0.40])
+    skin = skin * rng.uniform(0.9, 1.1, 3)
+    albedo[:] = skin
+
+    # Blotches: a few random waves over the face, freckles on top.
+    for _ in range(6):
+        wave = np.sin(at @ rng.normal(0, 0.8, 3) + rng.uniform(0, 6.3))
+        albedo *= 1 + 0.04 * wave[:, None] * rng.uniform(0, 1, 3)
+    albedo *= 1 + rng.normal(0, rng.uniform(0, 0.06), (len(at), 1))
+
+    face = np.zeros(len(at), bool)
+    face[REGIONS["face"]] = True
+    front = at[:, 2] > 6
+    lips = face & (((at[:, 0] / 2.45) ** 2 + ((at[:, 1] + 3.75) / 0.85) ** 2) < 1) & front
+    albedo[lips] = albedo[lips] * (1 - 0.75 * (rng.random() ** 0.5) * np.array([0.1, 0.55, 0.45]))
+
+    hair = np.array([0.02, 0.015, 0.01]) + rng.random() ** 3 * np.array([0.5, 0.35, 0.2])
+    if rng.random() < 0.2:
+        hair = np.full(3, rng.uniform(0.2, 0.6))
+    brow = np.zeros(len(at), np.float32)
+    thick = rng.uniform(0.22, 0.42)
+    for sign in (1, -1):
+        x = sign * at[:, 0]
+        along = np.clip((x - 1.15) / 4.75, 0, 1)
+        height = 5.75 + 0.75 * np.sin(np.pi * np.clip(along * 0.86 + 0.08, 0, 1)) - 0.45 * along
+        inside = (x > 0.95) & (x < 6.1)
+        width = thick * (1.15 - 0.75 * along)
+        brow = np.maximum(brow, inside * np.exp(-(((at[:, 1] - height) / width) ** 2)))
+    brow = (brow * face * rng.uniform(0.55, 1.0))[:, None]
+    albedo = albedo * (1 - brow) + hair * brow
+
+    # Dark lid margins stand for the lashes, which are not drawn.
+    for sign in (1, -1):
+        d = np.hypot((sign * at[:, 0] - 3.15) / 1.55, (at[:, 1] - 3.55) / 0.62)
+        lid = face & front & (np.abs(d - 1) < 0.14) & (at[:, 1] > 3.45 - 0.5 * (rng.random() < 0.3))
+        albedo[lid] *= rng.uniform(0.25, 0.7)
+
+    line = rng.uniform(9.5, 11.5) - 0.03 * at[:, 0] ** 2
+    scalp = (at[:, 1] > line) | ((at[:, 2] < rng.uniform(-2.0, 0.5)) & (at[:, 1] > rng.uniform(-12, 0)))
+    scalp &= rng.random() < 0.85
+    albedo[scalp] = hair * rng.uniform(0.8, 1.2)
+    if rng.random() < 0.3:
+        jaw = face & (at[:, 1] < -1.6) & (at[:, 1] > -9) & ~lips & (at[:, 2] > 1)
+        jaw &= ~((np.abs(at[:, 0]) > 2.5) & (at[:, 1] > -3 - (np.abs(at[:, 0]) - 2.5)) & (at[:, 2] > 5.5))
+        share = rng.uniform(0.15, 0.8)
+        albedo[jaw] = albedo[jaw] * (1 - share) + hair * share
+
+    albedo[REGIONS["mouth"]] = [0.12, 0.03, 0.03]
+    albedo[REGIONS["sockets"]] = skin * 0.4
+    albedo[REGIONS["gums"]] = [0.28, 0.10, 0.09]
+    albedo[REGIONS["teeth"]] = np.array([0.62, 0.58, 0.50]) * rng.uniform(0.7, 1.1)
+    iris = np.array([0.03, 0.02, 0.01]) + rng.random() ** 2 * np.array([0.12, 0.16, 0.2]) * rng.random(3)
+    for name in ("eye_left", "eye_right"):
+        part = REGIONS[name]
+        centre = (at[part].min(0) + at[part].max(0)) / 2
+        axis = at[part] - centre
+        angle = np.degrees(np.arccos(np.clip(axis[:, 2] / np.linalg.norm(axis, axis=1), -1, 1)))
+        colour = np.full((len(axis), 3), 0.62) * [1.0, 0.95, 0.93]
+        colour[angle < 29] = iris
+        colour[(angle > 25) & (angle < 29)] *= 0.5
+        colour[angle < 11] = 0.004
+        albedo[part] = colour
+    return Look(np.clip(albedo, 0.002, 1).astype(np.float32), float(rng.uniform(0.0, 0.35)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """Camera, pose and light of one picture.
+
+    Attributes
+    ----------
+    size : int
+        Width and height in px.
+    turn : ndarray of float32, shape (3, 3)
+        Head rotation.
+    focal : float
+        Focal length in units of the picture's width.
+    width : float
+        Share of the picture that the head's width of 18 units takes, at its distance.
+    shift : ndarray of float32, shape (2,)
+        Place of the head's centre from the picture's, in parts of the picture.
+    lights : ndarray of float32, shape (n, 6)
+        Unit direction to the light and linear RGB strength, each.
+    ambient : ndarray of float32, shape (3,)
+    background : ndarray of float32, shape (size, size, 3)
+        Linear RGB.
+    shade : ndarray of float32, shape (size, size)
+        Factor on the picture, a shadow across it.
+    exposure, gamma, blur, noise : float
+    """
+
+    size: int
+    turn: Array
+    focal: float
+    width: float
+    shift: Array
+    lights: Array
+    ambient: Array
+    background: Array
+    shade: Array
+    exposure: float
+    gamma: float
+    blur: float
+    noise: float
+
+
+def random_scene(rng: np.random.Generator, size: int = 320, turn: float = 1.0) -> Scene:
+    """Return a scene with a head turned by normal angles, of 14, 9 and 6 degrees times `turn`."""
+    import cv2
+
+    angles = np.clip(rng.normal(0, 1, 3), -2.2, 2.2) * np.radians([14, 9, 6]) * turn
+    lights = []
+    for _ in range(rng.integers(1, 4)):
+        direction = np.array([rng.normal(0, 0.8), rng.normal(0.35, 0.5), rng.uniform(0.35, 1.0)])
+        strength = rng.uniform(0.4, 1.3) * rng.uniform(0.85, 1.15, 3)
+        lights.append(np.concatenate([direction / np.linalg.norm(direction), strength]))
+    blobs = rng.uniform(0.0, 0.8, (rng.integers(2, 7), rng.integers(2, 7), 3)).astype(np.float32) ** 2
+    background = cv2.resize(blobs, (size, size), interpolation=cv2.INTER_CUBIC).clip(0, 1)
+    chest = rng.uniform(0, 0.5, 3)
+    cv2.ellipse(
+        background, (size // 2, round(size * 1.12)), (round(size * 0.48), round(size * 0.25)), 0, 0, 360, chest, -1
+    )
+    shade = np.ones((size, size), np.float32)
+    if rng.random() < 0.3:
+        y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size - 0.5
+        a = rng.uniform(0, 2 * np.pi)
+        edge = 1 / (1 + np.exp(-(np.cos(a) * x + np.sin(a) * y - rng.uniform(-0.2, 0.2)) * rng.uniform(8, 60)))
+        shade = 1 - edge * rng.uniform(0.2, 0.6)
+    return Scene(
+        size=size,
+        turn=rotation(angles[0], angles[1], angles[2]),
+        focal=float(rng.uniform(1.0, 3.0)),
+        width=float(rng.uniform(0.45, 0.68)),
+        shift=rng.uniform(-0.05, 0.05, 2).astype(np.float32),
+        lights=np.array(lights, np.float32),
+        ambient=(rng.uniform(0.15, 0.6) * rng.uniform(0.9, 1.1, 3)).astype(np.float32),
+        background=background,
+        shade=shade.astype(np.float32),
+        exposure=float(rng.uniform(0.7, 1.25)),
+        gamma=float(rng.uniform(1.8, 2.6)),
+        blur=float(rng.uniform(0.4, 1.0)),
+        noise=float(rng.uniform(0.0, 0.02)),
+    )
+
+
+def project(vertices: Array, scene: Scene) -> Array:
+    """Return x, y in px and depth (larger is farther) of vertices, shape (n, 3)."""
+    middle = np.array([0.0, 0.0, 4.0], np.float32)
+    turned = (vertices - middle) @ scene.turn.T
+    distance = scene.focal / scene.width * 18.0
+    depth = distance - turned[:, 2]
+    scale = scene.focal * scene.size / depth
+    result = np.empty_like(turned)
+    result[:, 0] = scene.size * (0.5 + scene.shift[0]) + turned[:, 0] * scale
+    result[:, 1] = scene.size * (0.48 + scene.shift[1]) - turned[:, 1] * scale
+    result[:, 2] = depth
+    return result
+
+
+def _fragments(corners: Array, size: int):
+    """Yield (pixel, triangle, weights of its corners) of all triangles that cover pixel centres."""
+    x, y = corners[:, :, 0], corners[:, :, 1]
+    low = np.floor(np.stack([x.min(1), y.min(1)], 1)).astype(np.int32)
+    high = np.ceil(np.stack([x.max(1), y.max(1)], 1)).astype(np.int32)
+    area = (x[:, 1] - x[:, 0]) * (y[:, 2] - y[:, 0]) - (x[:, 2] - x[:, 0]) * (y[:, 1] - y[:, 0])
+    # y points down, so that triangles which face the camera turn clockwise here: area < 0.
+    seen = (area < -1e-6) & (high > 0).all(1) & (low < size).all(1)
+    extent = (high - low).max(1)
+    done = 0
+    for limit in (2, 3, 4, 6, 10, 24, 96):
+        chosen = np.flatnonzero(seen & (extent > done) & (extent <= limit))
+        done = limit
+        if not len(chosen):
+            continue
+        offset = np.stack(np.meshgrid(np.arange(limit), np.arange(limit)), -1).reshape(-1, 2)
+        pixel = low[chosen, None] + offset
+        px, py = pixel[..., 0] + 0.5, pixel[..., 1] + 0.5
+        cx, cy = x[chosen][:, :, None], y[chosen][:, :, None]
+        inverse = 1 / area[chosen, None]
+        first = ((cx[:, 1] - px) * (cy[:, 2] - py) - (cx[:, 2] - px) * (cy[:, 1] - py)) * inverse
+        second = ((cx[:, 2] - px) * (cy[:, 0] - py) - (cx[:, 0] - px) * (cy[:, 2] - py)) * inverse
+        third = 1 - first - second
+        inside = (first >= 0) & (second >= 0) & (third >= 0) & (pixel >= 0).all(2) & (pixel < size).all(2)
+        row, column = np.nonzero(inside)
+        place = pixel[row, column]
+        weights = np.stack([first[inside], second[inside], third[inside]], 1).astype(np.float32)
+        yield place[:, 1] * size + place[:, 0], chosen[row], weights
+
+
+def render(model: IctFace, vertices: Array, look: Look, scene: Scene, rng: np.random.Generator) -> np.ndarray:
+    """Return the picture, RGB uint8 (size, size, 3); `rng` gives the sensor's noise alone."""
+    import cv2
+
+    normals = model.normals(vertices) @ scene.turn.T
+    light = np.repeat(scene.ambient[None] * (0.75 + 0.25 * normals[:, 1:2]), 1, 0)
+    shine = np.zeros((len(vertices), 1), np.float32)
+    for source in scene.lights:
+        facing = normals @ source[:3]
+        light = light + np.clip((facing + 0.15) / 1.15, 0, None)[:, None] * source[3:]
+        half = source[:3] + np.array([0, 0, 1], np.float32)
+        shine[:, 0] += np.clip(normals @ (half / np.linalg.norm(half)), 0, 1) ** 24
+    inner = np.ones((len(vertices), 1), np.float32)
+    for name, factor in (("mouth", 0.25), ("gums", 0.4), ("teeth", 0.7)):
+        inner[REGIONS[name]] = factor
+    gloss = np.full((len(vertices), 1), look.gloss, np.float32)
+    gloss[REGIONS["mouth"]] = 0
+    gloss[REGIONS["eye_left"]] = gloss[REGIONS["eye_right"]] = 0.6
+    colour = look.albedo * light * inner + shine * gloss * 0.35
+
+    screen = project(vertices, scene)
+    corners = screen[model.triangles]
+    parts = list(_fragments(corners, scene.size))
+    pixel, triangle, weights = (np.concatenate(column) for column in zip(*parts, strict=True))
+    depth = np.einsum("nk,nk->n", weights, corners[triangle, :, 2])
+    nearest = np.full(scene.size * scene.size, np.inf, np.float32)
+    np.minimum.at(nearest, pixel, depth)
+    front = depth <= nearest[pixel]
+    pixel, triangle, weights = pixel[front], triangle[front], weights[front]
+    picture = scene.background.reshape(-1, 3).copy()
+    picture[pixel] = np.einsum("nk,nkc->nc", weights, colour[model.triangles[triangle]])
+    picture = picture.reshape(scene.size, scene.size, 3) * scene.shade[..., None] * scene.exposure
+    picture = cv2.GaussianBlur(picture, (0, 0), scene.blur).clip(0, 1) ** (1 / scene.gamma)
+    picture = picture + rng.normal(0, 1, picture.shape).astype(np.float32) * scene.noise
+    return (picture.clip(0, 1) * 255).round().astype(np.uint8)
+
+
+_SIDED = (
+    *("browDown", "browInnerUp", "browOuterUp", "cheekPuff", "cheekSquint", "eyeSquint", "eyeWide"),
+    *("mouthDimple", "mouthFrown", "mouthLowerDown", "mouthPress", "mouthSmile", "mouthStretch"),
+    *("mouthUpperUp", "noseSneer", "eyeBlink"),
+)
+_SINGLE = (
+    *("jawForward", "jawLeft", "jawOpen", "jawRight", "mouthFunnel", "mouthLeft", "mouthPucker", "mouthRight"),
+    *("mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper"),
+)
+
+
+def random_expression(
+    model: IctFace, rng: np.random.Generator, take: npt.NDArray[np.float32] | None = None
+) -> Array:
+    """Return expression weights (57,): neutral, one movement, two, several, or as in a real take.
+
+    Parameters
+    ----------
+    model : IctFace
+    rng : Generator
+    take : ndarray, shape (frames, 52), optional
+        ARKit weights of a real performance, whose frames are drawn from where given.
+
+    Notes
+    -----
+    A movement with two sides is symmetric seven times in ten. Gaze and blink come on top in
+    some pictures of every kind, so that no estimator can learn brows from lids.
+    """
+    weights = np.zeros(len(model.names), np.float32)
+
+    def put(name, value):
+        weights[model.index[name]] = np.clip(max(weights[model.index[name]], value), 0, 1)
+
+    def move(name, value):
+        if name not in _SIDED:
+            put(name, value)
+            return
+        left, right = value * rng.uniform(0.85, 1.15, 2)
+        if rng.random() < 0.3:
+            if rng.random() < 0.5:
+                left *= rng.random() * 0.3
+            else:
+                right *= rng.random() * 0.3
+        put(f"{name}_L", left)
+        put(f"{name}_R", right)
+
+    kind = rng.choice(5, p=(0.08, 0.24, 0.24, 0.28, 0.16))
+    if kind == 4 and take is not None:
+        row = take[rng.integers(len(take))] * rng.uniform(0.7, 1.3)
+        for name, value in zip(ARKIT, row, strict=True):
+            if not name.startswith("eyeLook") and name != "tongueOut":
+                for shape in arkit_shapes(name):
+                    put(shape, value)
+    else:
+        for name in rng.choice(_SIDED + _SINGLE, (0, 1, 2, rng.integers(3, 7), 3)[kind], replace=False):
+            move(name, rng.uniform(0.1, 1.0))
+    if rng.random() < 0.15:  # the two shapes that raise the cheek come together in life
+        move("cheekSquint", rng.uniform(0.2, 1.0))
+        for side in "LR":
+            put(f"cheekRaiser_{side}", weights[model.index[f"cheekSquint_{side}"]] * rng.uniform(0, 0.6))
+    if rng.random() < 0.2:
+        move("eyeBlink", rng.uniform(0.1, 1.0))
+    for side in "LR":  # lids cannot be shut and torn open at once
+        shut = weights[model.index[f"eyeBlink_{side}"]]
+        weights[model.index[f"eyeWide_{side}"]] *= 1 - shut
+    weights[model.index["mouthClose"]] = min(
+        weights[model.index["mouthClose"]], weights[model.index["jawOpen"]]
+    )
+    if weights[model.index["jawOpen"]] > 0.1 and rng.random() < 0.12:
+        put("mouthClose", weights[model.index["jawOpen"]] * rng.uniform(0.3, 1.0))
+    if rng.random() < 0.6:
+        yaw, pitch = rng.normal(0, 0.4, 2)
+        put("eyeLookOut_L", yaw)
+        put("eyeLookIn_R", yaw)
+        put("eyeLookIn_L", -yaw)
+        put("eyeLookOut_R", -yaw)
+        for side in "LR":
+            put(f"eyeLookUp_{side}", pitch)
+            put(f"eyeLookDown_{side}", -pitch)
+    return weights

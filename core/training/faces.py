@@ -1,0 +1,63 @@
+"""Run the landmark model over the expression sets, once, and keep what it found.
+
+    python -m mien.core.training.faces
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import numpy as np
+
+from ..datasets import load_expression_set
+from ..evaluate import find_in_grey
+from ..landmarks import Landmarker
+from ..models import landmark_model
+from ..stills import StillLandmarker
+from ..units import ARKIT, LANDMARK_COUNT
+from .paths import data_folder, work_folder
+
+SETS = {"public": "fer2013_publictest.npz", "mux": "muxspace_train.tar", "fer": "fer2013_training.npz"}
+_CHUNK = 2000
+
+
+def main() -> int:
+    """Write one file of landmarks per set, in pixels of the set's own pictures."""
+    work = work_folder()
+    with Landmarker(landmark_model()) as landmarker:
+        stills = StillLandmarker(landmarker, repeats=1)
+        for key, name in SETS.items():
+            target = work / f"faces_{key}.npz"
+            if target.is_file():
+                continue
+            images = load_expression_set(data_folder() / "expression" / name).images
+            parts = []
+            for start in range(0, len(images), _CHUNK):
+                part = work / f"_{key}_{start:06d}.npz"
+                if not part.is_file():
+                    began = time.monotonic()
+                    np.savez(part, **_find(stills, images[start : start + _CHUNK]))
+                    sys.stderr.write(f"{key} {start} of {len(images)}, {time.monotonic() - began:.0f} s\n")
+                parts.append(dict(np.load(part, allow_pickle=False)))
+            np.savez(target, **{k: np.concatenate([part[k] for part in parts]) for k in parts[0]})
+            sys.stderr.write(f"{key}: found in {np.mean(np.load(target)['found']):.1%}\n")
+    return 0
+
+
+def _find(stills, images):
+    count = len(images)
+    found = np.zeros(count, bool)
+    landmarks = np.zeros((count, LANDMARK_COUNT, 3), np.float32)
+    blendshapes = np.zeros((count, len(ARKIT)), np.float32)
+    matrix = np.zeros((count, 4, 4), np.float32)
+    for row, image in enumerate(images):
+        face = find_in_grey(stills, image)
+        if face is not None:
+            found[row] = True
+            landmarks[row], blendshapes[row], matrix[row] = face.landmarks, face.blendshapes, face.matrix
+    return {"found": found, "landmarks": landmarks, "blendshapes": blendshapes, "matrix": matrix}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
