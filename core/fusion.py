@@ -7,28 +7,30 @@ import numpy.typing as npt
 
 from .units import ACTION_UNITS, AU_INDEX, UNIT_INDEX, UNITS
 
-# Each unit is the weighted sum of its action units. A pair of sides counts half each, except
-# where the unit is one side's own. Negative shares resolve what cannot be seen together.
+# `{s}` stands for both sides and its share is split between them. Negative shares keep apart
+# what one movement would otherwise show twice.
 _SHARES: dict[str, dict[str, float]] = {
-    "BrowRaise": {"AU1L": 0.25, "AU1R": 0.25, "AU2L": 0.25, "AU2R": 0.25},
-    "BrowFurrow": {"AU4L": 0.5, "AU4R": 0.5},
-    "EyeWide": {"AU5L": 0.5, "AU5R": 0.5, "AU45L": -0.5, "AU45R": -0.5},
+    "BrowRaise": {"AU1{s}": 0.5, "AU2{s}": 0.5},
+    "BrowFurrow": {"AU4{s}": 1.0},
+    "EyeWide": {"AU5{s}": 1.0, "AU45{s}": -1.0},  # a closing eye is not wide
     "BlinkLeft": {"AU45L": 1.0},
     "BlinkRight": {"AU45R": 1.0},
-    "CheekSquint": {"AU6L": 0.5, "AU6R": 0.5},
-    "NoseWrinkle": {"AU9L": 0.5, "AU9R": 0.5},
-    "Smile": {"AU12L": 0.5, "AU12R": 0.5},
-    "Frown": {"AU15L": 0.5, "AU15R": 0.5},
-    "JawOpen": {"AU26": 1.0},
-    "Pucker": {"AU18": 1.0},
+    "CheekSquint": {"AU6{s}": 0.6, "AU7{s}": 0.5, "AU45{s}": -0.3},  # closing the lids also narrows the eye
+    "NoseWrinkle": {"AU9{s}": 0.8, "AU10{s}": 0.3, "AU12{s}": -0.25},  # a smile also lifts the upper lip
+    "Smile": {"AU12{s}": 1.0, "AU15{s}": -0.3},
+    "Frown": {"AU15{s}": 0.7, "AU17": 0.5, "AU12{s}": -0.7},
+    "JawOpen": {"AU26": 0.8, "AU27": 0.2},
+    "Pucker": {"AU18": 0.85, "AU22": 0.35, "AU28": -0.6},  # lips rolled in look puckered to the model
 }
 
 
 def _matrix() -> npt.NDArray[np.float32]:
     matrix = np.zeros((len(UNITS), len(ACTION_UNITS)), np.float32)
     for unit, shares in _SHARES.items():
-        for action_unit, share in shares.items():
-            matrix[UNIT_INDEX[unit], AU_INDEX[action_unit]] = share
+        for pattern, share in shares.items():
+            names = [pattern.format(s=side) for side in "LR"] if "{s}" in pattern else [pattern]
+            for name in names:
+                matrix[UNIT_INDEX[unit], AU_INDEX[name]] = share / len(names)
     matrix.flags.writeable = False
     return matrix
 

@@ -77,21 +77,24 @@ MODEL_BLENDSHAPES: tuple[str, ...] = (
 _FROM_MODEL = np.array([i for i, name in enumerate(MODEL_BLENDSHAPES) if name in ARKIT_INDEX])
 _TO_ARKIT = np.array([ARKIT_INDEX[name] for name in MODEL_BLENDSHAPES if name in ARKIT_INDEX])
 
-# iBUG counts from the picture's left, which is the actor's right.
+# iBUG counts from the picture's left, which is the actor's right. Along the jaw the mesh has no
+# point for point equivalent: these lie nearest on average (tests/benchmarks/bench_landmarks.py).
 POINTS68: npt.NDArray[np.intp] = np.array(
     [
-        *(127, 234, 93, 132, 58, 172, 136, 150, 152, 379, 365, 397, 288, 361, 323, 454, 356),
-        *(70, 63, 105, 66, 107),
-        *(336, 296, 334, 293, 300),
-        *(168, 197, 5, 4),
-        *(98, 97, 2, 326, 327),
-        *(33, 160, 158, 133, 153, 144),
-        *(362, 385, 387, 263, 373, 380),
-        *(61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181),
-        *(78, 82, 13, 312, 308, 317, 14, 87),
+        *(127, 234, 132, 58, 172, 136, 149, 148, 152, 377, 378, 365, 397, 288, 361, 454, 356),  # 0-16 jaw, ear to ear
+        *(70, 63, 105, 66, 107),  # 17-21 right brow, outer end to inner
+        *(336, 296, 334, 293, 300),  # 22-26 left brow, inner end to outer
+        *(168, 197, 195, 4),  # 27-30 nose bridge to tip
+        *(98, 97, 2, 326, 327),  # 31-35 under the nose, right to left
+        *(33, 160, 158, 133, 153, 144),  # 36-41 right eye: outer corner, upper lid, inner corner, lower lid
+        *(362, 385, 387, 263, 373, 380),  # 42-47 left eye: inner corner, upper lid, outer corner, lower lid
+        *(61, 39, 37, 0, 267, 269, 291),  # 48-54 upper lip's outer edge, right corner to left
+        *(321, 314, 17, 84, 91),  # 55-59 lower lip's outer edge, left to right
+        *(78, 82, 13, 312, 308),  # 60-64 upper lip's inner edge, right corner to left
+        *(317, 14, 87),  # 65-67 lower lip's inner edge, left to right
     ]
 )
-"""The mesh point for each of iBUG 300-W's 68 points."""
+"""The mesh point for each of iBUG 300-W's 68 points, in its order."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 
-import numpy as np
-
 from .action_units import ActionUnitEstimator, BlendshapeEstimator
 from .fusion import fuse
-from .head import eye_rotations, head_pose
+from .head import GazeTracker, head_pose
 from .landmarks import POINTS68, Landmarker
 from .models import landmark_model
 from .types import Frame, FrameResult
@@ -35,12 +33,14 @@ class Pipeline:
     ):
         self._landmarker = Landmarker(landmark_model() if model_path is None else model_path)
         self._estimator = BlendshapeEstimator() if estimator is None else estimator
+        self._gaze = GazeTracker()
 
     def step(self, frame: Frame) -> FrameResult:
         """Return what is known about the face in the next frame of the source."""
         height, width = frame.image.shape[:2]
         face = self._landmarker.detect(frame.image, frame.time)
         if face is None:
+            self._gaze.reset()
             return FrameResult(frame.index, frame.time, size=(width, height))
         rotation, translation = head_pose(face)
         action_units = self._estimator.estimate(face, frame.image)
@@ -55,7 +55,7 @@ class Pipeline:
             points68=face.landmarks[POINTS68, :2],
             head_rotation=rotation,
             head_translation=translation,
-            eye_rotations=eye_rotations(face),
+            eye_rotations=self._gaze(face, frame.time),
             action_units=action_units,
             arkit=face.blendshapes,
             units=fuse(action_units),

@@ -29,8 +29,8 @@ EASE = 0.6
 RETURN = 0.3
 """Seconds to ease into the live pose when the face is found again."""
 
-MAX_REST = 0.35
-"""A channel that rests above this is being performed, not resting."""
+MAX_REST = 0.5
+"""No more than this is taken for rest, so that a face that smiles all the time still smiles."""
 
 REST_PERCENTILE = 10.0
 """Percentile of a channel over the found frames that counts as its rest."""
@@ -257,7 +257,7 @@ def _solve(times, found, rows, options: SolveOptions) -> Performance:
         seen = rows[found]
         if options.neutral == "auto":
             rest = np.percentile(seen[:, _WEIGHTS], REST_PERCENTILE, axis=0)
-            _without_rest(seen, np.where(rest > MAX_REST, 0.0, rest))
+            _without_rest(seen, np.minimum(rest, MAX_REST))
         head = _SLICE["head_rotation"]
         if options.level_head:
             seen[:, head] = _multiply(_mean_rotation(seen[:, head]) * _CONJUGATE, seen[:, head])
@@ -411,7 +411,7 @@ class _LiveRest:
         if self._seen > self.WARM_UP:
             share = np.cumsum(self._counts, axis=1) / self._counts.sum(axis=1, keepdims=True)
             rest = (share < REST_PERCENTILE / 100.0).sum(axis=1) / self.BINS
-            rest[rest > MAX_REST] = 0.0
+            rest = np.minimum(rest, MAX_REST)
             self._rest += np.clip(rest - self._rest, -self.PACE * step, self.PACE * step)
         return _without_rest(row, self._rest)
 
