@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import math
 import tempfile
 from pathlib import Path
 
 import bpy
 import numpy as np
+from bpy_extras.object_utils import world_to_camera_view
 from mathutils import Matrix, Vector
 
 from ..core.capture import open_source
@@ -15,6 +19,9 @@ from ..core.units import UNITS
 
 _SEPARATION = 0.4
 """Seconds between two moments of a sheet, so that it does not show the same look twice."""
+
+_MARGIN = 1.5
+"""How much wider than the moving part of the face the rig's picture is."""
 
 
 def choose_moments(performance: Performance, count: int = 8) -> list[int]:
@@ -51,31 +58,91 @@ def choose_moments(performance: Performance, count: int = 8) -> list[int]:
     return sorted(int(candidates[i]) for i in chosen)
 
 
-def face_camera(scene: bpy.types.Scene, mesh: bpy.types.Object) -> bpy.types.Object:
-    """Return the scene's camera, or a new one in front of the part of `mesh` that its shape keys move."""
-    if scene.camera is not None:
-        return scene.camera
+@contextlib.contextmanager
+def _framed(scene: bpy.types.Scene, mesh: bpy.types.Object, size: int):
+    """Set the scene up to render a square of `size` px around the face of `mesh`; all is put back after.
+
+    The view is the scene camera's, cut to the face; a scene without one gets a camera in
+    front of the face for the while. Cycles on few samples with denoising: it needs no GPU,
+    so it works in any background Blender.
+    """
+    low, high = _face_bounds(mesh)
+    corners = [
+        mesh.matrix_world @ Vector(np.where(pick, high, low).tolist())
+        for pick in itertools.product((False, True), repeat=3)
+    ]
+    camera, made = scene.camera, None
+    if camera is None:
+        made = bpy.data.cameras.new("Mien Sheet")
+        made.lens = 85.0
+        camera = bpy.data.objects.new("Mien Sheet", made)
+        reach = max((a - b).length for a, b in itertools.combinations(corners, 2))
+        centre = sum(corners, Vector()) / len(corners)
+        # A character looks along -Y.
+        camera.matrix_world = Matrix.Translation(centre - Vector((0, 5 * reach, 0))) @ Matrix.Rotation(
+            math.pi / 2, 4, "X"
+        )
+        scene.collection.objects.link(camera)
+        bpy.context.view_layer.update()
+    render, cycles = scene.render, scene.cycles
+    saved = [
+        (owner, name, getattr(owner, name))
+        for owner, names in (
+            (render, ("engine", "resolution_x", "resolution_y", "resolution_percentage", "filepath", "use_border")),
+            (render, ("use_crop_to_border", "border_min_x", "border_max_x", "border_min_y", "border_max_y")),
+            (render.image_settings, ("file_format", "color_mode")),
+            (cycles, ("samples", "use_denoising")),
+            (scene, ("camera",)),
+        )
+        for name in names
+    ]
+    frame = scene.frame_current_final
+    try:
+        scene.camera = camera
+        render.resolution_x = render.resolution_y = 1000
+        seen = np.array([world_to_camera_view(scene, camera, corner)[:2] for corner in corners])
+        centre, half = (seen.min(axis=0) + seen.max(axis=0)) / 2, np.ptp(seen, axis=0).max() / 2
+        low_x, low_y = np.clip(centre - _MARGIN * half, 0.0, 1.0)
+        high_x, high_y = np.clip(centre + _MARGIN * half, 0.0, 1.0)
+        if min(high_x - low_x, high_y - low_y) > 0.01:  # else the camera looks elsewhere: show its whole view
+            render.resolution_x = render.resolution_y = round(size / max(high_x - low_x, high_y - low_y))
+            render.border_min_x, render.border_max_x = low_x, high_x
+            render.border_min_y, render.border_max_y = low_y, high_y
+            render.use_border = render.use_crop_to_border = True
+        else:
+            render.resolution_x = render.resolution_y = size
+            render.use_border = False
+        render.resolution_percentage = 100
+        render.engine = "CYCLES"
+        cycles.samples, cycles.use_denoising = 16, True
+        render.image_settings.file_format, render.image_settings.color_mode = "PNG", "RGB"
+        yield
+    finally:
+        for owner, name, value in saved:
+            setattr(owner, name, value)
+        _go_to(scene, frame)
+        if made is not None:
+            bpy.data.cameras.remove(made)  # takes its object along
+
+
+def _face_bounds(mesh: bpy.types.Object) -> tuple[np.ndarray, np.ndarray]:
+    """Return the corners, in the mesh's own space, of what its shape keys move."""
     keys = mesh.data.shape_keys.key_blocks
     rest = np.empty(len(mesh.data.vertices) * 3, np.float32)
     keys[0].data.foreach_get("co", rest)
-    moved = np.zeros(len(rest) // 3, bool)
+    reach = np.zeros(len(rest) // 3, np.float32)
     shape = np.empty_like(rest)
     for key in keys[1:]:
         key.data.foreach_get("co", shape)
-        moved |= np.abs(shape - rest).reshape(-1, 3).max(axis=1) > 1e-5
-    points = rest.reshape(-1, 3)[moved if moved.any() else slice(None)]
-    low, high = Vector(points.min(axis=0)), Vector(points.max(axis=0))
-    centre = mesh.matrix_world @ ((low + high) / 2)
-    extent = (mesh.matrix_world.to_3x3() @ (high - low)).length
-    data = bpy.data.cameras.new("Mien Sheet")
-    data.lens = 85.0
-    camera = bpy.data.objects.new("Mien Sheet", data)
-    # The face looks along -Y; 4 face sizes away an 85 mm lens leaves room for the whole head.
-    camera.matrix_world = Matrix.Translation(centre + Vector((0.0, -4.0 * extent, 0.0))) @ Matrix.Rotation(
-        np.pi / 2, 4, "X"
-    )
-    scene.collection.objects.link(camera)
-    return camera
+        np.maximum(reach, np.abs(shape - rest).reshape(-1, 3).max(axis=1), out=reach)
+    # Soft sculpting reaches far with little: a tenth of the largest motion is the face.
+    face = rest.reshape(-1, 3)[reach >= 0.1 * reach.max()]
+    return face.min(axis=0), face.max(axis=0)
+
+
+def _go_to(scene: bpy.types.Scene, frame: float):
+    whole = math.floor(frame)
+    scene.frame_set(whole, subframe=frame - whole)
 
 
 def _square(image: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
@@ -86,7 +153,7 @@ def _square(image: np.ndarray, box: np.ndarray, size: int) -> np.ndarray:
     half = max(0.9 * float(box[2:].max()), 8.0)
     scale = size / (2 * half)
     matrix = np.array([[scale, 0, size / 2 - scale * centre[0]], [0, scale, size / 2 - scale * centre[1]]])
-    return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_AREA, borderValue=(24, 24, 24))
 
 
 def _caption(picture: np.ndarray, lines: list[str]):
@@ -109,42 +176,19 @@ def _pictures(source: Path, indices: list[int], fps: float | None) -> dict[int, 
     return pictures
 
 
-def render_still(scene: bpy.types.Scene, camera: bpy.types.Object, frame: float, size: int) -> np.ndarray:
-    """Render one square picture of the scene quickly, as RGB; render settings are put back.
-
-    Cycles on few samples with denoising: it needs no GPU context, so it works in any
-    background Blender.
-    """
+def _render(scene: bpy.types.Scene, frame: float, size: int, folder: str) -> np.ndarray:
     import cv2
 
-    render = scene.render
-    wanted = {
-        (render, "engine"): "CYCLES",
-        (render, "resolution_x"): size,
-        (render, "resolution_y"): size,
-        (render, "resolution_percentage"): 100,
-        (render, "film_transparent"): False,
-        (render.image_settings, "file_format"): "PNG",
-        (render.image_settings, "color_mode"): "RGB",
-        (render, "filepath"): "",
-        (scene, "camera"): camera,
-        (scene.cycles, "samples"): 16,
-        (scene.cycles, "use_denoising"): True,
-    }
-    saved = {key: getattr(*key) for key in wanted}
-    saved_frame = scene.frame_current_final
-    with tempfile.TemporaryDirectory() as folder:
-        wanted[render, "filepath"] = path = str(Path(folder) / "still.png")
-        try:
-            for (owner, name), value in wanted.items():
-                setattr(owner, name, value)
-            scene.frame_set(int(frame // 1), subframe=float(frame % 1))
-            bpy.ops.render.render(write_still=True, scene=scene.name)
-            return cv2.imread(path)[:, :, ::-1]
-        finally:
-            for (owner, name), value in saved.items():
-                setattr(owner, name, value)
-            scene.frame_set(int(saved_frame // 1), subframe=saved_frame % 1)
+    scene.render.filepath = str(Path(folder) / "still.png")
+    _go_to(scene, frame)
+    bpy.ops.render.render(write_still=True, scene=scene.name)
+    picture = cv2.imread(scene.render.filepath)[:, :, ::-1]
+    scale = size / max(picture.shape[:2])
+    height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
+    padded = np.zeros((size, size, 3), np.uint8)
+    top, left = (size - height) // 2, (size - width) // 2
+    padded[top : top + height, left : left + width] = cv2.resize(picture, (width, height))
+    return padded
 
 
 def write_contact_sheet(
@@ -193,19 +237,17 @@ def write_contact_sheet(
 
     moments = choose_moments(performance, count)
     pictures = _pictures(source, moments, fps)
-    camera = face_camera(scene, mesh)
     pairs = []
-    for done, index in enumerate(moments):
-        actor = _square(pictures[index], take[index].box, size)
-        rig = render_still(scene, camera, frame_of(float(performance.times[index])), size).copy()
-        strongest = np.argsort(-performance.units[index])[:3]
-        _caption(actor, [f"{performance.times[index]:.2f} s"])
-        _caption(rig, [f"{UNITS[u]} {performance.units[index, u]:.2f}" for u in strongest])
-        pairs.append(np.hstack([actor, rig]))
-        if on_progress:
-            on_progress(done + 1, len(moments))
-    if camera.name == "Mien Sheet":
-        bpy.data.cameras.remove(camera.data)
+    with _framed(scene, mesh, size), tempfile.TemporaryDirectory() as folder:
+        for done, index in enumerate(moments, 1):
+            actor = _square(pictures[index], take[index].box, size)
+            rig = _render(scene, frame_of(float(performance.times[index])), size, folder)
+            strongest = np.argsort(-performance.units[index])[:3]
+            _caption(actor, [f"{performance.times[index]:.2f} s"])
+            _caption(rig, [f"{UNITS[u]} {performance.units[index, u]:.2f}" for u in strongest])
+            pairs.append(np.hstack([actor, rig]))
+            if on_progress:
+                on_progress(done, len(moments))
     columns = 2 if len(pairs) > 1 else 1
     pairs += [np.zeros_like(pairs[0])] * (-len(pairs) % columns)
     sheet = np.vstack([np.hstack(pairs[i : i + columns]) for i in range(0, len(pairs), columns)])
