@@ -1,7 +1,7 @@
 """Train the expression network (deep features) and export it to ONNX.
 
     python -m mien.core.training.expression_net            # the shipped weights
-    python -m mien.core.training.expression_net --width 96 --epochs 120   # with a GPU
+    python -m mien.core.training.expression_net --width 64 --epochs 150 --strength 1   # with a GPU
 
 Seeded, with a progress line, and resumable: a run that was cut off goes on from its last
 finished epoch. Augmentation of epoch e depends on (seed, e) alone, so a resumed run sees
@@ -75,7 +75,7 @@ class ExpressionNet(nn.Module):
     offset of the camera drop out. Output: features (n, 4 * width) and logits (n, 7).
     """
 
-    def __init__(self, width: int = 64, drop: float = 0.4):
+    def __init__(self, width: int = 48, drop: float = 0.4):
         super().__init__()
         self.body = nn.Sequential(
             _Conv(1, width // 2),
@@ -125,46 +125,52 @@ def _shrink(image: np.ndarray) -> np.ndarray:
     return cv2.resize(inner, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
 
 
-def augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Vary pose, framing, light, sharpness and occlusion of a batch (n, 1, 48, 48), 0..1."""
+def augment(images: torch.Tensor, generator: torch.Generator, strength: float = 1.0) -> torch.Tensor:
+    """Vary pose, framing, light, sharpness and occlusion of a batch (n, 1, 48, 48), 0..1.
+
+    `strength` scales ranges and frequencies: long runs profit from 1, short ones from less.
+    """
     n, device = len(images), images.device
 
     def uniform(low, high, *shape):
         return low + (high - low) * torch.rand(n, *shape, generator=generator, device=device)
 
-    angle = uniform(-0.35, 0.35)
-    scale = torch.exp(uniform(-0.22, 0.22))
-    stretch = torch.exp(uniform(-0.1, 0.1))
+    def around(limit, *shape):
+        return uniform(-limit * strength, limit * strength, *shape)
+
+    angle = around(0.35)
+    scale = torch.exp(around(0.22))
+    stretch = torch.exp(around(0.1))
     flip = torch.where(uniform(0, 1) < 0.5, -1.0, 1.0)
     cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
-    shear = uniform(-0.12, 0.12)
+    shear = around(0.12)
     theta = torch.stack(
         [
-            torch.stack([cos * stretch * flip, -sin + shear, uniform(-0.12, 0.12)], 1),
-            torch.stack([sin * flip, cos / stretch, uniform(-0.12, 0.12)], 1),
+            torch.stack([cos * stretch * flip, -sin + shear, around(0.12)], 1),
+            torch.stack([sin * flip, cos / stretch, around(0.12)], 1),
         ],
         1,
     )
     x = F.grid_sample(images, F.affine_grid(theta, images.shape, False), padding_mode="border", align_corners=False)
 
     low = F.interpolate(F.avg_pool2d(x, 2), scale_factor=2.0, mode="bilinear", align_corners=False)
-    x = torch.lerp(x, low, (uniform(0, 1, 1, 1, 1) < 0.2).float() * uniform(0.3, 1.0, 1, 1, 1))
+    x = torch.lerp(x, low, (uniform(0, 1, 1, 1, 1) < 0.2 * strength).float() * uniform(0.3, 1.0, 1, 1, 1))
 
-    x = x.clamp(0, 1) ** torch.exp(uniform(-0.5, 0.5, 1, 1, 1))
+    x = x.clamp(0, 1) ** torch.exp(around(0.5, 1, 1, 1))
     # A shadow's edge: a soft step along a random direction, up to half the light.
     grid = torch.linspace(-1, 1, SIZE, device=device)
     direction = uniform(0, 2 * math.pi, 1, 1, 1)
     position = torch.cos(direction) * grid[None, None, None, :] + torch.sin(direction) * grid[None, None, :, None]
     edge = torch.sigmoid((position - uniform(-0.7, 0.7, 1, 1, 1)) * torch.exp(uniform(0.3, 2.5, 1, 1, 1)))
-    x = x * (1 - edge * uniform(0.0, 0.6, 1, 1, 1) * (uniform(0, 1, 1, 1, 1) < 0.5))
+    x = x * (1 - edge * uniform(0.0, 0.6, 1, 1, 1) * (uniform(0, 1, 1, 1, 1) < 0.5 * strength))
 
-    x = x + torch.randn(x.shape, generator=generator, device=device) * uniform(0, 0.04, 1, 1, 1)
+    x = x + torch.randn(x.shape, generator=generator, device=device) * uniform(0, 0.04 * strength, 1, 1, 1)
     # Erase a rectangle of up to 40 % of each side.
     centre_x, centre_y = uniform(-1, 1, 1, 1, 1), uniform(-1, 1, 1, 1, 1)
     hidden = ((grid[None, None, None, :] - centre_x).abs() < uniform(0.1, 0.4, 1, 1, 1)) & (
         (grid[None, None, :, None] - centre_y).abs() < uniform(0.1, 0.4, 1, 1, 1)
     )
-    hidden &= uniform(0, 1, 1, 1, 1) < 0.4
+    hidden &= uniform(0, 1, 1, 1, 1) < 0.4 * strength
     return torch.where(hidden, uniform(0, 1, 1, 1, 1), x)
 
 
@@ -232,7 +238,7 @@ def train(options: argparse.Namespace) -> nn.Module:
     )
     steps = len(epoch_order(arrays, options.seed, 0, options.common)) // options.batch
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, options.rate, epochs=options.epochs, steps_per_epoch=steps, pct_start=0.2, cycle_momentum=False
+        optimizer, options.rate, epochs=options.epochs, steps_per_epoch=steps, pct_start=0.15, cycle_momentum=False
     )
     checkpoint = work / f"{options.name}.pt"
     first, history = 0, []
@@ -253,7 +259,7 @@ def train(options: argparse.Namespace) -> nn.Module:
         began, total = time.monotonic(), 0.0
         for step, chosen in enumerate(order.reshape(steps, options.batch)):
             index = torch.from_numpy(chosen)
-            x = augment(images[index].to(device)[:, None].float() / 255, generator)
+            x = augment(images[index].to(device)[:, None].float() / 255, generator, options.strength)
             y = F.one_hot(labels[index].to(device), len(EXPRESSIONS)).float()
             if mixer.random() < options.mixup:
                 weight = mixer.beta(0.4, 0.4)
@@ -317,14 +323,15 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line; the defaults are those of the shipped weights."""
     parser = argparse.ArgumentParser(description="Train Mien's expression network.")
     parser.add_argument("--name", default="expression_net", help="name of the checkpoint and of the ONNX file")
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--epochs", type=int, default=32)
+    parser.add_argument("--width", type=int, default=48)
+    parser.add_argument("--epochs", type=int, default=26)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rate", type=float, default=0.1)
     parser.add_argument("--decay", type=float, default=5e-4)
     parser.add_argument("--smooth", type=float, default=0.1)
-    parser.add_argument("--mixup", type=float, default=0.4, help="share of batches that are mixed")
-    parser.add_argument("--ema", type=float, default=0.998)
+    parser.add_argument("--mixup", type=float, default=0.2, help="share of batches that are mixed")
+    parser.add_argument("--strength", type=float, default=0.5, help="of the augmentation")
+    parser.add_argument("--ema", type=float, default=0.996)
     parser.add_argument("--common", type=int, default=1200, help="pictures per class of muxspace in an epoch")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=7)

@@ -1,0 +1,1 @@
+"""What the classifiers look at: orientation histograms, deep features, geometry."""
