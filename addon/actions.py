@@ -91,7 +91,7 @@ class CurveStore:
                 "Unlock it in the Graph Editor, or bake into a new action.",
             )
         before = _get(curve)
-        rollback.callback(_set, curve, before)
+        rollback.callback(_put_back, curve, before)
         _set(curve, _merged(before, _columns(keyframes), span))
 
 
@@ -230,6 +230,13 @@ def _set(curve, columns) -> None:
     for name, column in columns.items():
         points.foreach_set(name, np.ascontiguousarray(column, _ATTRIBUTES[name][1]).ravel())
     curve.update()
+
+
+def _put_back(curve, columns) -> None:
+    _set(curve, columns)
+    # Updating lines handles up anew and rounds them; to the bit as before is better.
+    for name in ("handle_left", "handle_right"):
+        curve.keyframe_points.foreach_set(name, columns[name].ravel())
 
 
 def _merged(before, new, span) -> dict[str, np.ndarray]:

@@ -245,9 +245,12 @@ class _Problem:
             keyed[fitted.worst_at[bad]] = True
 
     def prune(self, keyed, corners, fitted: _Fitted) -> _Fitted:
-        """Take away every other key where the fit allows it, a few times over."""
+        """Take away every other key where the fit allows it, a few times over.
+
+        What becomes of a channel does not depend on the channels beside it.
+        """
         for parity in (0, 1, 0, 1):
-            candidates = fitted.keys[parity::2]
+            candidates = fitted.keys[self._parity(fitted.keys) == parity]
             candidates = candidates[~self.fixed[candidates]]
             trial = keyed.copy()
             trial[candidates] = False
@@ -264,11 +267,17 @@ class _Problem:
                 touched[np.searchsorted(attempt.keys, back, side="right") - 1] = True
                 trial[back] = True
                 trial[attempt.worst_at[bad & ~touched]] = True
-            if trial.sum() >= keyed.sum():
-                continue
-            keyed[:] = trial
-            fitted = attempt
+            by_channel = (self.channels, self.count)
+            fewer = trial.reshape(by_channel).sum(axis=1) < keyed.reshape(by_channel).sum(axis=1)
+            keyed.reshape(by_channel)[fewer] = trial.reshape(by_channel)[fewer]
+            fitted = attempt if fewer.all() else self.solve(keyed, corners)
         return fitted
+
+    def _parity(self, keys):
+        """Return 0 for the first key of each channel, 1 for the second, 0 for the third, and so on."""
+        channel = keys // self.count
+        first = np.searchsorted(keys, channel * self.count)
+        return (np.arange(len(keys)) - first) % 2
 
     def solve(self, keyed, corners) -> _Fitted:
         """Fit all slopes for these keys and measure every segment's worst sample."""
@@ -335,8 +344,10 @@ class _Problem:
         left = np.where(corner, backward, middle)
         right = np.where(corner, forward, middle)
         own = in_weight + out_weight + pull
+        parity = self._parity(keys)
+        turns = np.flatnonzero(parity == 1), np.flatnonzero(parity == 0)
         for sweep in range(2 * _SWEEPS):
-            turn = slice(sweep % 2, None, 2)
+            turn = turns[sweep % 2]
             previous_right = np.concatenate((nothing, right[:-1]))[turn]
             next_left = np.concatenate((left[1:], nothing))[turn]
             from_in = in_rest[turn] - in_cross[turn] * previous_right

@@ -29,7 +29,7 @@ def append_sample_head(context: bpy.types.Context) -> tuple[bpy.types.Object, bp
     Raises
     ------
     MienError
-        ``"sample-head-missing"`` or ``"sample-head-damaged"``.
+        ``"sample-head-missing"``, ``"sample-head-damaged"`` or ``"sample-head-open"``.
     """
     import bpy
 
@@ -38,6 +38,10 @@ def append_sample_head(context: bpy.types.Context) -> tuple[bpy.types.Object, bp
             "sample-head-missing",
             f"The sample head is not at {FILE}.",
             "Install the Mien extension again; in a checkout, build it with sample_rigs.",
+        )
+    if bpy.data.filepath and Path(bpy.data.filepath).resolve() == FILE:
+        raise MienError(
+            "sample-head-open", f"{FILE.name} is the file that is open.", "Its head is here already: choose it as Target."
         )
     try:
         with bpy.data.libraries.load(str(FILE), link=False) as (source, wanted):

@@ -206,14 +206,14 @@ def _find_armature(mesh):
     if mesh.parent is not None and mesh.parent.type == "ARMATURE":
         candidates.append(mesh.parent)
     # A head often hangs on several armatures (body, face): the one with most of the bones is meant.
-    return max(candidates, key=lambda a: sum(name in a.pose.bones for name in BONES), default=None)
+    return max(candidates, key=lambda a: sum(name in a.data.bones for name in BONES), default=None)
 
 
 def _find_bones(mesh, armature, notices) -> tuple[dict[str, Bone], float]:
     if armature is None:
         notices.append("No armature: head, jaw and eyes are not baked")
         return {}, JAW_ANGLE
-    names = [name for name in BONES if name in armature.pose.bones]
+    names = [name for name in BONES if name in armature.data.bones]
     if not names:
         notices.append(f'"{armature.name}" has none of the bones {_listed(BONES)}')
         return {}, JAW_ANGLE

@@ -112,8 +112,10 @@ def curves_of(owner):
     if data is None or data.action is None:
         return {}
     if bpy.app.version >= (4, 4, 0):
+        if not data.action.layers or data.action_slot is None:
+            return {}
         bag = data.action.layers[0].strips[0].channelbag(data.action_slot)
-        found = bag.fcurves
+        found = bag.fcurves if bag else ()
     else:
         found = data.action.fcurves
     return {(curve.data_path, curve.array_index): curve for curve in found}

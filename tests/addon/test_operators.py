@@ -1,0 +1,280 @@
+"""The operators as scripts call them, with a real worker process."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import bpy
+import numpy as np
+import pytest
+from mien.addon import session
+from mien.addon.capturing import CaptureJob, take_path
+from mien.core.take import Take, TakeHeader, TakeWriter
+from mien.core.types import FrameResult
+from mien.core.units import UNITS
+
+from .conftest import curves_of, make_rig, snapshot
+
+CAPTURE = """
+with TakeWriter(take, TakeHeader(source=str(source), fps=25.0, size=(64, 48))) as writer:
+    for i in range(50):
+        units = np.full(11, 0.5 - 0.5 * np.cos(i / 8.0))
+        writer.write(FrameResult(index=i, time=i / 25.0, found=True, confidence=1.0, units=units))
+        if on_progress and i % 10 == 0:
+            on_progress(jobs.CaptureProgress("capturing", i, 50, i, 1.0))
+return jobs.CaptureSummary(50, 50, 1.96, 0.1, str(take))
+"""
+
+
+@pytest.fixture
+def ready(rig, tmp_path):
+    """A scene in which pressing Bake would work."""
+    source = tmp_path / "actor.mp4"
+    source.write_bytes(b"not looked at by the fake worker")
+    settings = bpy.context.scene.mien
+    settings.target = rig
+    settings.source = str(source)
+    settings.neutral = "none"
+    settings.smoothing = 0.0
+    return rig
+
+
+def takes():
+    folder = Path(bpy.context.preferences.addons["mien"].preferences.takes_folder)
+    return sorted(folder.glob("*")) if folder.is_dir() else []
+
+
+@pytest.fixture(autouse=True)
+def no_takes():
+    for path in takes():
+        path.unlink()
+
+
+def bake_fails() -> str:
+    with pytest.raises(RuntimeError) as caught:
+        bpy.ops.mien.bake("EXEC_DEFAULT")
+    assert session.outcome.failed
+    return str(caught.value)
+
+
+def test_bake(ready, fake_worker):
+    fake_worker(CAPTURE)
+    assert bpy.ops.mien.bake("EXEC_DEFAULT") == {"FINISHED"}
+    curve = curves_of(ready.data.shape_keys)['key_blocks["Smile"].value', 0]
+    for frame in range(1, 48):
+        truth = 0.5 - 0.5 * np.cos((frame - 1) / 24 * 25 / 8)
+        assert curve.evaluate(frame) == pytest.approx(truth, abs=0.01)
+    assert ready.data.shape_keys.animation_data.action.name.startswith("actor")
+    assert [path.suffix for path in takes()] == [".mien"]
+    assert bpy.context.scene.mien.take == str(takes()[0])
+    assert "50 of 50" in session.outcome.lines[1]
+    assert not session.outcome.failed
+
+
+def test_a_take_is_reused_until_the_source_changes(ready, fake_worker):
+    fake_worker(CAPTURE)
+    bpy.ops.mien.bake("EXEC_DEFAULT")
+    fake_worker('raise MienError("x", "Captured again.", "")')
+    assert bpy.ops.mien.bake("EXEC_DEFAULT") == {"FINISHED"}
+    Path(bpy.context.scene.mien.source).write_bytes(b"another performance")
+    assert "Captured again" in bake_fails()
+    assert len(takes()) == 1
+
+
+def test_reuse_can_be_turned_off(ready, fake_worker):
+    fake_worker(CAPTURE)
+    bpy.ops.mien.bake("EXEC_DEFAULT")
+    bpy.context.scene.mien.reuse_take = False
+    fake_worker('raise MienError("x", "Captured again.", "")')
+    assert "Captured again" in bake_fails()
+
+
+def test_undo_takes_one_step(ready, fake_worker):
+    fake_worker(CAPTURE)
+    bpy.ops.ed.undo_push(message="before")
+    before = snapshot()
+    bpy.ops.mien.bake("EXEC_DEFAULT")
+    # Blender pushes a step for operators run from its interface; from a script they leave it to the caller.
+    bpy.ops.ed.undo_push(message="Bake Performance")
+    assert snapshot() != before
+    bpy.ops.ed.undo()
+    assert snapshot() == before
+    assert "UNDO" in bpy.ops.mien.bake.get_rna_type().bl_rna.name or "UNDO" in _options("mien.bake")
+
+
+def _options(name):
+    cls = next(c for c in bpy.types.Operator.__subclasses__() if getattr(c, "bl_idname", "") == name)
+    return cls.bl_options
+
+
+def test_errors_of_the_worker_reach_the_user(ready, fake_worker, unchanged):
+    unchanged()
+    fake_worker('raise MienError("disk-full", "The disk is full.", "Free some space.")')
+    assert "The disk is full. Free some space." in bake_fails()
+    fake_worker('raise MienError("model-missing", "The model is missing.", "Reinstall.")')
+    assert "The model is missing. Reinstall." in bake_fails()
+    assert session.outcome.lines == ["The model is missing.", "Reinstall."]
+    assert takes() == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signal")
+def test_a_killed_worker(ready, fake_worker, unchanged):
+    unchanged()
+    fake_worker("on_progress(jobs.CaptureProgress('capturing', 3, 50, 3, 1.0))\nos.kill(os.getpid(), signal.SIGKILL)")
+    assert "SIGKILL" in bake_fails()
+
+
+def test_a_worker_that_does_not_start(ready, unchanged):
+    unchanged()
+    session.worker_command = ["/no/such/python"]
+    try:
+        assert "worker" in bake_fails()
+    finally:
+        session.worker_command = None
+
+
+def test_no_source(ready, unchanged):
+    bpy.context.scene.mien.source = ""
+    unchanged()
+    assert "No source is chosen" in bake_fails()
+
+
+def test_source_gone(ready, unchanged, tmp_path):
+    bpy.context.scene.mien.source = str(tmp_path / "gone.mp4")
+    unchanged()
+    assert "There is no file" in bake_fails()
+
+
+def test_no_target_is_told_before_anything_is_captured(ready, fake_worker, unchanged):
+    fake_worker(CAPTURE)
+    bpy.context.scene.mien.target = None
+    unchanged()
+    assert "No head is chosen" in bake_fails()
+    assert takes() == []
+
+
+def test_bake_take(ready, fake_worker, tmp_path):
+    path = tmp_path / "old.mien"
+    with TakeWriter(path, TakeHeader(source="/videos/monday.mov", fps=25.0)) as writer:
+        for i in range(26):
+            writer.write(FrameResult(index=i, time=i / 25.0, found=True, confidence=1.0, units=np.full(11, i / 25.0)))
+    assert bpy.ops.mien.bake_take(filepath=str(path)) == {"FINISHED"}
+    key = ready.data.shape_keys
+    assert key.animation_data.action.name == "monday"
+    assert curves_of(key)['key_blocks["Frown"].value', 0].evaluate(13) == pytest.approx(0.5, abs=0.02)
+
+
+def test_bake_take_that_is_none(ready, tmp_path, unchanged):
+    path = tmp_path / "x.mien"
+    path.write_text("hello")
+    unchanged()
+    with pytest.raises(RuntimeError, match="not a Mien take"):
+        bpy.ops.mien.bake_take(filepath=str(path))
+
+
+def test_a_take_without_a_face(ready, tmp_path, unchanged):
+    path = tmp_path / "x.mien"
+    with TakeWriter(path, TakeHeader(source="x")) as writer:
+        for i in range(5):
+            writer.write(FrameResult(index=i, time=i / 25.0))
+    unchanged()
+    with pytest.raises(RuntimeError, match="No face"):
+        bpy.ops.mien.bake_take(filepath=str(path))
+
+
+def test_export_csv(ready, fake_worker, tmp_path):
+    pytest.importorskip("mien.core.livelink_csv")
+    assert not bpy.ops.mien.export_csv.poll()
+    fake_worker(CAPTURE)
+    bpy.ops.mien.bake("EXEC_DEFAULT")
+    path = tmp_path / "out.csv"
+    assert bpy.ops.mien.export_csv(filepath=str(path)) == {"FINISHED"}
+    assert "JawOpen" in path.read_text(encoding="utf-8").splitlines()[0]
+    with pytest.raises(RuntimeError):
+        bpy.ops.mien.export_csv(filepath=str(tmp_path / "no" / "folder.csv"))
+
+
+def test_cancel_ends_the_worker_and_keeps_nothing(tmp_path, fake_worker):
+    import time
+
+    fake_worker(
+        "open(str(take) + jobs.PART_SUFFIX, 'w').close()\n"
+        "on_progress(jobs.CaptureProgress('capturing', 3, 50, 3, 1.0))\n"
+        "time.sleep(60)"
+    )
+    job = CaptureJob(tmp_path / "a.mp4", tmp_path / "a.mien", command=session.worker_command)
+    job.start()
+    client = job._client
+    pid = client.pid
+    deadline = time.monotonic() + 20
+    while job.poll() and job.progress is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert job.progress.frame == 3
+    started = time.monotonic()
+    job.cancel()
+    assert time.monotonic() - started < 1.0
+    assert not job.poll()
+    assert job.error.code == "cancelled"
+    assert not client.alive
+    assert pid
+    assert list(tmp_path.glob("*.mien*")) == []
+    job.cancel()  # again: nothing
+
+
+def test_polls_never_wait(tmp_path, fake_worker):
+    import time
+
+    fake_worker("time.sleep(1.0)\nraise MienError('x', 'x')")
+    job = CaptureJob(tmp_path / "a.mp4", tmp_path / "a.mien", command=session.worker_command)
+    job.start()
+    longest = 0.0
+    while True:
+        started = time.monotonic()
+        running = job.poll()
+        if not running:
+            break  # the last one reaps the worker
+        longest = max(longest, time.monotonic() - started)
+        time.sleep(0.01)
+    assert longest < 0.1
+
+
+def test_the_take_of_a_source_is_found_again_and_only_of_that(tmp_path):
+    video = tmp_path / "a.mp4"
+    video.write_bytes(b"1")
+    first = take_path(video, tmp_path)
+    assert first == take_path(video, tmp_path)
+    assert first.name.startswith("a-")
+    video.write_bytes(b"22")
+    assert take_path(video, tmp_path) != first
+
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "a0001.png").write_bytes(b"1")
+    one = take_path(folder / "a0001.png", tmp_path, 24.0)
+    assert one != take_path(folder / "a0001.png", tmp_path, 25.0)
+    (folder / "a0002.png").write_bytes(b"1")
+    assert one != take_path(folder / "a0001.png", tmp_path, 24.0)
+
+
+def test_odd_names_make_takes_too(tmp_path):
+    for name in ("..", "a:b?.mp4", "é—ü", "x" * 300, ""):
+        path = take_path(tmp_path / name, tmp_path)
+        assert path.parent == tmp_path
+        assert len(path.name) < 120
+
+
+def test_cancel_without_a_capture_cannot_be_called():
+    assert not bpy.ops.mien.cancel.poll()
+
+
+def test_a_second_rig_in_the_same_scene(fake_worker, ready):
+    """Two heads, one source: the second bake leaves the first head alone."""
+    fake_worker(CAPTURE)
+    bpy.ops.mien.bake("EXEC_DEFAULT")
+    first = ready.data.shape_keys.animation_data.action
+    other = make_rig(keys=UNITS)
+    bpy.context.scene.mien.target = other
+    bpy.ops.mien.bake("EXEC_DEFAULT")
+    assert ready.data.shape_keys.animation_data.action == first
+    assert other.data.shape_keys.animation_data.action not in (None, first)

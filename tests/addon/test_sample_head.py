@@ -1,0 +1,85 @@
+"""The sample head comes into any scene."""
+
+from __future__ import annotations
+
+import bpy
+import pytest
+from mien.addon import sample_head
+from mien.addon.bake import BakeOptions, bake_performance
+from mien.addon.rig.targets import find_target
+from mien.core.units import UNITS
+
+from .conftest import BONES, make_performance, snapshot
+
+shipped = pytest.mark.skipif(not sample_head.FILE.is_file(), reason="the sample head is not built")
+
+
+@shipped
+def test_it_is_added_as_the_target_with_all_its_channels():
+    assert bpy.ops.mien.add_sample_head() == {"FINISHED"}
+    target = find_target(bpy.context.scene.mien.target)
+    assert target.rig.keys == UNITS
+    assert set(target.rig.bones) == set(BONES)
+    assert not (target.missing_units or target.missing_bones or target.notices)
+    assert target.rig.jaw_angle > 0.1
+    assert bpy.context.scene.camera is not None
+    summary = bake_performance(bpy.context, target, make_performance(30, 24.0), BakeOptions())
+    assert summary.channels > 11
+
+
+@shipped
+def test_a_second_one_is_a_head_of_its_own():
+    bpy.ops.mien.add_sample_head()
+    first = bpy.context.scene.mien.target
+    camera = bpy.context.scene.camera
+    bpy.ops.mien.add_sample_head()
+    second = bpy.context.scene.mien.target
+    assert second != first
+    assert second.data != first.data
+    assert second.find_armature() != first.find_armature()
+    assert bpy.context.scene.camera == camera
+
+
+@shipped
+def test_it_can_be_undone():
+    bpy.ops.ed.undo_push(message="before")
+    before = snapshot()
+    bpy.ops.mien.add_sample_head()
+    bpy.ops.ed.undo_push(message="Add Sample Head")
+    bpy.ops.ed.undo()
+    after = snapshot()
+    assert after["objects"] == before["objects"]
+    assert after["collections"] == before["collections"]
+
+
+def test_a_missing_file_is_told(monkeypatch, tmp_path, unchanged):
+    monkeypatch.setattr(sample_head, "FILE", tmp_path / "gone.blend")
+    unchanged()
+    with pytest.raises(RuntimeError, match="sample head is not at"):
+        bpy.ops.mien.add_sample_head()
+
+
+def test_a_damaged_file_is_told(monkeypatch, tmp_path, unchanged):
+    path = tmp_path / "broken.blend"
+    path.write_bytes(b"no blend file at all")
+    monkeypatch.setattr(sample_head, "FILE", path)
+    unchanged()
+    with pytest.raises(RuntimeError, match="sample head cannot be read"):
+        bpy.ops.mien.add_sample_head()
+
+
+def test_a_file_without_a_head_is_told(monkeypatch, tmp_path, unchanged):
+    path = tmp_path / "empty.blend"
+    bpy.ops.wm.save_as_mainfile(filepath=str(path), copy=True)
+    monkeypatch.setattr(sample_head, "FILE", path)
+    unchanged()
+    with pytest.raises(RuntimeError, match="holds no head"):
+        bpy.ops.mien.add_sample_head()
+
+
+def test_its_own_file_being_open_is_told(monkeypatch, tmp_path):
+    path = tmp_path / "head.blend"
+    bpy.ops.wm.save_as_mainfile(filepath=str(path))
+    monkeypatch.setattr(sample_head, "FILE", path)
+    with pytest.raises(RuntimeError, match="is the file that is open"):
+        bpy.ops.mien.add_sample_head()
