@@ -31,8 +31,15 @@ MAX_DRAIN = 1024
 
 RECEIVE_BUFFER = 1 << 20
 
-RESTART = 1.0
-"""Seconds by which a sender's clock may lag before that means a new start and not a late packet."""
+RESTART = 0.25
+"""Seconds by which a sender's clock may lag before that means a new start and not a late packet.
+
+A network delays a packet by some frames at most, while pylivelinkface, on which many programs
+are built, counts its clock in a sawtooth of 0.8 s.
+"""
+
+MAX_LATE = 3
+"""Late packets in a row after which it is the clock that went back."""
 
 CLOCK_WINDOW = 120
 """Frames over which the least delayed one is sought."""
@@ -153,9 +160,7 @@ def _bind(port: int, listen_lan: bool) -> socket.socket:
                 f"This system does not let Mien listen on UDP port {port}.",
                 "Set a port above 1023, or allow Blender in the firewall.",
             ) from error
-        raise MienError(
-            "network-failed", f"Cannot listen on UDP port {port}: {error.strerror}."
-        ) from error
+        raise MienError("network-failed", f"Cannot listen on UDP port {port}: {error.strerror}.") from error
     return sock
 
 
@@ -225,6 +230,7 @@ class NetworkSource:
         self._heard = -np.inf  # when the followed sender last sent a sound packet
         self._timecode: float | None = None
         self._frame: int | None = None
+        self._late = 0
         self._index = 0
         self._refused = dict.fromkeys(REASONS, 0)
         self._counts = collections.Counter()
@@ -343,14 +349,16 @@ class NetworkSource:
     def _date(self, sample: FaceSample, now: float) -> FrameResult | None:
         if sample.timecode is not None and self._timecode is not None:
             lag = self._timecode - sample.timecode
-            if 0.0 < lag <= RESTART:
+            self._late = self._late + 1 if lag > 0.0 else 0
+            if 0.0 < lag <= RESTART and self._late <= MAX_LATE:
                 # Its moment has passed; times in a take only rise.
                 self._counts["out_of_order"] += 1
                 return None
-            if lag > RESTART:
+            if lag > 0.0:
                 self._counts["restarts"] += 1
                 self._clock.forget()
                 self._frame = None
+                self._late = 0
         if sample.frame is not None and self._frame is not None:
             # Beyond a minute it is a clock that was set, not packets that were lost.
             gap = sample.frame - self._frame - 1

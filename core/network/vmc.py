@@ -131,7 +131,8 @@ class Decoder:
                     self._blend(*value)
                 case "/VMC/Ext/Bone/Pos":
                     if value:
-                        name, self._bones[name] = value
+                        bone, rotation = value
+                        self._bones[bone] = rotation
                         self._changed = True
                 case "/VMC/Ext/OK":
                     self._tracking = value
