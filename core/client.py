@@ -44,6 +44,7 @@ _RECEIVE = 1 << 16
 # One poll reads no more than this, so that it stays short whatever the worker sends.
 _POLL_BUDGET = 1 << 20
 _LOG_TAIL = 4000
+_BACKLOG = 16
 _STRANGERS = 4
 _STRANGER_PATIENCE = 5.0
 # How long a worker whose connection broke may take to end by itself.
@@ -134,6 +135,7 @@ class _Stranger:
         connection.setblocking(False)
         self.connection = connection
         self.decoder = Decoder([Hello])
+        self.said = bytearray()
         self.since = time.monotonic()
 
 
@@ -207,7 +209,7 @@ class WorkerClient:
         self._deadline = time.monotonic() + self._start_timeout
         self._error = self._suspicion = None
         try:
-            self._listener = socket.create_server(("127.0.0.1", 0), backlog=_STRANGERS)
+            self._listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
             self._listener.setblocking(False)
             self._log = open(self._log_path, "w+b") if self._log_path else tempfile.TemporaryFile()
             self._process = subprocess.Popen(
@@ -320,10 +322,12 @@ class WorkerClient:
                 continue
             except OSError:
                 data = b""
+            if not data:
+                self._send_away(stranger)
+                continue
+            stranger.said += data
             items = stranger.decoder.feed(data)
-            if not data or not items:
-                if not data:
-                    self._send_away(stranger)
+            if not items:
                 continue
             hello = items[0]
             if isinstance(hello, Refused):
@@ -352,7 +356,10 @@ class WorkerClient:
                 f"Mien's worker ({hello.app}) and this Mien disagree about the frame record.",
                 "Restart Blender, so that both come from the same Mien.",
             )
-        return [dataclasses.replace(hello, token="")]
+            return []
+        # Once more from its first byte: more may have come along with the Hello.
+        events = self._sort(self._decoder.feed(stranger.said))
+        return [dataclasses.replace(hello, token=""), *events[1:]]
 
     def _send_away(self, stranger: _Stranger) -> None:
         stranger.connection.close()
@@ -382,13 +389,21 @@ class WorkerClient:
                 self._fail("worker-died", "Mien's worker closed its connection.")
                 break
             taken += len(data)
-            for item in self._decoder.feed(data):
-                if not isinstance(item, Refused):
-                    events.append(item)
-                elif item.fatal:
-                    self._fail(item.error.code, item.error.message, item.error.hint)
-                else:
-                    events.append(Failed(0, item.error))
+            events += self._sort(self._decoder.feed(data))
+            if self._connection is None:
+                break
+        return events
+
+    def _sort(self, items: list[Message | Refused]) -> list[Message]:
+        """Turn what was refused into events, or into the end."""
+        events: list[Message] = []
+        for item in items:
+            if not isinstance(item, Refused):
+                events.append(item)
+            elif item.fatal:
+                self._fail(item.error.code, item.error.message, item.error.hint)
+            else:
+                events.append(Failed(0, item.error))
         return events
 
     def _fail(self, code: str, message: str, hint: str = "") -> None:
