@@ -14,7 +14,7 @@ import numpy as np
 
 from . import canonical, hair, parts
 from .parts import Part, srgb
-from .shapes import JAW_OPEN_ANGLE, LASH_LIDS, UNITS, Sculptor, follow, sculpt
+from .shapes import JAW_OPEN_ANGLE, LASH_LIDS, UNITS, Sculptor, detail, follow, sculpt
 from .skin import EYE_CENTRE, JAW_HINGE, Skin, both, bump, ramp
 from .skin import build as build_skin
 
@@ -22,8 +22,8 @@ BLEND = Path(__file__).with_name("mien_head.blend")
 SCALE = 0.01
 LIFT = 30.0
 """The bust's cut stands on the floor: added to every height, in centimetres."""
-GRID = 2.0**-18
-"""Coordinates are rounded to this many metres (4 micrometres): the file compresses far better."""
+GRID = 2.0**-17
+"""Coordinates are rounded to this many metres (8 micrometres): the file compresses far better."""
 BONES = ("root", "neck", "head", "jaw", "eye.L", "eye.R")
 
 SKIN_TONE = srgb("c98d6f")
@@ -66,7 +66,7 @@ def _skin_colours(skin: Skin) -> tuple[np.ndarray, np.ndarray]:
     tint(0.92 * both(p, [0.62, -6.2, -1.62], [0.40, 0.55, 0.26], 2.0), srgb("3a1613"))
     tint(ramp(skin.masks["mouth"], 0.25, 0.9), srgb("5a1d20"))
     tint(ramp(skin.masks["socket"], 0.3, 0.9), srgb("b06a60"))
-    tint(0.95 * ramp(hair.scalp(p), -0.15, 0.5) * (skin.masks["skull"] > -1), hair.HAIR * 0.55)
+    tint(0.9 * ramp(hair.scalp(p), -0.1, 0.7), hair.HAIR * 0.8)
     return colour, lips
 
 
@@ -112,7 +112,7 @@ def _brow_line(skin: Skin, side: float) -> tuple[np.ndarray, np.ndarray]:
     """The eyebrow's middle line on the skin, inner end first, and normals there."""
     upper, lower = [107, 66, 105, 63, 70], [55, 65, 52, 53, 46]
     p = skin.points
-    line = 0.62 * p[upper] + 0.38 * p[lower]
+    line = 0.50 * p[upper] + 0.50 * p[lower]
     line[0] += [-0.05, 0, -0.05]
     line[-1] += [-0.05, 0.1, -0.25]
     u = np.linspace(0, 4, 13)
@@ -133,10 +133,11 @@ def _brow_line(skin: Skin, side: float) -> tuple[np.ndarray, np.ndarray]:
 def geometry() -> Part:
     """The whole head as one `Part`, in centimetres."""
     skin = build_skin()
+    detail(skin)
     body = _skin_part(skin)
     sculptor = Sculptor(skin)
     # What hair and collar hide for good is left out.
-    hidden = (hair.scalp(skin.points) > 2.2) | (skin.points[:, 2] < -17.0)
+    hidden = (hair.scalp(skin.points + [0, -1.6, -0.9]) > 0) | (skin.points[:, 2] < -15.5)
     pieces = [without(body, hidden)]
     outside = np.flatnonzero((skin.masks["socket"] < 0.1) & (skin.masks["mouth"] < 0.1) & (skin.points[:, 1] < 2.0))
     for side in (1.0, -1.0):

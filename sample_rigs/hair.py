@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .parts import Part, join, make, srgb, tube
-from .skin import _body, ramp
+from .parts import Part, grid_faces, join, make, srgb, tube
+from .skin import _body, _section, ramp
 
 
 def surface_normal(points: np.ndarray) -> np.ndarray:
@@ -13,14 +13,6 @@ def surface_normal(points: np.ndarray) -> np.ndarray:
     step = 1e-3
     gradient = np.stack([_body(points + step * e) - _body(points - step * e) for e in np.eye(3)], 1)
     return gradient / (np.linalg.norm(gradient, axis=1, keepdims=True) + 1e-12)
-
-
-def onto(points: np.ndarray, height) -> np.ndarray:
-    """Move points to the given height above the body."""
-    p = points.copy()
-    for _ in range(6):
-        p -= surface_normal(p) * (_body(p) - height)[:, None] * 0.8
-    return p
 
 
 def scalp(points: np.ndarray) -> np.ndarray:
@@ -34,67 +26,94 @@ def scalp(points: np.ndarray) -> np.ndarray:
     return y - front
 
 
-def combed(points: np.ndarray) -> np.ndarray:
-    """Direction in which the hair lies: up and over from a side parting, back and down at the sides."""
-    x, y, z = points.T
-    top = ramp(z, 5.5, 10.0)
-    back = ramp(y, 3.0, 10.0)
-    over = np.stack([0.55 * np.ones_like(x), np.full_like(x, 0.9), 0.35 * (1 - back)], 1)
-    side = np.stack([0 * x, np.full_like(x, 0.95), -0.55 - 0.25 * back], 1)
-    down = np.stack([-0.10 * x, 0.25 + 0 * x, np.full_like(x, -1.0)], 1)
-    field = side * (1 - top)[:, None] + over * top[:, None]
-    field = field * (1 - back)[:, None] + down * back[:, None]
-    n = surface_normal(points)
-    field -= n * (field * n).sum(1, keepdims=True)
-    return field / (np.linalg.norm(field, axis=1, keepdims=True) + 1e-9)
+def _hairline(alpha: np.ndarray, end: float) -> np.ndarray:
+    """Section angle at which each column of the head passes under the hair."""
+    theta = np.linspace(-0.12, end, 240)
+    out = np.full(len(alpha), end)
+    for i, a in enumerate(alpha):
+        inside = scalp(_section(theta, np.full_like(theta, a))) > 0
+        if inside.any():
+            out[i] = theta[np.argmax(inside)]
+    return out
 
 
-def _roots(rng, spacing: float) -> np.ndarray:
-    """Evenly spread roots over the scalp (dart throwing on the body's surface)."""
-    direction = rng.normal(size=(6000, 3))
-    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    p = onto(np.array([0, 3.9, 3.0]) + direction * [8, 10, 9.5], 0.0)
-    p = p[scalp(p) > 0.15]
-    chosen: list[np.ndarray] = []
-    for q in p:
-        if all(np.linalg.norm(q - c) > spacing for c in chosen):
-            chosen.append(q)
-    return np.array(chosen)
+END = 1.17
+TOP = np.pi
 
 
-def lock(root, length, width, rise, rng, steps: int = 9, sides: int = 6, flat: float = 0.30):
-    """One tapered lock from a root along the combed field, and its (steps * sides,) place root to tip."""
-    p = np.array([root], float)
-    path = []
-    s = np.linspace(0, 1, steps)
-    sway = rng.normal(0, 0.12)
-    for v in s:
-        # Rooted in the scalp, full in the middle, lying on the lock behind at its tip.
-        height = -0.25 + rise * np.sin(np.pi * min(1.0, 0.04 + 0.86 * v)) ** 0.75
-        path.append(onto(p, height)[0])
-        d = combed(onto(p, 0.0))
-        across = np.cross(surface_normal(p), d)
-        d = d + across * sway * np.cos(2.5 * v)
-        p = onto(p + d * length / (steps - 1), 0.0)
-    path = np.array(path)
-    radii = width * np.sin(np.pi * np.clip(0.20 + 0.79 * s, 0, 1)) ** 0.65 + 0.01
-    points, faces = tube(path, radii, surface_normal(path), sides, flat)
-    return points, faces, np.repeat(s, sides)
+def _sweep(alpha: np.ndarray, s: np.ndarray) -> np.ndarray:
+    """Sideways course of the hair on its way back: up from a low parting on the right, over to the left."""
+    top = np.exp(-(((alpha - TOP + 0.1) / 0.95) ** 2))
+    return alpha - 0.42 * top * np.sin(np.pi * np.minimum(1, s * 1.15)) ** 1.2
+
+
+def _height(alpha: np.ndarray, s: np.ndarray) -> np.ndarray:
+    """Thickness of the hair: full at the front of the top, close at the sides and the nape."""
+    top = np.exp(-(((alpha - TOP - 0.12) / 0.90) ** 4))
+    body = 0.55 + 0.85 * top
+    quiff = 1.15 * top * np.exp(-(((s - 0.15) / 0.15) ** 2))
+    rise = ramp(s, -0.03, 0.12)
+    fall = 1 - ramp(s, 0.62, 1.0)
+    return -0.30 + (body * (0.30 + 0.70 * fall) + quiff + 0.30) * rise * (0.25 + 0.75 * ramp(s, 1.0, 0.9))
+
+
+def _surface(alpha: np.ndarray, s: np.ndarray, start: np.ndarray, extra) -> np.ndarray:
+    """Points of the hair: column `alpha` at the hairline, share `s` of the way back, raised by `extra`."""
+    theta = start + (END - start) * s
+    base = _section(theta, _sweep(alpha, s))
+    lean = np.exp(-(((alpha - TOP - 0.12) / 0.80) ** 4)) * np.exp(-(((s - 0.08) / 0.10) ** 2))
+    out = base + surface_normal(base) * (_height(alpha, s) + extra)[:, None]
+    out[:, 1] -= 0.12 * lean  # the quiff leans forwards over the forehead
+    return out
 
 
 def build(colour: np.ndarray) -> Part:
-    """The hair as one part."""
+    """The hair as one part: a grooved mass, and loose locks that break its outline."""
     rng = np.random.default_rng(7)
-    pieces = []
-    for root in _roots(rng, 2.05):
-        front = float(ramp(root[1], 2.5, -3.5) * ramp(root[2], 5.5, 9.0))
-        low = float(ramp(root[2], 5.0, -1.0))
-        length = 6.5 + 2.5 * front - 2.8 * low
-        width = (1.45 + 0.15 * front - 0.45 * low) * rng.uniform(0.9, 1.15)
-        rise = 0.95 + 1.0 * front - 0.30 * low + rng.uniform(-0.1, 0.1)
-        q, faces, t = lock(root, length, width, rise, rng)
-        tint = colour * (rng.uniform(0.82, 1.2) * (0.70 + 0.5 * t))[:, None]
-        pieces.append(make(q, faces, "MienHair", tint))
+    ridges, per, rows = 30, 4, 16
+    reach = 1.80
+    columns = ridges * per + 1
+    unit = np.linspace(-1, 1, columns)
+    # Uneven ridges look combed rather than turned on a lathe.
+    warp = np.cumsum(np.repeat(rng.uniform(0.55, 1.45, ridges), per))
+    warp = np.concatenate([[0], warp / warp[-1]]) * 2 - 1
+    alpha = TOP + reach * (0.35 * unit + 0.65 * warp)
+    phase = np.arange(columns) % per / per
+    valley = np.abs(np.cos(np.pi * phase)) ** 3
+    number = np.minimum(np.arange(columns) // per, ridges - 1)
+    jitter = rng.uniform(-1, 1, ridges)
+    start = _hairline(alpha, END - 0.05)
+    edge = start + 0.018 * jitter[number] + 0.035 * valley
+    points, tints = [], []
+    shade = rng.uniform(0.82, 1.18, ridges)
+    fraction = np.linspace(0, 1, rows) ** 1.25
+    for s in fraction:
+        depth = 0.26 * valley * ramp(s, 0.0, 0.08) * (1 - 0.5 * s)
+        wave = 0.10 * jitter[number] * np.sin(np.pi * s)
+        points.append(_surface(alpha, np.full(columns, s), edge, wave - depth))
+        tints.append(shade[number] * (1 - 0.50 * valley) * (0.62 + 0.45 * ramp(s, 0.0, 0.25)))
+    q = np.vstack(points)
+    faces = grid_faces(rows, columns)
+    tint = colour * np.concatenate(tints)[:, None]
+    pieces = [make(q, faces, "MienHair", tint)]
+
+    for k in range(26):
+        a = TOP + reach * np.clip(-0.93 + 1.86 * (k + rng.uniform(0.2, 0.8)) / 26, -0.95, 0.95)
+        top = float(np.exp(-(((a - TOP - 0.1) / 0.9) ** 4)))
+        first = 0.0 if k % 3 else rng.uniform(0.15, 0.4)
+        last = min(1.0, first + rng.uniform(0.34, 0.6))
+        steps = 11
+        s = np.linspace(first, last, steps)
+        drift = np.linspace(0, rng.uniform(-0.10, 0.06), steps)
+        column = a + drift
+        begin = np.interp(column, alpha, start)
+        t = np.linspace(0, 1, steps)
+        lift = 0.02 + 0.20 * np.sin(np.pi * np.minimum(1, t * 0.98)) + 0.20 * t**2 * (0.4 + 0.6 * top)
+        path = _surface(column, s, begin + 0.01, lift)
+        radii = (0.55 + 0.30 * top) * rng.uniform(0.75, 1.15) * np.sin(np.pi * (0.13 + 0.86 * t)) ** 0.8 + 0.008
+        q, faces = tube(path, radii, surface_normal(path), 6, 0.42)
+        shade_ = rng.uniform(0.85, 1.25) * (0.70 + 0.45 * np.repeat(t, 6))
+        pieces.append(make(q, faces, "MienHair", colour * shade_[:, None]))
     return join(pieces)
 
 

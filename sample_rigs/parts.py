@@ -123,7 +123,7 @@ def tube(path, radii, ups, sides: int = 6, flat=1.0) -> tuple[np.ndarray, list]:
     return points, faces
 
 
-def eye(side: float, iris: np.ndarray, segments: int = 36) -> Part:
+def eye(side: float, iris: np.ndarray, segments: int = 32) -> Part:
     """An eyeball looking along -Y: pupil, iris, dark limbus, white; the cornea's bulge is in the shape."""
     angles = np.radians([3, 6.5, 9.2, 10.2, 13, 17, 21, 24.0, 26.2, 27.6, 29.5, 33, 40, 50, 62, 76, 92, 112, 135])
     turn = np.arange(segments) * 2 * np.pi / segments
@@ -183,12 +183,12 @@ def teeth(upper: bool) -> Part:
     """A row of twelve rounded teeth with a gum band."""
     scale = 1.0 if upper else 0.86
     sign = 1.0 if upper else -1.0
-    edge = -4.36 if upper else -4.40
+    edge = -4.30 if upper else -4.16
     inset = 0.0 if upper else 0.22
     heights = [1.0, 0.9, 0.98, 0.86, 0.8, 0.75] if upper else [0.78, 0.78, 0.85, 0.78, 0.72, 0.7]
     table = np.linspace(0, 3.4, 400)
     length = np.concatenate([[0], np.cumsum(np.hypot(np.diff(table), np.diff(_arch(table))))])
-    rings, segments = 7, 10
+    rings, segments = 6, 8
     pieces = []
     for side in (-1, 1):
         at = 0.0
@@ -200,16 +200,16 @@ def teeth(upper: bool) -> Part:
             slope = np.arctan2(np.gradient(_arch(table), table)[np.searchsorted(table, x)], 1.0)
             points = []
             for r in range(rings):
-                v = -1 + 2 * r / (rings - 1)
-                z = np.sign(v) * abs(v) ** 0.8
-                plan = (1 - min(0.999, abs(v)) ** 3.2) ** 0.40
+                v = (-1.0, -0.93, -0.72, 0.0, 0.7, 1.0)[r]
+                z = v
+                plan = (0.62, 0.84, 0.97, 1.0, 0.93, 0.6)[r]
                 neck = 1 - 0.20 * ramp(v, 0.0, 1.0)
                 for s in range(segments):
                     t = 2 * np.pi * s / segments
                     c, d = np.cos(t), np.sin(t)
                     px = np.sign(c) * abs(c) ** 0.55 * width * 0.5 * plan * neck
                     py = np.sign(d) * abs(d) ** 0.7 * 0.24 * plan * (1 + 0.35 * ramp(v, -0.6, 0.8))
-                    points.append([px, py, z * tall / 2 + tall / 2])
+                    points.append([px, py * (0.75 if r == 0 else 1.0), z * tall / 2 + tall / 2])
             q = np.array(points)
             q[:, 2] = edge + sign * q[:, 2]
             turn = np.array([[np.cos(slope), -np.sin(slope)], [np.sin(slope), np.cos(slope)]])
@@ -245,7 +245,7 @@ def tongue() -> Part:
             x = 1.35 * round_ * np.cos(t)
             z = 0.42 * round_ * np.sin(t) * (1.2 if np.sin(t) > 0 else 0.8)
             z -= 0.10 * np.exp(-((x / 0.3) ** 2)) * round_ * (np.sin(t) > 0)
-            points.append([x, y, -5.02 + z + 0.45 * np.sin(np.pi * min(1, v * 1.3)) * 0.8])
+            points.append([x, y, -4.80 + z + 0.45 * np.sin(np.pi * min(1, v * 1.3)) * 0.8])
     faces = [tuple(reversed(f)) for f in grid_faces(rows, segments, True)]
     faces += [tuple(range(segments)), tuple(reversed(range((rows - 1) * segments, rows * segments)))]
     return make(points, faces, "MienTongue", srgb("b4555a"), "jaw")
@@ -253,7 +253,7 @@ def tongue() -> Part:
 
 def ear(side: float, colour: np.ndarray) -> Part:
     """A stylised outer ear: a dish with a rolled helix, an inner fold, a bowl and a lobe."""
-    rows, segments = 17, 36
+    rows, segments = 17, 32
     t = np.arange(segments) * 2 * np.pi / segments  # 0 = back, pi/2 = up, pi = front
     points, shade = [], []
     for r in range(rows):
@@ -310,7 +310,7 @@ def brow(side: float, ridge: np.ndarray, normal: np.ndarray, colour: np.ndarray)
     """
     rng = np.random.default_rng(11)
     pieces = []
-    count = 46
+    count = 36
     rows = (-0.5, 0.0, 0.5)
     stations = np.linspace(0, 1, len(ridge))
     for k in range(count):
@@ -331,7 +331,7 @@ def brow(side: float, ridge: np.ndarray, normal: np.ndarray, colour: np.ndarray)
         path = base + s[:, None] * direction * length + ahead * (0.10 * s**2)[:, None]
         path = path + n * (0.03 + 0.07 * np.sin(np.pi * s))[:, None]
         radii = (0.135 * (0.35 + 0.65 * thick / 0.40)) * np.sin(np.pi * (0.16 + 0.82 * s)) ** 0.9
-        q, faces = tube(path, radii, np.tile(n, (5, 1)), 5, 0.5)
+        q, faces = tube(path, radii, np.tile(n, (5, 1)), 4, 0.6)
         pieces.append(make(q, faces, "MienBrows", colour * (0.85 + 0.3 * rng.random())))
     return join(pieces)
 
@@ -383,27 +383,27 @@ def lashes(side: float, rim: np.ndarray, colour: np.ndarray) -> Part:
 
 def sweater(colour: np.ndarray, trim: np.ndarray) -> Part:
     """A knitted sweater's shoulders with a folded roll collar; hides where the neck ends."""
-    segments = 64
+    segments = 56
     t = np.arange(segments) * 2 * np.pi / segments
     c, s = np.cos(t), np.sin(t)
     profile = [
         # half width, half depth, middle y, z, droop of the sides
-        (4.9, 4.9, 5.0, -14.6, 0.0),
-        (5.15, 5.2, 5.0, -13.25, 0.0),
-        (5.55, 5.65, 4.95, -12.75, 0.0),
-        (6.05, 6.2, 4.9, -13.05, 0.0),
-        (6.35, 6.5, 4.9, -14.2, 0.0),
-        (6.45, 6.6, 5.0, -15.6, 0.0),
-        (6.25, 6.4, 5.0, -16.4, 0.0),
-        (5.9, 6.0, 5.0, -16.5, 0.0),
-        (6.3, 6.1, 5.1, -16.9, 0.1),
-        (8.2, 6.9, 5.2, -17.8, 0.3),
-        (11.2, 7.7, 5.4, -18.8, 0.9),
-        (14.2, 8.3, 5.6, -19.8, 1.6),
-        (17.0, 8.8, 5.7, -21.3, 2.3),
-        (18.6, 9.1, 5.8, -23.8, 2.4),
-        (19.0, 9.2, 5.8, -27.0, 1.2),
-        (19.0, 9.2, 5.8, -30.0, 0.0),
+        (4.5, 4.5, 5.0, -13.30, 0.0),
+        (4.75, 4.8, 5.0, -11.95, 0.0),
+        (5.1, 5.2, 4.95, -11.45, 0.0),
+        (5.5, 5.6, 4.9, -11.75, 0.0),
+        (5.8, 5.9, 4.9, -12.90, 0.0),
+        (5.9, 6.0, 5.0, -14.30, 0.0),
+        (5.75, 5.9, 5.0, -15.10, 0.0),
+        (5.5, 5.6, 5.0, -15.20, 0.0),
+        (5.9, 5.8, 5.1, -15.60, 0.1),
+        (8.2, 6.9, 5.2, -16.50, 0.3),
+        (11.2, 7.7, 5.4, -17.50, 0.9),
+        (14.2, 8.3, 5.6, -18.50, 1.6),
+        (17.0, 8.8, 5.7, -20.00, 2.3),
+        (18.6, 9.1, 5.8, -22.50, 2.4),
+        (19.0, 9.2, 5.8, -25.70, 1.2),
+        (19.0, 9.2, 5.8, -28.70, 0.0),
     ]
     points, shade = [], []
     for k, (w, d, y, z, droop) in enumerate(profile):
@@ -415,7 +415,7 @@ def sweater(colour: np.ndarray, trim: np.ndarray) -> Part:
     faces = [tuple(reversed(f)) for f in grid_faces(len(profile), segments, True)]
     q = np.array(points)
     body = np.array([0.0] * 8 * segments + [1.0] * (len(profile) - 8) * segments)
-    neck = 0.35 * (1 - body) * ramp(q[:, 2], -17.0, -13.0)
+    neck = 0.35 * (1 - body) * ramp(q[:, 2], -15.7, -11.7)
     colours = np.where(body[:, None] > 0, colour, trim) * np.array(shade)[:, None]
     uv = np.stack([np.tile(t / (2 * np.pi), len(profile)), np.repeat(np.linspace(0, 1, len(profile)), segments)], 1)
     return make(q, faces, "MienSweater", colours, {"neck": neck, "root": 1 - neck}, uv)

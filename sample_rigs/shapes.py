@@ -37,14 +37,9 @@ class Sculptor:
         self.left = canonical.mirror_map(canonical.load()[0]).tolist()
         self.cage = skin.cage_points
         self.rest = skin.points
-        self.beyond = list(range(468, len(self.cage)))
-        self._setup_sockets()
-
-    def _setup_sockets(self):
-        # Vertices added after the face: lids' linings (96), the mouth's bag (80), then the skull.
-        self.sockets = self.beyond[:96]
-        self.bag = self.beyond[96:176]
-        self.skull = self.beyond[176:]
+        self.sockets = skin.sockets
+        self.bag = skin.bag
+        self.skull = [i for ring in skin.skull for i in ring]
 
     def solve(self, moves: dict, pins=(), skull: bool = True, order: int = 2, soft: float = 0.0) -> np.ndarray:
         """Displacements of the fine mesh from moves of right-hand landmarks, mirrored."""
@@ -62,8 +57,8 @@ class Sculptor:
         cage = spread(self.skin.cage_laplacian, fixed, order, soft)
         # The mouth's bag follows the lips' inner edge, less and less towards the throat.
         ring = np.array(canonical.LIP_INNER)
-        for k, share in enumerate((0.95, 0.7, 0.3, 0.0)):
-            cage[self.bag[k * 20 : k * 20 + 20]] = cage[ring] * share
+        for ids, share in zip(self.bag, (0.95, 0.65, 0.1)):
+            cage[ids] = cage[ring] * share
         return self.skin.lift(cage)
 
     # -- lids ------------------------------------------------------------------------------
@@ -105,14 +100,14 @@ class Sculptor:
         pitch = np.arctan2(p[:, 2], -p[:, 1])
         plan = np.hypot(p[:, 1], p[:, 2])
         radius = np.linalg.norm(p, axis=1)
-        near = ramp(radius, 4.2, 2.6) * (p[:, 1] < 0.4)
-        inside = ramp(np.abs(x), 2.3, 1.5)
+        near = ramp(radius, 3.3, 2.45) * (p[:, 1] < 0.4)
+        inside = ramp(np.abs(x), 2.5, 1.65)
         is_upper = (pitch > low + 0.5 * opening) | rigid
         above = pitch - high
         below = low - pitch
         # Nothing past the crease moves; the platform between rim and crease slides along.
-        share_up = 1 - ramp(above, 0.02, 0.72)
-        share_low = 1 - ramp(below, 0.02, 0.60)
+        share_up = 1 - ramp(above, 0.02, 0.52)
+        share_low = 1 - ramp(below, 0.02, 0.55)
         share = np.where(is_upper, share_up, share_low) * near * inside
         if rigid:
             share = np.ones_like(share)
@@ -166,11 +161,10 @@ def _jaw_weights(s: Sculptor) -> np.ndarray:
     put(NOSE + EYE + [50, 101, 118, 117, 123, 205, 36, 142, 203, 165, 92, 186][:9], 0.0)
     for i, value in ((61, 0.45), (76, 0.45), (62, 0.45), (78, 0.45)):
         put([i], value)
-    for k in range(4):
-        ring = s.bag[k * 20 : k * 20 + 20]
+    for ring, blend in zip(s.bag, (0.0, 0.1, 0.8)):
         for j, i in enumerate(ring):
             base = 0.45 if j in (0, 10) else (1.0 if j < 10 else 0.0)
-            fixed[i] = base + (0.4 - base) * (0.0, 0.1, 0.35, 1.0)[k]
+            fixed[i] = base + (0.4 - base) * blend
     for i in s.sockets:
         fixed[i] = 0.0
     # The throat follows a little; the skull's back and the neck do not.
@@ -187,6 +181,37 @@ def _smooth_seams(delta: np.ndarray, s: Sculptor) -> np.ndarray:
     """Make a symmetric shape exactly so."""
     mirrored = delta[s.skin.mirror] * [-1, 1, 1]
     return 0.5 * (delta + mirrored)
+
+
+def detail(skin: Skin) -> None:
+    """Sculpt the resting skin's fine forms, in place: lid crease, nostrils, wings, philtrum, lips' edge."""
+    s = Sculptor(skin)
+    n = s.normals()
+    p = skin.points
+    push = np.zeros(len(p))
+    outer = skin.masks["socket"] < 0.1
+    for side in (-1, 1):
+        q = s.local(p, side)
+        _, _, hx, hp = s.rims(side)
+        above = np.arctan2(q[:, 2], -q[:, 1]) - np.interp(q[:, 0], hx, hp)
+        near = ramp(np.linalg.norm(q, axis=1), 3.2, 2.4) * (q[:, 1] < 0) * outer
+        along = ramp(np.abs(q[:, 0] - 0.05), 1.85, 1.1)
+        push -= 0.13 * np.exp(-(((above - 0.27) / 0.055) ** 2)) * near * along
+        push += 0.06 * np.exp(-(((above - 0.13) / 0.07) ** 2)) * near * along
+    # Nostrils go in and up; the wing's crease curls behind them.
+    push -= 0.30 * both(p, [0.62, -6.15, -1.50], [0.36, 0.50, 0.30], 2.0)
+    push -= 0.16 * both(p, [1.62, -5.0, -0.65], [0.22, 0.6, 0.50])
+    push += 0.10 * both(p, [1.18, -5.7, -0.85], [0.38, 0.5, 0.42])
+    push -= 0.07 * bump(p, [0, -5.8, -2.35], [0.22, 0.9, 0.55])
+    push += 0.05 * both(p, [0.36, -5.8, -2.45], [0.16, 0.9, 0.55])
+    # Under the lower lip, and the small shadow at the mouth's corners.
+    push -= 0.14 * bump(p, [0, -5.3, -5.75], [1.1, 1.2, 0.35])
+    push -= 0.10 * both(p, [2.5, -4.3, -4.05], [0.28, 0.8, 0.30])
+    mouth = skin.masks["mouth"] < 0.3
+    skin.points = p + n * (push * mouth)[:, None]
+    # The corners of a resting mouth turn up a little: neutral, not glum.
+    skin.points[:, 2] += 0.14 * both(skin.points, [2.15, -4.4, -4.0], [0.8, 1.5, 0.8])
+    skin.points = 0.5 * (skin.points + skin.points[skin.mirror] * [-1, 1, 1])
 
 
 def sculpt(skin: Skin) -> dict[str, np.ndarray]:
@@ -215,8 +240,8 @@ def sculpt(skin: Skin) -> dict[str, np.ndarray]:
 
     # BrowFurrow: inner brows down and together, a bulge and two grooves between them.
     d = s.solve(
-        {107: (-0.55, 0.22, -0.80), 55: (-0.55, 0.25, -0.85), 66: (-0.52, 0.15, -0.75), 65: (-0.45, 0.18, -0.72),
-         105: (-0.35, 0.05, -0.45), 52: (-0.28, 0.05, -0.48), 63: (-0.18, 0, -0.12), 53: (-0.15, 0, -0.16),
+        {107: (-0.58, 0.22, -0.86), 55: (-0.56, 0.25, -0.86), 66: (-0.55, 0.15, -0.84), 65: (-0.48, 0.18, -0.78),
+         105: (-0.38, 0.05, -0.62), 52: (-0.30, 0.05, -0.58), 63: (-0.20, 0, -0.30), 53: (-0.16, 0, -0.28),
          70: (-0.05, 0, 0.10), 46: (-0.05, 0, 0.05), 9: (0, 0.18, -0.45), 8: (0, 0.20, -0.42),
          151: (0, 0, -0.15), 108: (-0.1, 0, -0.25), 168: (0, 0.08, -0.2)},
         [i for i in EYE if i not in (56, 28, 27, 190)] + HAIRLINE + [6, 197, 195, 5, 4, 50, 101, 118, 205, 122, 196],
@@ -224,11 +249,11 @@ def sculpt(skin: Skin) -> dict[str, np.ndarray]:
     d += dent(0.20 * both(p, [0.52, -5.2, 4.55], [0.13, 1.2, 0.75]))
     d -= dent(0.10 * both(p, [0.95, -5.0, 4.6], [0.30, 1.2, 0.7]))
     for side in (-1, 1):
-        d += s.lids(side, 0.12, 0.04)
+        d += s.lids(side, 0.22, 0.10)
     out["BrowFurrow"] = d
 
     # EyeWide: more white above the iris.
-    d = sum(s.lids(side, -0.36, -0.06) for side in (-1, 1))
+    d = sum(s.lids(side, -0.46, -0.10) for side in (-1, 1))
     d += s.solve({52: (0, 0, 0.18), 65: (0, 0, 0.15), 53: (0, 0, 0.15), 223: (0, 0, 0.25), 222: (0, 0, 0.2),
                   224: (0, 0, 0.22)}, EYE + NOSE + HAIRLINE + [50, 101, 118])
     out["EyeWide"] = d
@@ -280,36 +305,36 @@ def sculpt(skin: Skin) -> dict[str, np.ndarray]:
     # Smile: corners out, up and back; lips thin and stretch; cheeks round; the fold deepens.
     d = s.solve(
         {61: (0.92, -0.62, 0.92), 76: (0.92, -0.60, 0.90), 62: (0.92, -0.60, 0.88), 78: (0.92, -0.60, 0.86),
-         185: (0.66, -0.42, 0.72), 40: (0.46, -0.25, 0.50), 39: (0.28, -0.14, 0.34), 37: (0.12, -0.10, 0.22),
-         0: (0, -0.10, 0.16), 191: (0.70, -0.46, 0.70), 80: (0.50, -0.30, 0.46), 81: (0.30, -0.20, 0.30),
-         82: (0.12, -0.16, 0.20), 13: (0, -0.15, 0.16),
+         185: (0.66, -0.42, 0.72), 40: (0.46, -0.25, 0.50), 39: (0.28, -0.14, 0.34), 37: (0.12, -0.12, 0.29),
+         0: (0, -0.12, 0.24), 191: (0.72, -0.46, 0.74), 80: (0.50, -0.30, 0.56), 81: (0.30, -0.22, 0.44),
+         82: (0.12, -0.18, 0.37), 13: (0, -0.17, 0.34),
          146: (0.70, -0.42, 0.66), 91: (0.48, -0.28, 0.36), 181: (0.28, -0.16, 0.10), 84: (0.12, -0.12, -0.02),
-         17: (0, -0.12, -0.04), 95: (0.70, -0.46, 0.64), 88: (0.50, -0.32, 0.34), 178: (0.30, -0.22, 0.08),
-         87: (0.12, -0.18, -0.06), 14: (0, -0.17, -0.10),
+         17: (0, -0.12, -0.04), 95: (0.70, -0.46, 0.64), 88: (0.50, -0.32, 0.34), 178: (0.30, -0.22, 0.02),
+         87: (0.12, -0.18, -0.13), 14: (0, -0.17, -0.17),
          205: (0.36, 0.22, 0.58), 50: (0.26, 0.32, 0.60), 36: (0.22, 0.16, 0.45), 203: (0.20, 0.0, 0.34),
          187: (0.55, 0.05, 0.50), 207: (0.62, -0.05, 0.52), 216: (0.72, -0.25, 0.58), 212: (0.60, -0.3, 0.46),
          117: (0.1, 0.18, 0.34), 101: (0.08, 0.18, 0.36), 123: (0.2, 0.2, 0.35), 118: (0.04, 0.12, 0.28),
          98: (0.10, 0, 0.06), 64: (0.12, 0, 0.08), 48: (0.12, 0, 0.06), 200: (0, -0.05, 0.03), 18: (0, -0.1, 0.0)},
         canonical.EYE_RIM + HAIRLINE + [152, 148, 176, 199, 172, 58, 1, 4, 2, 107, 55, 52, 70, 234, 93],
     )
-    d += _nasolabial(p, face, n, 0.17, 0.9)
-    d += dent(0.16 * both(p, [3.05, -3.6, -4.0], [0.35, 1.2, 0.55]))
+    d += _nasolabial(p, face, n, 0.12, 1.1)
+    d += dent(0.10 * both(p, [2.95, -3.6, -3.85], [0.42, 1.2, 0.6]))
     for side in (-1, 1):
         d += s.lids(side, 0.03, 0.13)
     out["Smile"] = d
 
     # Frown: corners down, the lower lip pushed up by the chin, the chin dimpled.
     d = s.solve(
-        {61: (0.10, -0.12, -0.95), 76: (0.08, -0.12, -0.92), 62: (0.06, -0.12, -0.88), 78: (0.05, -0.12, -0.85),
-         185: (0.08, 0, -0.58), 40: (0.05, 0.02, -0.20), 39: (0.02, 0.02, 0.04), 37: (0, 0.04, 0.14),
-         0: (0, 0.05, 0.17), 191: (0.05, 0, -0.55), 80: (0.03, 0, -0.16), 81: (0, 0, 0.08), 82: (0, 0.02, 0.18),
-         13: (0, 0.02, 0.21),
-         146: (0.10, 0, -0.72), 91: (0.08, 0.06, -0.34), 181: (0.04, 0.14, 0.06), 84: (0, 0.20, 0.22),
-         17: (0, 0.22, 0.26), 95: (0.05, 0, -0.55), 88: (0.03, 0, -0.16), 178: (0, 0.08, 0.08), 87: (0, 0.12, 0.18),
-         14: (0, 0.12, 0.21), 200: (0, 0.14, 0.42), 199: (0, 0.20, 0.42), 175: (0, 0.15, 0.30), 18: (0, 0.10, 0.38),
-         83: (0.02, 0.06, 0.30), 201: (0.02, 0.12, 0.36), 208: (0.03, 0.15, 0.34), 152: (0, 0.08, 0.18),
-         204: (0.15, 0.05, -0.25), 202: (0.15, 0.05, -0.50), 57: (0.10, 0, -0.60), 212: (0.08, 0, -0.52),
-         216: (0.02, 0, -0.35), 92: (0.02, 0, -0.20), 205: (0, -0.05, -0.15)},
+        {61: (0.22, -0.20, -1.25), 76: (0.18, -0.20, -1.20), 62: (0.15, -0.20, -1.15), 78: (0.12, -0.20, -1.10),
+         185: (0.16, -0.05, -0.82), 40: (0.10, 0.0, -0.32), 39: (0.04, 0.02, 0.02), 37: (0, 0.04, 0.15),
+         0: (0, 0.05, 0.19), 191: (0.10, -0.05, -0.76), 80: (0.06, 0, -0.26), 81: (0.02, 0, 0.06), 82: (0, 0.02, 0.18),
+         13: (0, 0.02, 0.22),
+         146: (0.20, -0.05, -0.96), 91: (0.14, 0.06, -0.46), 181: (0.06, 0.16, 0.04), 84: (0, 0.24, 0.22),
+         17: (0, 0.26, 0.27), 95: (0.10, -0.05, -0.76), 88: (0.06, 0, -0.26), 178: (0.02, 0.10, 0.06),
+         87: (0, 0.14, 0.18), 14: (0, 0.14, 0.22), 200: (0, 0.20, 0.50), 199: (0, 0.26, 0.50), 175: (0, 0.18, 0.36),
+         18: (0, 0.12, 0.42), 83: (0.02, 0.08, 0.34), 201: (0.02, 0.16, 0.42), 208: (0.03, 0.20, 0.40),
+         152: (0, 0.10, 0.22), 204: (0.20, 0.05, -0.34), 202: (0.22, 0.05, -0.68), 57: (0.20, -0.1, -0.80),
+         212: (0.16, -0.1, -0.70), 216: (0.06, -0.05, -0.48), 92: (0.04, 0, -0.28), 205: (0, -0.08, -0.25)},
         EYE + HAIRLINE + NOSE + [50, 101, 118, 117, 123, 172, 58, 136, 234, 107, 52, 70],
     )
     d += dent(0.15 * both(p, [2.75, -3.7, -5.75], [0.30, 1.2, 0.65]))
@@ -332,18 +357,21 @@ def sculpt(skin: Skin) -> dict[str, np.ndarray]:
     )
     out["JawOpen"] = d
 
-    # Pucker: the mouth becomes a small thick ring, pushed forwards.
+    # Pucker: the mouth becomes a small thick ring, pushed forwards. Every lip point keeps its share
+    # of the width, so nothing folds over at the corners.
+    moves = {}
+    for rings, sign in ((canonical.LIP_UPPER, 1.0), (canonical.LIP_LOWER, -1.0)):
+        for depth, ring in enumerate(rings):
+            for i in ring:
+                across = min(1.0, abs(s.cage[i, 0]) / 2.3)
+                ahead = 0.62 + 0.10 * depth + 0.18 * (1 - across**2) + 0.15 * across
+                up = sign * (0.13 + 0.03 * depth) * (1 - across**2) - (0.14 * across**3)
+                moves[i] = (-0.47 * abs(s.cage[i, 0]), ahead, up)
+    moves |= {205: (-0.16, 0.05, -0.05), 207: (-0.38, 0.10, 0), 216: (-0.62, 0.22, 0), 212: (-0.62, 0.22, 0),
+              57: (-0.85, 0.38, -0.05), 187: (-0.28, 0.02, 0), 18: (0, 0.34, 0.02), 200: (0, 0.12, 0.06),
+              164: (0, 0.34, -0.02), 2: (0, 0.05, -0.03), 165: (-0.30, 0.32, 0), 92: (-0.60, 0.36, 0)}
     d = s.solve(
-        {61: (-1.12, 0.52, 0.02), 76: (-1.10, 0.62, 0.02), 62: (-1.08, 0.66, 0.01), 78: (-1.06, 0.62, 0.0),
-         185: (-0.92, 0.62, 0.10), 40: (-0.66, 0.68, 0.15), 39: (-0.38, 0.72, 0.16), 37: (-0.16, 0.74, 0.12),
-         0: (0, 0.74, 0.08), 191: (-0.92, 0.72, 0.12), 80: (-0.68, 0.84, 0.17), 81: (-0.40, 0.92, 0.20),
-         82: (-0.17, 0.96, 0.19), 13: (0, 0.97, 0.17),
-         146: (-0.90, 0.62, -0.06), 91: (-0.66, 0.68, -0.08), 181: (-0.38, 0.70, -0.08), 84: (-0.16, 0.70, -0.04),
-         17: (0, 0.68, -0.02), 95: (-0.92, 0.72, -0.08), 88: (-0.68, 0.84, -0.13), 178: (-0.40, 0.90, -0.16),
-         87: (-0.17, 0.92, -0.15), 14: (0, 0.92, -0.14),
-         205: (-0.16, 0.05, -0.05), 207: (-0.42, 0.10, 0), 216: (-0.62, 0.26, 0), 212: (-0.62, 0.26, 0),
-         57: (-0.85, 0.36, 0), 187: (-0.30, 0.02, 0), 18: (0, 0.35, 0.05), 200: (0, 0.12, 0.06),
-         164: (0, 0.34, -0.02), 2: (0, 0.05, -0.03), 165: (-0.25, 0.35, 0), 92: (-0.52, 0.40, 0)},
+        moves,
         EYE + HAIRLINE + [1, 4, 6, 98, 64, 48, 50, 101, 118, 117, 123, 172, 58, 152, 148, 199, 107, 52, 70],
     )
     out["Pucker"] = d
@@ -353,7 +381,7 @@ def sculpt(skin: Skin) -> dict[str, np.ndarray]:
         delta = out[name]
         if not name.startswith("Blink"):
             delta = _smooth_seams(delta, s)
-        delta[np.linalg.norm(delta, axis=1) < 2e-4] = 0.0
+        delta[np.linalg.norm(delta, axis=1) < 2e-3] = 0.0
         result[name] = delta
     # Each blink stays on its own half; the two are mirror images.
     result["BlinkRight"] = result["BlinkLeft"][skin.mirror] * [-1, 1, 1]
@@ -381,7 +409,7 @@ def follow(part: Part, near: np.ndarray, weight: np.ndarray, skin_deltas: dict) 
 
 
 LASH_LIDS = {
-    "BrowRaise": (-0.10, -0.10), "BrowFurrow": (0.12, 0.12), "EyeWide": (-0.36, -0.36), "BlinkLeft": (0.80, 0.0),
+    "BrowRaise": (-0.10, -0.10), "BrowFurrow": (0.22, 0.22), "EyeWide": (-0.46, -0.46), "BlinkLeft": (0.80, 0.0),
     "BlinkRight": (0.0, 0.80), "CheekSquint": (0.20, 0.20), "NoseWrinkle": (0.16, 0.16), "Smile": (0.03, 0.03),
 }
 """How far each unit rolls the upper lid of the (left, right) eye: what the lashes follow."""

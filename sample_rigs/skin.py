@@ -13,9 +13,9 @@ import numpy as np
 from . import canonical
 from .subdivision import catmull_clark, edge_array, laplacian, pair_triangles, smooth
 
-EYE_CENTRE = np.array([-3.24, -2.10, 2.52])
+EYE_CENTRE = np.array([-3.30, -2.00, 2.52])
 """Centre of the character's right eyeball."""
-EYE_RADIUS = 1.56
+EYE_RADIUS = 1.72
 LID = 0.13
 """Distance kept between the eyeball and the lid's outer edge."""
 JAW_HINGE = np.array([0.0, 2.2, 0.2])
@@ -44,6 +44,8 @@ class Skin:
         Takes (m, k) cage columns to (n, k) fine columns by subdivision.
     chains : dict of str to list of int
         Fine vertex loops: ``rim.R``, ``rim.L`` (eye openings), ``oval``, ``lips``.
+    sockets, bag, skull : lists of int, and lists of rings of int
+        Cage vertices added to the canonical face: lids' linings, the mouth's bag, skull and neck.
     masks : dict of str to (n,) float
         Smooth 0..1 fields: ``mouth`` (inside the lips), ``socket`` (behind the lids), ``skull``.
     """
@@ -54,6 +56,9 @@ class Skin:
     cage_laplacian: np.ndarray
     lift: object
     chains: dict
+    sockets: list
+    bag: list
+    skull: list
     masks: dict = field(default_factory=dict)
     mirror: np.ndarray | None = None
 
@@ -113,6 +118,9 @@ def stylise(points: np.ndarray) -> np.ndarray:
                     if share == 1.0:
                         level = seam
                     p[v, 2] = level
+    # Brows a little lower and heavier over the eyes; the lower face shorter.
+    p[:, 2] -= 0.22 * both(p, [3.4, -4.6, 4.8], [3.2, 3.0, 1.3])
+    p[:, 2] = np.where(p[:, 2] < -1, -1 + (p[:, 2] + 1) * 0.93, p[:, 2])
     # Forehead: higher and rounder.
     p[:, 2] += 0.5 * ramp(p[:, 2], 5.0, 9.0)
     p[:, 1] -= 0.45 * bump(p, [0, -4.6, 7.2], [4.5, 3.0, 2.4])
@@ -127,11 +135,11 @@ def _set_eye(p: np.ndarray, side: float, rim, ring1, ring2) -> None:
     u = (p[rim, 0] - outer) / (inner - outer) * 2 - 1  # -1 outer corner .. 1 inner corner
     upper = np.array([i > 8 for i in range(16)])
     lower = np.array([0 < i < 8 for i in range(16)])
-    half = 1.52
+    half = 1.68
     x = half * u
     z = np.zeros(16)
-    z[upper] = 0.74 * (1 - np.abs(u[upper] + 0.05) ** 2.3)
-    z[lower] = -0.50 * (1 - np.abs(u[lower] - 0.08) ** 2.2)
+    z[upper] = 0.69 * (1 - np.abs(u[upper] + 0.05) ** 2.3)
+    z[lower] = -0.55 * (1 - np.abs(u[lower] - 0.08) ** 2.2)
     z += 0.02 - 0.13 * u + 0.02 * (u > 0.9)  # the outer corner sits higher
 
     def place(x, z, radius, ahead):
@@ -172,7 +180,7 @@ def _body(points: np.ndarray) -> np.ndarray:
     t = np.clip((points - start) @ (end - start) / ((end - start) ** 2).sum(), 0, 1)
     offset = points - (start + t[:, None] * (end - start))
     offset[:, 1] *= 0.95
-    neck = np.linalg.norm(offset, axis=1) - (4.75 + 0.5 * ramp(t, 0.5, 1.0))
+    neck = np.linalg.norm(offset, axis=1) - (4.25 + 0.5 * ramp(t, 0.5, 1.0))
     return union(union(cranium, jaw, 2.0), neck, 2.6)
 
 
@@ -262,7 +270,7 @@ def build(subdivisions: int = 2) -> Skin:
         centre = EYE_CENTRE * [-side, 1, 1]
         away = p[rim] - centre
         previous = rim
-        for radius, spread in ((EYE_RADIUS + 0.045, 1.0), (EYE_RADIUS + 0.05, 1.22), (EYE_RADIUS + 0.10, 1.55)):
+        for radius, spread in ((EYE_RADIUS + 0.045, 1.0), (EYE_RADIUS + 0.07, 1.40)):
             flat = away * [spread, 1, spread]
             plan = np.hypot(flat[:, 0], flat[:, 2])
             limit = np.minimum(plan, radius * 0.97)
@@ -276,7 +284,7 @@ def build(subdivisions: int = 2) -> Skin:
     inner = p[lips]
     previous = lips
     bag = []
-    for back, tall, wide in ((0.45, 1.0, 1.0), (1.2, 5.0, 1.15), (3.2, 7.0, 1.25), (5.2, 5.0, 0.8)):
+    for back, tall, wide in ((0.45, 1.0, 1.0), (1.3, 5.5, 1.18), (4.6, 6.0, 1.05)):
         ring = inner.copy()
         mid = inner.mean(0)
         angle = np.arctan2((inner[:, 2] - mid[2]) * 4, inner[:, 0])
@@ -341,6 +349,9 @@ def build(subdivisions: int = 2) -> Skin:
         cage_laplacian=laplacian(cage, edge_array(faces)),
         lift=lift,
         chains=fine_chains,
+        sockets=list(sockets),
+        bag=bag,
+        skull=skull,
         masks={name: columns[:, 3 + i] for i, name in enumerate(names)},
     )
     skin.mirror = canonical.mirror_map(skin.points, 0.05)
