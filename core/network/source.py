@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..action_units import FROM_ARKIT
+from ..action_units import from_arkit
 from ..errors import MienError
 from ..fusion import fuse
 from ..types import FrameResult
@@ -121,7 +121,7 @@ def result_from(sample: FaceSample, index: int, time: float) -> FrameResult:
     """
     if not sample.found:
         return FrameResult(index, time)
-    action_units = np.clip(FROM_ARKIT @ sample.arkit, 0.0, 1.0)
+    action_units = from_arkit(sample.arkit)
     return FrameResult(
         index,
         time,

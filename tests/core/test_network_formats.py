@@ -273,6 +273,16 @@ def test_head_signs_keep_the_real_gaze_on_the_phone(data):
     assert spread[-1, 1, 1] > 15.0
 
 
+@pytest.mark.data
+def test_the_mouth_goes_left_in_the_real_recording_when_the_left_side_smiles(data):
+    arkit = np.array([livelink.decode(packet).arkit for packet in recorded(data)])
+
+    def lean(name):
+        return arkit[:, ARKIT_INDEX[f"{name}Left"]] - arkit[:, ARKIT_INDEX[f"{name}Right"]]
+
+    assert np.corrcoef(lean("mouth"), lean("mouthSmile"))[0, 1] > 0.9
+
+
 # --- OSC
 
 

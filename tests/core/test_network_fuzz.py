@@ -60,7 +60,7 @@ def test_decoders_refuse_or_read_and_nothing_else(format):
     reasons = set()
     slowest = 0.0
     for data in mutated(1, format, COUNT):
-        start = time.perf_counter()
+        start = time.process_time()  # not the clock: others use this machine too
         try:
             for sample in decoder.feed(data) or ():
                 assert isinstance(sample, FaceSample)
@@ -69,11 +69,11 @@ def test_decoders_refuse_or_read_and_nothing_else(format):
         except Refused as refusal:
             reasons.add(refusal.reason)
             refused += 1
-        slowest = max(slowest, time.perf_counter() - start)
+        slowest = max(slowest, time.process_time() - start)
     assert reasons <= set(REASONS)
     assert refused + read == COUNT
     assert refused > COUNT / 4
-    assert slowest < 0.5
+    assert slowest < 0.1
 
 
 @pytest.mark.parametrize("format", FORMATS)

@@ -65,8 +65,8 @@ def test_units_follow_from_the_weights():
     arkit[0] = 1.0  # eyeBlinkLeft
     sample = livelink.decode(livelink.encode(arkit, (1, 0, 0, 0), ((0, 0), (0, 0)), seconds=0.0))
     result = result_from(sample, 0, 0.0)
-    assert result.units[UNIT_INDEX["BlinkLeft"]] == 1.0
-    assert result.units[UNIT_INDEX["BlinkRight"]] == 0.0
+    assert result.units[UNIT_INDEX["BlinkLeft"]] > 0.9
+    assert result.units[UNIT_INDEX["BlinkRight"]] < 0.1
 
 
 def test_listens_on_this_machine_alone_unless_told():
@@ -218,7 +218,8 @@ def test_mirror_exchanges_sides():
     with NetworkSource(port=0, mirror=True) as source, sender() as phone:
         phone.sendto(livelink.encode(arkit, (1, 0, 0, 0), ((0, 0), (0, 0)), seconds=1.0), source.address)
         (result,) = collect(source)
-        assert result.units[UNIT_INDEX["BlinkRight"]] == 1.0
+        assert result.units[UNIT_INDEX["BlinkRight"]] > 0.9
+        assert result.units[UNIT_INDEX["BlinkLeft"]] < 0.1
 
 
 def test_a_packet_without_a_face_is_a_frame_without_a_face():
