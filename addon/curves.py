@@ -25,7 +25,7 @@ _ROUNDING_SHARE = 0.02
 # Pull of each slope towards the samples' own, so that a segment with no sample inside
 # still has one answer. Small against (frames^3 / 105), the weight of a real segment.
 _SLOPE_PULL = 0.01
-_SWEEPS = 8
+_SWEEPS = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,12 +148,11 @@ def fit(samples, tolerances, low=-np.inf, high=np.inf) -> list[Keys]:
         zero = np.zeros(1)
         return [Keys(np.zeros(1, np.int64), row.copy(), zero, zero) for row in samples]
 
-    problem = _Problem(samples, allowed, low, high)
-    corners = _corners(samples, allowed)
-    keyed = problem.fixed | (corners | _extrema(samples, allowed)).ravel()
-    corners = corners.ravel()
-    fitted = problem.refine(keyed, corners)
-    fitted = problem.prune(keyed, corners, fitted)
+    problem = _Problem(samples, allowed, low, high, _corners(samples, allowed))
+    keyed = problem.fixed | problem.corners | _extrema(samples, allowed)
+    problem.refine(keyed)
+    problem.prune(keyed)
+    fitted = problem.solve(keyed)
 
     keys, left, right = fitted.keys, fitted.left, fitted.right
     bounds = np.searchsorted(keys, np.arange(channels + 1) * count)
@@ -215,73 +214,66 @@ class _Fitted:
 
 
 class _Problem:
-    """All channels laid end to end, so that every step is a few passes of numpy."""
+    """Channels laid end to end, so that every step is a few passes of numpy.
 
-    def __init__(self, samples: Floats, allowed: Floats, low: Floats, high: Floats):
-        channels, count = samples.shape
-        self.channels, self.count = channels, count
-        self.y = samples.ravel()
-        self.low = np.repeat(low, count)
-        self.high = np.repeat(high, count)
+    What becomes of a channel never depends on the channels beside it.
+    """
+
+    def __init__(self, samples: Floats, allowed: Floats, low: Floats, high: Floats, corners):
+        self.samples, self.allowed, self.low, self.high, self.corners = samples, allowed, low, high, corners
+        self.channels, self.count = samples.shape
+        self.fixed = np.repeat((allowed <= 0.0)[:, None], self.count, axis=1)
+        self.fixed[:, 0] = self.fixed[:, -1] = True
         # A channel that keeps every frame has no error to measure: any positive number will do.
-        self.scale = np.repeat(1.0 / np.where(allowed > 0.0, allowed, 1.0), count)
-        fixed = np.repeat((allowed <= 0.0)[:, None], count, axis=1)
-        fixed[:, 0] = fixed[:, -1] = True
-        self.fixed = fixed.ravel()
-        forward = np.zeros_like(samples)
-        backward = np.zeros_like(samples)
-        step = np.diff(samples, axis=1)
-        forward[:, :-1], backward[:, 1:] = step, step
-        forward[:, -1], backward[:, 0] = step[:, -1], step[:, 0]
-        self.forward, self.backward = forward.ravel(), backward.ravel()
+        self.scale = np.repeat(1.0 / np.where(allowed > 0.0, allowed, 1.0), self.count)
 
-    def refine(self, keyed, corners) -> _Fitted:
-        """Add the worst sample of each segment to `keyed` until every sample is close enough."""
+    def part(self, channels) -> _Problem:
+        """Return the problem of some channels only."""
+        if len(channels) == self.channels:
+            return self
+        return _Problem(*(a[channels] for a in (self.samples, self.allowed, self.low, self.high, self.corners)))
+
+    def refine(self, keyed, removed=None) -> None:
+        """Set keys in `keyed` until every sample is close enough.
+
+        A segment that is too far off gets a key at its worst sample; but if keys were taken
+        from it, as `removed` says, those come back first.
+        """
+        # Most channels are done after a few rounds; the last ones should not pay for all.
+        active = np.arange(self.channels)
+        part = self
         while True:
-            fitted = self.solve(keyed, corners)
+            fitted = part.solve(keyed[active])
             bad = fitted.worst > 1.0
             if not bad.any():
-                return fitted
-            keyed[fitted.worst_at[bad]] = True
+                return
+            add = fitted.worst_at[bad]
+            if removed is not None:
+                candidates = np.flatnonzero(removed[active] & ~keyed[active])
+                segment = np.searchsorted(fitted.keys, candidates, side="right") - 1
+                candidates, segment = candidates[bad[segment]], segment[bad[segment]]
+                refilled = np.zeros(len(bad), dtype=bool)
+                refilled[segment] = True
+                add = np.concatenate((candidates, fitted.worst_at[bad & ~refilled]))
+            rows, columns = np.divmod(add, self.count)
+            keyed[active[rows], columns] = True
+            still = np.unique(rows)
+            if len(still) < len(active):
+                active, part = active[still], part.part(still)
 
-    def prune(self, keyed, corners, fitted: _Fitted) -> _Fitted:
-        """Take away every other key where the fit allows it, a few times over.
+    def prune(self, keyed) -> None:
+        """Take away every other key where the fit allows it, the even ones and then the odd ones."""
+        for parity in (0, 1):
+            position = np.cumsum(keyed, axis=1) - 1
+            removed = keyed & (position % 2 == parity) & ~self.fixed
+            trial = keyed & ~removed
+            self.refine(trial, removed)
+            fewer = trial.sum(axis=1) < keyed.sum(axis=1)
+            keyed[fewer] = trial[fewer]
 
-        What becomes of a channel does not depend on the channels beside it.
-        """
-        for parity in (0, 1, 0, 1):
-            candidates = fitted.keys[self._parity(fitted.keys) == parity]
-            candidates = candidates[~self.fixed[candidates]]
-            trial = keyed.copy()
-            trial[candidates] = False
-            while True:
-                attempt = self.solve(trial, corners)
-                bad = attempt.worst > 1.0
-                if not bad.any():
-                    break
-                # Whatever was taken from a segment that is now too far off comes back, and if
-                # nothing was, its worst sample gets a key as before.
-                segment = np.searchsorted(attempt.keys, candidates, side="right") - 1
-                back = candidates[bad[np.minimum(segment, len(bad) - 1)] & ~trial[candidates]]
-                touched = np.zeros(len(bad), dtype=bool)
-                touched[np.searchsorted(attempt.keys, back, side="right") - 1] = True
-                trial[back] = True
-                trial[attempt.worst_at[bad & ~touched]] = True
-            by_channel = (self.channels, self.count)
-            fewer = trial.reshape(by_channel).sum(axis=1) < keyed.reshape(by_channel).sum(axis=1)
-            keyed.reshape(by_channel)[fewer] = trial.reshape(by_channel)[fewer]
-            fitted = attempt if fewer.all() else self.solve(keyed, corners)
-        return fitted
-
-    def _parity(self, keys):
-        """Return 0 for the first key of each channel, 1 for the second, 0 for the third, and so on."""
-        channel = keys // self.count
-        first = np.searchsorted(keys, channel * self.count)
-        return (np.arange(len(keys)) - first) % 2
-
-    def solve(self, keyed, corners) -> _Fitted:
+    def solve(self, keyed) -> _Fitted:
         """Fit all slopes for these keys and measure every segment's worst sample."""
-        y = self.y
+        y = self.samples.ravel()
         keys = np.flatnonzero(keyed)
         lengths = np.diff(keys)
         segment = np.repeat(np.arange(len(lengths)), lengths)  # segment of each sample but the very last
@@ -303,7 +295,7 @@ class _Problem:
 
         aa, ab, bb = total(a * a), total(a * b), total(b * b)
         ar, br = total(a * rest), total(b * rest)
-        left, right = self._slopes(keys, corners[keys], length, real, aa, ab, bb, ar, br)
+        left, right = self._slopes(keys, length, real, aa, ab, bb, ar, br)
 
         distance = np.abs(a * right[:-1][segment] + b * left[1:][segment] - rest) * self.scale[:-1]
         worst = np.maximum.reduceat(distance, start) * real
@@ -312,14 +304,16 @@ class _Problem:
         worst_at[segment[hit[::-1]]] = hit[::-1]  # reversed: the first of equals wins
         return _Fitted(keys, left, right, worst, worst_at)
 
-    def _slopes(self, keys, corner, length, real, aa, ab, bb, ar, br):
+    def _slopes(self, keys, length, real, aa, ab, bb, ar, br):
         """Least squares slopes under limits, by projected Gauss-Seidel on even and odd keys.
 
         The matrix is tridiagonal and strongly diagonal (neighbours weigh at most 3/4 of a
         key's own), so a handful of sweeps is enough.
         """
-        n = len(keys)
-        y, low, high = self.y[keys], self.low[keys], self.high[keys]
+        samples = self.samples.ravel()
+        channel = keys // self.count
+        corner = self.corners.ravel()[keys]
+        y, low, high = samples[keys], self.low[channel], self.high[channel]
         nothing = np.zeros(1)
         # Per key: sums of the segment that ends here (in) and of the one that starts here (out).
         in_weight, in_cross, in_rest = (np.concatenate((nothing, v)) for v in (bb, ab, br))
@@ -338,29 +332,33 @@ class _Problem:
         # A key at a limit may meet it at an angle: in line, both its handles would have to lie flat.
         corner = corner | (has_in & has_out & ((y <= low) | (y >= high)))
 
-        backward, forward = self.backward[keys], self.forward[keys]
+        forward = samples[np.minimum(keys + 1, len(samples) - 1)] - y
+        backward = y - samples[np.maximum(keys - 1, 0)]
         pull = _SLOPE_PULL
         middle = np.where(has_in & has_out, 0.5 * (backward + forward), np.where(has_out, forward, backward))
-        left = np.where(corner, backward, middle)
-        right = np.where(corner, forward, middle)
-        own = in_weight + out_weight + pull
-        parity = self._parity(keys)
-        turns = np.flatnonzero(parity == 1), np.flatnonzero(parity == 0)
-        for sweep in range(2 * _SWEEPS):
-            turn = turns[sweep % 2]
-            previous_right = np.concatenate((nothing, right[:-1]))[turn]
-            next_left = np.concatenate((left[1:], nothing))[turn]
-            from_in = in_rest[turn] - in_cross[turn] * previous_right
-            from_out = out_rest[turn] - out_cross[turn] * next_left
-            smooth = np.clip((from_in + from_out + pull * middle[turn]) / own[turn], both_min[turn], both_max[turn])
-            alone_in = np.clip(
-                (from_in + pull * backward[turn]) / (in_weight[turn] + pull), in_min[turn], in_max[turn]
-            )
-            alone_out = np.clip(
-                (from_out + pull * forward[turn]) / (out_weight[turn] + pull), out_min[turn], out_max[turn]
-            )
-            left[turn] = np.where(corner[turn], alone_in, smooth)
-            right[turn] = np.where(corner[turn], alone_out, smooth)
-        if n == 1:
-            left[:] = right[:] = 0.0
+        left = np.where(corner & has_in, backward, middle)
+        right = np.where(corner & has_out, forward, middle)
+        # Constant over the sweeps: the right-hand sides, and who waits for whom.
+        before = np.maximum(np.arange(len(keys)) - 1, 0)
+        after = np.minimum(np.arange(len(keys)) + 1, len(keys) - 1)
+        joint = (in_rest + out_rest + pull * middle, in_cross, out_cross, in_weight + out_weight + pull, both_min, both_max)
+        at_in = (in_rest + pull * backward, in_cross, in_weight + pull, in_min, in_max)
+        at_out = (out_rest + pull * forward, out_cross, out_weight + pull, out_min, out_max)
+        parity = (np.arange(len(keys)) - np.searchsorted(keys, channel * self.count)) % 2
+        turns = []
+        for odd in (1, 0):
+            smooth = np.flatnonzero((parity == odd) & ~corner)
+            broken = np.flatnonzero((parity == odd) & corner)
+            turns.append((smooth, [v[smooth] for v in joint], broken, [v[broken] for v in at_in], [v[broken] for v in at_out]))
+        for _ in range(_SWEEPS):
+            for smooth, (rest, cross_in, cross_out, own, least, most), broken, ins, outs in turns:
+                slope = (rest - cross_in * right[before[smooth]] - cross_out * left[after[smooth]]) / own
+                left[smooth] = right[smooth] = np.minimum(np.maximum(slope, least), most)
+                if len(broken):
+                    rest, cross, own, least, most = ins
+                    slope = (rest - cross * right[before[broken]]) / own
+                    left[broken] = np.minimum(np.maximum(slope, least), most)
+                    rest, cross, own, least, most = outs
+                    slope = (rest - cross * left[after[broken]]) / own
+                    right[broken] = np.minimum(np.maximum(slope, least), most)
         return left, right
