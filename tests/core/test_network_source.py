@@ -230,22 +230,17 @@ def test_a_packet_without_a_face_is_a_frame_without_a_face():
         assert result.confidence == 0.0
 
 
-def test_asking_a_phone_to_send():
-    with NetworkSource("ifacialmocap", 0) as source:
+def test_asking_a_phone_to_send(monkeypatch):
+    with NetworkSource("ifacialmocap", 0) as source, sender() as phone:
         with pytest.raises(MienError) as error:
             source.request("192.168.1.7")
         assert error.value.code == "network-not-allowed"
-        with contextlib.ExitStack() as stack:
-            phone = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-            try:
-                phone.bind(("127.0.0.1", ifacialmocap.PORT))
-            except OSError:
-                pytest.fail(f"port {ifacialmocap.PORT} must be free for this test")
-            phone.settimeout(5.0)
-            source.request("127.0.0.1")
-            asked, address = phone.recvfrom(200)
-            assert asked == ifacialmocap.REQUEST
-            assert address == source.address
+        monkeypatch.setattr(ifacialmocap, "PORT", phone.getsockname()[1])
+        phone.settimeout(5.0)
+        source.request("127.0.0.1")
+        asked, address = phone.recvfrom(200)
+        assert asked == ifacialmocap.REQUEST
+        assert address == source.address
     source.request("127.0.0.1")
     with NetworkSource("vmc", 0) as source, pytest.raises(MienError):
         source.request("127.0.0.1")
