@@ -33,19 +33,21 @@ HELD_OUT_BLOCKS = (4, 9, 14, 19)
 """Blocks of muxspace that no training sees."""
 
 
-class _Conv(nn.Sequential):
+class Conv(nn.Sequential):
+    """A 3x3 convolution, normalised, rectified."""
+
     def __init__(self, inputs, outputs, stride=1):
         super().__init__(
             nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
         )
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
     """Two 3x3 convolutions with a squeeze-and-excite gate around an identity."""
 
     def __init__(self, width, drop=0.0):
         super().__init__()
-        self.first = _Conv(width, width)
+        self.first = Conv(width, width)
         self.second = nn.Sequential(nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width))
         self.gate = nn.Sequential(
             nn.Linear(width, width // 8), nn.ReLU(inplace=True), nn.Linear(width // 8, width), nn.Sigmoid()
@@ -78,13 +80,13 @@ class ExpressionNet(nn.Module):
     def __init__(self, width: int = 48, drop: float = 0.4):
         super().__init__()
         self.body = nn.Sequential(
-            _Conv(1, width // 2),
-            _Conv(width // 2, width, 2),
-            _Block(width),
-            _Conv(width, 2 * width, 2),
-            _Block(2 * width, 0.05),
-            _Conv(2 * width, 4 * width, 2),
-            _Block(4 * width, 0.1),
+            Conv(1, width // 2),
+            Conv(width // 2, width, 2),
+            Block(width),
+            Conv(width, 2 * width, 2),
+            Block(2 * width, 0.05),
+            Conv(2 * width, 4 * width, 2),
+            Block(4 * width, 0.1),
         )
         self.drop = nn.Dropout(drop)
         self.head = nn.Linear(4 * width, len(EXPRESSIONS))
