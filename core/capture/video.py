@@ -38,7 +38,7 @@ class VideoFile:
     Raises
     ------
     MienError
-        ``source-not-found``, ``source-unreadable``, ``source-empty``, ``video-incomplete``,
+        ``source-not-found``, ``source-unreadable``, ``source-empty``, ``video-truncated``,
         ``video-no-picture``, ``video-codec`` or ``not-a-video``.
     """
 
@@ -46,6 +46,7 @@ class VideoFile:
         self._path = Path(path)
         check_readable(self._path)
         self._capture = _open(self._path)
+        self._counted = _is_mp4(self._path)
         self.name = self._path.name
         self.incomplete = False
         fps = self._capture.get(cv2.CAP_PROP_FPS)
@@ -97,14 +98,11 @@ class VideoFile:
         self.incomplete = lost > 0 or not self._at_end(index, time, step)
 
     def _at_end(self, count: int, time: float, step: float) -> bool:
-        """Whether `count` pictures, the last at `time`, are all that the file says it has.
-
-        Some containers only estimate their count, from duration and rate; hence the look at time.
-        """
-        if self.frame_count is None:
+        """Whether `count` pictures, the last at `time`, are all that the file says it has."""
+        if self.frame_count is None or count >= self.frame_count:
             return True
-        end = self.frame_count * step
-        return count >= self.frame_count or time + max(0.25, 2 * step) >= end
+        # Outside MP4 the count is FFmpeg's estimate, from duration and rate: go by time, and not closely.
+        return not self._counted and time + max(1.0, 2 * step) >= self.frame_count * step
 
     def close(self) -> None:
         self._capture.release()
@@ -163,7 +161,7 @@ def _why_not(path: Path) -> MienError:
     kind, codec = _sniff(path)
     if kind == "cut":
         return MienError(
-            "video-incomplete",
+            "video-truncated",
             f"{path.name} is cut off: the index at its end is missing, so nothing in it can be read.",
             "Copy the file again, or have the camera or recorder close it properly.",
         )
@@ -189,10 +187,10 @@ _AUDIO_STARTS = (b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b"\xff\xf1", b"f
 
 def _sniff(path: Path) -> tuple[str, str]:
     """Return what a file holds, ``"video"``, ``"audio"``, ``"cut"`` or ``""``, and its codec's four letters."""
+    if _is_mp4(path):
+        return _sniff_mp4(path)
     with path.open("rb") as file:
-        start = file.read(64)
-        if start[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-            return _sniff_mp4(file, path.stat().st_size)
+        start = file.read(16)
     if start.startswith(_AUDIO_STARTS) or (start[:4] == b"RIFF" and start[8:12] == b"WAVE"):
         return "audio", ""
     if start.startswith(b"\x1a\x45\xdf\xa3") or (start[:4] == b"RIFF" and start[8:12] == b"AVI "):
@@ -200,28 +198,31 @@ def _sniff(path: Path) -> tuple[str, str]:
     return "", ""
 
 
-def _sniff_mp4(file, size: int) -> tuple[str, str]:
+def _is_mp4(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(8)[4:] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
+
+
+def _sniff_mp4(path: Path) -> tuple[str, str]:
     """Walk the boxes of an ISO base media file (ISO/IEC 14496-12, 4.2) to its index, ``moov``."""
-    offset, index, cut = 0, b"", False
-    while offset + 8 <= size:
-        file.seek(offset)
-        header = file.read(16)
-        length, kind = int.from_bytes(header[:4], "big"), header[4:8]
-        if length == 1:
-            length = int.from_bytes(header[8:16], "big")
-        elif length == 0:
-            length = size - offset
-        if length < 8:
-            break
-        cut = offset + length > size
-        if kind == b"moov":
+    size, offset, index = path.stat().st_size, 0, b""
+    with path.open("rb") as file:
+        while offset + 8 <= size and not index:
             file.seek(offset)
-            index = file.read(min(length, 1 << 24))
-        offset += length
-    if not index:
-        return "cut", ""
+            header = file.read(16)
+            length, kind = int.from_bytes(header[:4], "big"), header[4:8]
+            if length == 1:
+                length = int.from_bytes(header[8:16], "big")
+            elif length == 0:
+                length = size - offset
+            if length < 8:
+                break
+            if kind == b"moov":
+                file.seek(offset)
+                index = file.read(min(length, 1 << 24))
+            offset += length
     if b"vide" in index:
         table = index.find(b"stsd", index.find(b"vide"))
         codec = index[table + 16 : table + 20].decode("ascii", "replace") if table >= 0 else ""
         return "video", codec if codec.isprintable() else ""
-    return ("audio", "") if b"soun" in index else ("cut" if cut else "", "")
+    return ("audio", "") if b"soun" in index else ("cut", "")
