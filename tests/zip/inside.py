@@ -7,6 +7,7 @@ The last line printed is one JSON object. Nothing of Mien is importable here but
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
@@ -15,8 +16,10 @@ from pathlib import Path
 
 NEVER_HERE = [name for name in ("mediapipe", "cv2", "mien") if importlib.util.find_spec(name)]
 
-import addon_utils  # noqa: E402  # comes with bpy
+# isort: off
 import bpy  # noqa: E402
+import addon_utils  # noqa: E402  # importable once bpy is
+# isort: on
 
 MODULE = "bl_ext.user_default.mien"
 
@@ -24,8 +27,12 @@ registered_timers = []
 draw_handlers = []
 
 
-def watch() -> None:
-    """Note every timer and draw handler that is added: Blender cannot list them."""
+@contextlib.contextmanager
+def watching():
+    """Note every timer and draw handler that is added: Blender cannot list them.
+
+    All is put back at the end: the bpy module hangs at exit where its own functions are replaced.
+    """
     register = bpy.app.timers.register
 
     def noting(function, *args, **kwargs):
@@ -46,6 +53,11 @@ def watch() -> None:
         draw_handlers.remove(handle)
 
     space.draw_handler_add, space.draw_handler_remove = adding, removing
+    try:
+        yield
+    finally:
+        bpy.app.timers.register = register
+        del space.draw_handler_add, space.draw_handler_remove  # inherited from Space
 
 
 def state() -> dict:
@@ -136,8 +148,13 @@ def bake(clip: str) -> dict:
 
 def main() -> None:
     archive, *clips = sys.argv[1:]
+    with watching():
+        report = go_through(archive, clips)
+    print(json.dumps(report))
+
+
+def go_through(archive: str, clips: list) -> dict:
     report = {"blender": bpy.app.version_string, "never_here": NEVER_HERE}
-    watch()
     before = state()
     bpy.ops.extensions.package_install_files(filepath=archive, repo="user_default", enable_on_install=True)
     report["enabled"] = addon_utils.check(MODULE)[1]
@@ -160,7 +177,7 @@ def main() -> None:
         report["cycles"].append(addon_utils.check(MODULE)[1])
     addon_utils.disable(MODULE, default_set=True)
     report["cycles"].append(left_behind(before))
-    print(json.dumps(report))
+    return report
 
 
 if __name__ == "__main__":

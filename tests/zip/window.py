@@ -1,0 +1,76 @@
+"""Uses the extension in a real Blender with a window, as a user does, and takes pictures.
+
+    python tests/zip/window.py BLENDER ZIP CLIP --tool blender-window [--out FOLDER]
+
+BLENDER is a folder made by `blender-window setup`, --tool that script. Needs root and a machine to itself; not
+part of the tests. Leaves in FOLDER: installed.png, head.png, capturing.png, cancelled.png, baked.png and the report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+SHOT_EVERY = 2.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("blender", type=Path, help="folder made by `blender-window setup`")
+    parser.add_argument("zip", type=Path, help="the Linux extension zip")
+    parser.add_argument("clip", type=Path, help="video of a face")
+    parser.add_argument("--tool", type=Path, required=True, help="the blender-window script")
+    parser.add_argument("--out", type=Path, default=Path("out") / "window", help="folder for pictures and report")
+    parser.add_argument("--timeout", type=int, default=540, help="seconds for the session with the window")
+    arguments = parser.parse_args()
+
+    with tempfile.TemporaryDirectory(prefix="mien-window-") as scratch:
+        share = Path(scratch)
+        shutil.copyfile(arguments.zip, share / "mien.zip")
+        shutil.copyfile(arguments.clip, share / f"performance{arguments.clip.suffix}")
+        shutil.copyfile(HERE / "window_inside.py", share / "window_inside.py")
+        environment = {**os.environ, "TIMEOUT": str(arguments.timeout), "SHOT_EVERY": str(SHOT_EVERY)}
+        tool = [arguments.tool, "run", arguments.blender, share]
+        install = ["--command", "extension", "install-file", "-r", "user_default", "--enable", "/share/mien.zip"]
+        subprocess.run([*tool, *install], check=True, env=environment)
+
+        session = subprocess.Popen([*tool, "--python", "/share/window_inside.py"], env=environment)
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        while session.poll() is None:
+            follow(share, arguments.out)
+            time.sleep(0.2)
+        report = share / "report.json"
+        if not report.exists():
+            print("Blender ended without a report", file=sys.stderr)
+            return 1
+        shutil.copy(report, arguments.out)
+        for blend in share.glob("*.blend"):
+            shutil.copy(blend, arguments.out)
+        told = json.loads(report.read_text())
+        print(json.dumps(told, indent=2))
+        return 0 if told["ok"] else 1
+
+
+def follow(share: Path, out: Path) -> None:
+    """Take the picture that the script inside waits for: it names it in `wanted`, and goes on when that is gone."""
+    wanted = share / "wanted"
+    if not wanted.exists():
+        return
+    name = wanted.read_text().strip()
+    screen = share / "screen.png"
+    # A picture begun after the wish; Blender draws slowly without a graphics card, so not the first one.
+    if name and screen.exists() and screen.stat().st_mtime > wanted.stat().st_mtime + 2 * SHOT_EVERY:
+        shutil.copyfile(screen, out / f"{name}.png")
+        wanted.unlink()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
