@@ -41,8 +41,8 @@ START_TIMEOUT = 60.0
 """Seconds; a virus scanner can make the first start of Python very slow."""
 
 _RECEIVE = 1 << 16
-# One poll reads no more than this, so that it stays short whatever the worker sends.
-_POLL_BUDGET = 1 << 20
+# One poll reads about this much, some 40 frames, so that it stays short whatever the worker sends.
+_POLL_BUDGET = 1 << 17
 _LOG_TAIL = 4000
 _BACKLOG = 16
 _STRANGERS = 4
@@ -257,15 +257,16 @@ class WorkerClient:
         # Asked first, so that nothing that the worker said before its end is missed.
         ended = self._process.poll() is not None
         events = self._greet() if self._listener is not None else []
+        drained = True
         if self._connection is not None:
             self._flush()
-            events += self._receive(None if ended else _POLL_BUDGET)
+            drained = self._receive(events)
         if self._connection is None and not ended and time.monotonic() > self._deadline:
             self._fail("worker-timeout", "Mien's worker does not answer.", "Try again; if it stays so, report its log.")
             self._process.kill()
             self._process.wait()
             ended = True
-        if ended:
+        if ended and drained:
             events.append(self._obituary())
         return events
 
@@ -375,24 +376,24 @@ class WorkerClient:
             # Reading tells why.
             self._outgoing.clear()
 
-    def _receive(self, budget: int | None) -> list[Message]:
-        events: list[Message] = []
+    def _receive(self, events: list[Message]) -> bool:
+        """Add what arrived, within the budget; return whether that is all for now."""
         taken = 0
-        while budget is None or taken < budget:
+        while taken < _POLL_BUDGET:
             try:
                 data = self._connection.recv(_RECEIVE)
             except (BlockingIOError, InterruptedError):
-                break
+                return True
             except OSError:
                 data = b""
             if not data:
                 self._fail("worker-died", "Mien's worker closed its connection.")
-                break
+                return True
             taken += len(data)
             events += self._sort(self._decoder.feed(data))
             if self._connection is None:
-                break
-        return events
+                return True
+        return False
 
     def _sort(self, items: list[Message | Refused]) -> list[Message]:
         """Turn what was refused into events, or into the end."""

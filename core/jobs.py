@@ -125,6 +125,7 @@ def capture(
         ``"library-missing"`` and what the source and the model raise.
     """
     started = time.monotonic()
+    _stop_if(is_cancelled)
     if on_progress:
         on_progress(CaptureProgress("loading"))
     # Seconds of imports, which neither Blender's side nor a worker without a job should pay.
@@ -186,8 +187,7 @@ def record(
     try:
         with TakeWriter(part, header) as writer, contextlib.closing(read_ahead(source)) as pictures:
             for frame in pictures:
-                if is_cancelled and is_cancelled():
-                    raise MienError("cancelled", "The capture was cancelled.")
+                _stop_if(is_cancelled)
                 result = pipeline.step(frame)
                 writer.write(result)
                 first, last = (first if frames else result.time), result.time
@@ -224,6 +224,11 @@ def record(
         raise
     seconds = time.monotonic() - started
     return CaptureSummary(frames, found, float(last - first), seconds, str(take_path), source.incomplete)
+
+
+def _stop_if(is_cancelled: Callable[[], bool] | None) -> None:
+    if is_cancelled and is_cancelled():
+        raise MienError("cancelled", "The capture was cancelled.")
 
 
 def _seconds_left(frames: int, total: int | None, elapsed: float) -> float | None:

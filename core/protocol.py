@@ -37,8 +37,9 @@ HEADER = struct.Struct("<4sHHII")
 JOB = struct.Struct("<I")
 
 _UNSEALED = struct.Struct("<4sHHI")
-_MAX_JSON = 1 << 17
-_MAX_TEXT = 8192
+# Two of the longest texts fit, whatever their characters take in JSON.
+_MAX_JSON = 1 << 18
+MAX_TEXT = 8192
 _MAX_PATH = 4096
 _MAX_JOB = 2**32 - 1
 
@@ -48,7 +49,7 @@ def _whole(name: str, value: Any, high: int = 2**53) -> None:
         raise ValueError(f"{name} must be a whole number from 0 to {high}")
 
 
-def _text(name: str, value: Any, longest: int = _MAX_TEXT) -> None:
+def _text(name: str, value: Any, longest: int = MAX_TEXT) -> None:
     if type(value) is not str or len(value) > longest:
         raise ValueError(f"{name} must be text of at most {longest} characters")
 

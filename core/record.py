@@ -11,6 +11,8 @@ face that leaves the picture is never clipped.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
@@ -127,16 +129,23 @@ def unpack(record: np.void) -> FrameResult:
     records = np.asarray(record, FRAME_DTYPE).reshape(1)
     if not sane(records)[0]:
         raise ValueError("the frame record holds impossible values")
-    values = {name: decode(records, name)[0] for name in FRAME_DTYPE.names if name not in ("origin", "step")}
-    values.update(
-        index=int(values["index"]),
-        time=float(values["time"]),
-        found=bool(values["found"]),
-        confidence=float(values["confidence"]),
-        size=tuple(values["size"].tolist()),
-        expression=str(values["expression"]),
-    )
-    return FrameResult(**values)
+    return next(results(records))
+
+
+def results(records: npt.NDArray[np.void]) -> Iterator[FrameResult]:
+    """Yield the results of records that are known to be `sane`.
+
+    Parameters
+    ----------
+    records : ndarray of FRAME_DTYPE, shape (n,)
+    """
+    columns = {name: decode(records, name) for name in FRAME_DTYPE.names if name not in ("origin", "step")}
+    # Plain Python values, as in results that were never packed.
+    for name in ("index", "time", "found", "confidence", "expression"):
+        columns[name] = columns[name].tolist()
+    columns["size"] = [tuple(size) for size in columns["size"].tolist()]
+    for values in zip(*columns.values(), strict=True):
+        yield FrameResult(**dict(zip(columns, values, strict=True)))
 
 
 def decode(records: npt.NDArray[np.void], name: str) -> np.ndarray:
@@ -184,8 +193,8 @@ def sane(records: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
     """
     good = np.isfinite(records["time"]) & (records["found"] <= 1) & (records["expression"] < len(LABELS))
     for name in ("box", "head_rotation", "head_translation", "eye_rotations", "origin", "step"):
-        values = records[name].reshape(len(records), -1)
-        good &= np.isfinite(values).all(axis=1) & (np.abs(values) < _LARGEST).all(axis=1)
+        # False for what is not a number, too.
+        good &= (np.abs(records[name]) < _LARGEST).reshape(len(records), -1).all(axis=1)
     good &= records["step"] >= 0
     with np.errstate(over="ignore", invalid="ignore"):
         norm = np.linalg.norm(records["head_rotation"].astype(np.float64), axis=1)

@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import MienError
-from .record import CHANNELS, FRAME_DTYPE, LABELS, decode, neutral, pack, sane, unpack
+from .record import CHANNELS, FRAME_DTYPE, LABELS, decode, neutral, pack, results, sane
 from .types import FrameResult
 
 SUFFIX = ".mien"
@@ -45,7 +45,7 @@ PREFIX = struct.Struct("<8sHHIII")
 _CRC = struct.Struct("<I")
 _MAX_HEADER = 1 << 20
 _MAX_RECORD = 1 << 20
-_CHUNK = 256
+_CHUNK = 128
 _FORMAT = re.compile(r"[<|](?:[iu][1248]|f[48])")
 _RESERVED = ("source", "fps", "size", "created", "app", "fields", "channels")
 
@@ -275,12 +275,13 @@ class Take:
         if not 0 <= index < self._count:
             raise IndexError(f"the take has {self._count} frames")
         records, good = self._records(index, index + 1)
-        return unpack(records[0]) if good[0] else self._gap(index)
+        return next(results(records)) if good[0] else self._gap(index)
 
     def __iter__(self) -> Iterator[FrameResult]:
         for first, records, good in self._chunks():
+            whole = results(records[good])
             for i in range(len(records)):
-                yield unpack(records[i]) if good[i] else self._gap(first + i)
+                yield next(whole) if good[i] else self._gap(first + i)
 
     def column(self, name: str) -> np.ndarray:
         """Return one field of every frame.

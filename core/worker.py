@@ -25,6 +25,7 @@ from collections.abc import Callable
 from . import jobs
 from .errors import MienError
 from .protocol import (
+    MAX_TEXT,
     Cancel,
     Decoder,
     Failed,
@@ -128,7 +129,7 @@ class Worker:
 
     def run(self) -> None:
         """Answer until told to shut down; jobs wait for each other in the order they came."""
-        threading.Thread(target=self._read, name="mien-reader", daemon=True).start()
+        threading.Thread(target=self._watch, name="mien-reader", daemon=True).start()
         while True:
             try:
                 # With bytes waiting for a slow reader, look after them now and then.
@@ -179,7 +180,7 @@ class Worker:
             )
             answer = Finished(order.job, summary)
         except MienError as error:
-            answer = Failed(order.job, error)
+            answer = Failed(order.job, MienError(*(text[:MAX_TEXT] for text in error.to_dict().values())))
         except Exception as error:
             traceback.print_exc()
             what = f"Mien met an error that it did not expect ({type(error).__name__}: {error})"[:500]
@@ -187,8 +188,17 @@ class Worker:
         self._cancelled.discard(order.job)
         self._outbox.send(answer)
 
-    def _read(self) -> None:
+    def _watch(self) -> None:
         """Thread: take what arrives; end the process with its parent."""
+        try:
+            self._read()
+        except Exception:
+            traceback.print_exc()
+        # Whatever the main thread is doing, its result has no reader. Takes are whole at every moment.
+        os._exit(0)
+
+    def _read(self) -> None:
+        """Hand on what arrives, until the connection ends."""
         decoder = Decoder((Hello, StartCapture, Cancel, Shutdown))
         while True:
             try:
@@ -199,8 +209,7 @@ class Worker:
             except OSError:
                 data = b""
             if not data:
-                # Whatever the main thread is doing, its result has no reader. Takes are whole at every moment.
-                os._exit(0)
+                return
             for item in decoder.feed(data):
                 if isinstance(item, Cancel):
                     self._cancelled.add(item.job)

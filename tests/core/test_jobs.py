@@ -84,6 +84,13 @@ def test_cancel_leaves_nothing_and_keeps_the_take_from_before(tmp_path):
         assert len(take) == 3
 
 
+def test_a_job_cancelled_before_its_turn_loads_nothing(tmp_path):
+    reports = []
+    with pytest.raises(MienError) as caught:
+        jobs.capture("x", tmp_path / "a.mien", on_progress=reports.append, is_cancelled=lambda: True)
+    assert (caught.value.code, reports) == ("cancelled", [])
+
+
 @pytest.mark.parametrize(("source", "faces", "code"), [(5, False, "no-face"), (0, True, "no-pictures")])
 def test_a_useless_take_is_not_kept(tmp_path, source, faces, code):
     with pytest.raises(MienError) as caught:
