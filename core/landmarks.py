@@ -137,7 +137,7 @@ class Landmarker:
     Raises
     ------
     MienError
-        ``mediapipe-missing``, ``mediapipe-unusable`` or ``model-damaged``.
+        ``mediapipe-missing``, ``mediapipe-unusable``, ``model-missing`` or ``model-damaged``.
     """
 
     def __init__(self, model_path: str | os.PathLike):

@@ -239,14 +239,21 @@ class LandmarkerCall:
     Raises
     ------
     MienError
-        ``mediapipe-missing``, ``mediapipe-unusable`` or ``model-damaged``.
+        ``mediapipe-missing``, ``mediapipe-unusable``, ``model-missing`` or ``model-damaged``.
     """
 
     def __init__(self, model_path: str | os.PathLike):
         self._library = load()
         self._handle = _HANDLE()
         # The bytes, not the path: the library opens paths in the system's code page on Windows.
-        self._model = Path(model_path).read_bytes()
+        try:
+            self._model = Path(model_path).read_bytes()
+        except OSError as error:
+            raise MienError(
+                "model-missing",
+                f"The face landmark model {model_path} cannot be read: {error.strerror or error}.",
+                "Get it with the models command, or reinstall the extension.",
+            ) from error
         options = LandmarkerOptions()
         options.base_options.model_asset_buffer = self._model
         options.base_options.model_asset_buffer_count = len(self._model)

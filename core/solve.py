@@ -248,7 +248,7 @@ def solve_take(take: Take, options: SolveOptions | None = None) -> Performance:
     options = options or SolveOptions()
     times = np.asarray(take.times, np.float64)
     found = np.asarray(take.column("found"), bool).reshape(-1)
-    columns = [np.asarray(take.column(name), np.float64).reshape(len(times), -1) for name in _LAYOUT]
+    columns = [np.asarray(take.column(name), np.float64).reshape(len(times), size) for name, size in _LAYOUT.items()]
     return _solve(times, found, np.concatenate(columns, axis=1), options)
 
 

@@ -1,0 +1,77 @@
+"""The whole way from a picture to a result."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mien.core.capture import open_source
+from mien.core.errors import MienError
+from mien.core.pipeline import Pipeline
+from mien.core.types import Frame
+from mien.core.units import ACTION_UNITS
+
+
+@pytest.fixture
+def pipeline():
+    try:
+        with Pipeline() as pipeline:
+            yield pipeline
+    except MienError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.data
+def test_results_of_a_clip(data, pipeline):
+    with open_source(data / "video" / "single_face.mp4") as source:
+        results = [pipeline.step(frame) for frame in source]
+    assert [r.index for r in results] == list(range(72))
+    assert all(r.found and r.confidence > 0 for r in results)
+    assert all(r.size == (640, 360) for r in results)
+    last = results[-1]
+    x, y, width, height = last.box
+    inside = (last.points68 >= [x, y]) & (last.points68 <= [x + width, y + height])
+    assert inside.all()
+    assert 0.2 < -last.head_translation[2] < 2.0
+    assert last.arkit.any()
+    assert last.action_units.any()
+    assert last.units.any()
+
+
+def test_picture_without_a_face(pipeline):
+    result = pipeline.step(Frame(3, 0.1, np.zeros((90, 120, 3), np.uint8)))
+    assert (result.index, result.time, result.found, result.confidence) == (3, 0.1, False, 0.0)
+    assert result.size == (120, 90)
+    assert not result.units.any()
+
+
+@pytest.mark.data
+def test_same_clip_gives_the_same_results(data):
+    runs = []
+    for _ in range(2):
+        with open_source(data / "video" / "single_face.mp4") as source, Pipeline() as pipeline:
+            runs.append(np.array([pipeline.step(f).units for f, _ in zip(source, range(20), strict=False)]))
+    np.testing.assert_array_equal(*runs)
+
+
+@pytest.mark.data
+def test_another_estimator_may_take_over(data):
+    class Half:
+        def estimate(self, face, image):
+            assert image.shape == (360, 640, 3)
+            assert face.landmarks.shape == (478, 3)
+            return np.full(len(ACTION_UNITS), 0.5, np.float32)
+
+    with open_source(data / "video" / "single_face.mp4") as source, Pipeline(estimator=Half()) as pipeline:
+        assert (pipeline.step(next(iter(source))).action_units == 0.5).all()
+
+
+def test_closing_twice_is_fine(pipeline):
+    pipeline.close()
+    pipeline.close()
+
+
+def test_model_that_is_not_there(tmp_path):
+    with pytest.raises(MienError) as caught:
+        Pipeline(tmp_path / "none.task")
+    assert caught.value.code == "model-missing"

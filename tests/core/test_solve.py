@@ -1,0 +1,281 @@
+"""Solving: no jump, no NaN, no lag; rest taken out, range kept."""
+
+from __future__ import annotations
+
+import types
+
+import numpy as np
+import pytest
+
+from mien.core.capture import open_source
+from mien.core.head import matrix_from_quaternion, quaternion_from_matrix
+from mien.core.pipeline import Pipeline
+from mien.core.solve import EASE, HOLD, RETURN, Performance, SolveOptions, Solver, solve_take
+from mien.core.types import FrameResult
+from mien.core.units import ACTION_UNITS, ARKIT, UNIT_INDEX, UNITS
+
+from .face_helpers import about
+
+JAW = UNIT_INDEX["JawOpen"]
+RAW = SolveOptions(smoothing=0.0, neutral="none")
+
+
+def result(index, time, units=None, found=True, head=None, eyes=0.0, place=(0.0, 0.0, -0.4)):
+    if not found:
+        return FrameResult(index, time)
+    values = np.zeros(len(UNITS)) if units is None else units
+    head = np.eye(3) if head is None else head
+    return FrameResult(
+        index,
+        time,
+        found=True,
+        confidence=1.0,
+        units=values,
+        head_rotation=quaternion_from_matrix(head),
+        head_translation=place,
+        eye_rotations=np.full((2, 2), eyes),
+    )
+
+
+def take_of(results):
+    """What `solve_take` needs of a take, from results in memory."""
+    results = list(results)
+    return types.SimpleNamespace(
+        times=np.array([r.time for r in results]),
+        column=lambda name: np.array([getattr(r, name) for r in results]),
+    )
+
+
+def jaw(value):
+    units = np.zeros(len(UNITS))
+    units[JAW] = value
+    return units
+
+
+def gapped(pattern: str, fps=30.0, value=0.8):
+    """A face ('x') that comes and goes ('.'), talking all the time, its head turned."""
+    for i, mark in enumerate(pattern):
+        speech = value * (0.6 + 0.4 * np.sin(i / 5))
+        yield result(i, i / fps, jaw(speech), mark == "x", about(1, 30), 0.2)
+
+
+def steps(performance: Performance) -> float:
+    """Largest change of a unit in one frame."""
+    return float(np.abs(np.diff(performance.units, axis=0)).max())
+
+
+def played(results, options=None) -> Performance:
+    """Run results through the live solver."""
+    solver = Solver(options)
+    out = [solver.step(r) for r in results]
+    return Performance(
+        times=np.array([r.time for r in out]),
+        found=np.array([r.found for r in out]),
+        units=np.array([r.units for r in out]),
+        arkit=np.array([r.arkit for r in out]),
+        action_units=np.array([r.action_units for r in out]),
+        head=np.array([r.head_rotation for r in out]),
+        translation=np.array([r.head_translation for r in out]),
+        eyes=np.array([r.eye_rotations for r in out]),
+    )
+
+
+PATTERNS = [
+    "x" * 30 + "." * 5 + "x" * 30,
+    "x" * 30 + "." * 90 + "x" * 30,
+    "." * 40 + "x" * 30,
+    "x" * 30 + "." * 60,
+    "x" * 20 + ".x" * 20 + "..x" * 10,
+    "." * 30 + "x" + "." * 40 + "x" + "." * 4 + "x" * 3,
+    "x",
+    ".",
+    "." * 30,
+]
+TALK = 0.8 * 0.4 / 5  # how fast the made-up speech itself moves, per frame
+BOUND = TALK + 0.8 * 1.5 / 30 / min(EASE, RETURN)  # and the steepest ease
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("solve", [lambda r: solve_take(take_of(r), RAW), lambda r: played(r, RAW)])
+def test_gaps_are_crossed_without_a_jump(pattern, solve):
+    performance = solve(gapped(pattern))
+    assert len(performance) == len(pattern)
+    assert np.isfinite(performance.units).all()
+    if len(pattern) > 1:
+        assert steps(performance) <= BOUND * 1.05
+        turn = np.abs(np.diff(performance.head, axis=0)).max()
+        assert turn <= np.radians(30) / 2 * 1.5 / 30 / min(EASE, RETURN) * 1.1
+
+
+@pytest.mark.parametrize("pattern", PATTERNS[:4])
+def test_recorded_faces_keep_their_values_when_nothing_is_smoothed(pattern):
+    raw = list(gapped(pattern))
+    performance = solve_take(take_of(raw), RAW)
+    for row, r in zip(performance.units, raw, strict=True):
+        if r.found:
+            np.testing.assert_allclose(row, r.units, atol=1e-6)
+    np.testing.assert_array_equal(performance.found, [r.found for r in raw])
+
+
+def test_long_gap_reaches_neutral():
+    pattern = "x" * 30 + "." * 90 + "x" * 30
+    for performance in (solve_take(take_of(gapped(pattern)), RAW), played(gapped(pattern), RAW)):
+        middle = 30 + round((HOLD + EASE) * 30) + 3
+        np.testing.assert_allclose(performance.units[middle], 0, atol=1e-6)
+        np.testing.assert_allclose(performance.head[middle], [1, 0, 0, 0], atol=1e-6)
+        np.testing.assert_allclose(performance.eyes[middle], 0, atol=1e-6)
+
+
+def test_live_pose_is_held_briefly():
+    performance = played(gapped("x" * 30 + "." * 30), RAW)
+    held = performance.units[29 : 29 + int(HOLD * 30), JAW]
+    np.testing.assert_allclose(held, held[0], atol=1e-6)
+    assert performance.units[40, JAW] < held[0]
+
+
+def test_no_face_at_all_is_neutral():
+    performance = solve_take(take_of(gapped("." * 10)))
+    assert not performance.units.any()
+    np.testing.assert_array_equal(performance.head, np.tile([1, 0, 0, 0], (10, 1)))
+
+
+def test_recording_without_frames():
+    empty = types.SimpleNamespace(
+        times=np.zeros(0),
+        column=lambda name: np.zeros((0, *np.shape(getattr(FrameResult(0, 0.0), name)))),
+    )
+    assert len(solve_take(empty)) == 0
+
+
+def test_quaternions_stay_on_one_side():
+    turning = [result(i, i / 30, head=about(1, 6.0 * i)) for i in range(120)]  # two whole turns
+    for performance in (solve_take(take_of(turning), RAW), played(turning, RAW)):
+        assert (np.sum(performance.head[1:] * performance.head[:-1], axis=1) > 0.9).all()
+        np.testing.assert_allclose(np.linalg.norm(performance.head, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(matrix_from_quaternion(performance.head[25]), about(1, 150), atol=1e-5)
+
+
+def test_smoothing_is_none_at_0_and_grows():
+    rng = np.random.default_rng(0)
+    noisy = [result(i, i / 30, jaw(np.clip(0.5 + rng.normal(0, 0.02), 0, 1))) for i in range(200)]
+    jitter = []
+    for smoothing in (0.0, 0.25, 0.5, 0.75, 1.0):
+        options = SolveOptions(smoothing, "none")
+        jitter.append(solve_take(take_of(noisy), options).units[:, JAW].std())
+        if smoothing == 0.5:
+            assert played(noisy, options).units[:, JAW].std() < 0.7 * jitter[0]
+    assert jitter[0] == pytest.approx(0.02, rel=0.2)
+    assert all(a > b for a, b in zip(jitter, jitter[1:], strict=False))
+    assert jitter[2] < 0.5 * jitter[0]
+
+
+def test_a_blink_survives_smoothing():
+    """Lids that close for 0.13 s still close, in a recording, at the same frame."""
+    blink = UNIT_INDEX["BlinkLeft"]
+    lids = np.zeros(60)
+    lids[28:33] = 0.5, 1, 1, 1, 0.5
+    raw = []
+    for i, lid in enumerate(lids):
+        units = np.zeros(len(UNITS))
+        units[blink] = lid
+        raw.append(result(i, i / 30, units))
+    recorded = solve_take(take_of(raw), SolveOptions(0.5, "none")).units[:, blink]
+    assert recorded.max() > 0.9
+    assert recorded.argmax() == 30
+    assert played(raw, SolveOptions(0.5, "none")).units[:, blink].max() > 0.8
+
+
+def test_rest_becomes_0_and_full_stays_1():
+    values = np.concatenate([np.full(60, 0.2), np.linspace(0.2, 1.0, 30), np.full(30, 1.0)])
+    raw = [result(i, i / 30, jaw(v)) for i, v in enumerate(values)]
+    out = solve_take(take_of(raw), SolveOptions(0.0, "auto")).units[:, JAW]
+    assert out[0] == pytest.approx(0, abs=1e-6)
+    assert out[-1] == pytest.approx(1)
+    np.testing.assert_allclose(out[60:90], (values[60:90] - 0.2) / 0.8, atol=1e-5)
+
+
+def test_a_face_that_smiles_throughout_still_smiles():
+    raw = [result(i, i / 30, jaw(0.9)) for i in range(60)]
+    assert solve_take(take_of(raw), SolveOptions(0.0, "auto")).units[:, JAW].min() > 0.7
+
+
+def test_live_rest_is_found_and_comes_in_slowly():
+    rng = np.random.default_rng(0)
+    raw = [result(i, i / 30, jaw(0.3 + 0.01 * rng.random())) for i in range(600)]
+    out = played(raw, SolveOptions(0.0, "auto")).units[:, JAW]
+    assert out[0] == pytest.approx(0.3, abs=0.02)
+    assert out[-1] < 0.03
+    assert np.abs(np.diff(out)).max() < 0.03
+
+
+def test_level_head_takes_the_mean_tilt_out():
+    tilt = about(0, 20)  # a camera below the face
+    swing = [about(1, 10 * np.sin(i / 10)) for i in range(378)]
+    raw = [result(i, i / 30, head=tilt @ turn) for i, turn in enumerate(swing)]
+    level = SolveOptions(0.0, "none", level_head=True)
+    heads = matrix_from_quaternion(solve_take(take_of(raw), level).head)
+    np.testing.assert_allclose(heads, swing, atol=0.02)
+    live = matrix_from_quaternion(played(raw, level).head)
+    np.testing.assert_allclose(live[-1], swing[-1], atol=0.12)
+    assert np.abs(np.diff(live, axis=0)).max() < 0.1
+
+
+def test_frames_out_of_order_are_given_as_the_one_before():
+    solver = Solver(RAW)
+    solver.step(result(0, 0.0, jaw(0.1)))
+    first = solver.step(result(1, 1.0, jaw(0.5)))
+    again = solver.step(result(2, 1.0, jaw(0.9)))
+    np.testing.assert_array_equal(first.units, again.units)
+
+
+def test_reset_forgets():
+    solver = Solver(SolveOptions(1.0, "none"))
+    for i in range(30):
+        solver.step(result(i, i / 30, jaw(0.0)))
+    solver.reset()
+    assert solver.step(result(0, 0.0, jaw(0.8))).units[JAW] == pytest.approx(0.8)
+
+
+def test_bad_options():
+    with pytest.raises(ValueError, match="smoothing"):
+        SolveOptions(smoothing=1.5)
+    with pytest.raises(ValueError, match="neutral"):
+        SolveOptions(neutral="maybe")
+
+
+def test_performance_checks_its_arrays():
+    good = dict(
+        times=np.arange(2.0),
+        found=np.ones(2, bool),
+        units=np.zeros((2, len(UNITS)), np.float32),
+        arkit=np.zeros((2, len(ARKIT)), np.float32),
+        action_units=np.zeros((2, len(ACTION_UNITS)), np.float32),
+        head=np.tile(np.float32([1, 0, 0, 0]), (2, 1)),
+        translation=np.zeros((2, 3), np.float32),
+        eyes=np.zeros((2, 2, 2), np.float32),
+    )
+    assert len(Performance(**good)) == 2
+    with pytest.raises(ValueError, match="units must have shape"):
+        Performance(**good | {"units": np.zeros((2, 3))})
+    with pytest.raises(ValueError, match="finite"):
+        Performance(**good | {"eyes": np.full((2, 2, 2), np.nan)})
+    with pytest.raises(ValueError, match="grow"):
+        Performance(**good | {"times": np.zeros(2)})
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["face_noface.mov", "noface_face.mov"])
+def test_face_that_leaves_or_enters(data, name):
+    with open_source(data / "video" / name) as source, Pipeline() as pipeline:
+        raw = [pipeline.step(frame) for frame in source]
+    found = np.array([r.found for r in raw])
+    assert 0.3 < found.mean() < 0.6
+    both = found[1:] & found[:-1]
+    own = np.abs(np.diff([r.units for r in raw], axis=0)).max(axis=1)[both].max()
+    step = np.diff([r.time for r in raw]).max()
+    bound = own + 1.5 * step / min(EASE, RETURN)
+    for performance in (solve_take(take_of(raw)), played(raw)):
+        assert np.isfinite(performance.units).all()
+        assert steps(performance) <= bound
+        gone = performance.units[~found]
+        assert (gone.max(axis=1) < 1e-3).mean() > 0.5  # mostly neutral while away
