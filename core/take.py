@@ -84,6 +84,8 @@ class TakeHeader:
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
+        if not all(isinstance(text, str) for text in (self.source, self.created, self.app)):
+            raise ValueError("source, created and app must be text")
         if not math.isfinite(self.fps) or self.fps < 0:
             raise ValueError(f"fps must be finite and not negative, got {self.fps}")
         if len(self.size) != 2 or not all(isinstance(side, int) and side >= 0 for side in self.size):

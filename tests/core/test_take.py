@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -261,10 +262,17 @@ def test_names_that_are_not_unicode_are_kept(tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"fps": -1.0}, {"fps": float("nan")}, {"size": (1,)}, {"size": (1.5, 2)}, {"extra": {"fields": []}}],
+    [
+        {"fps": -1.0},
+        {"fps": float("nan")},
+        {"size": (1,)},
+        {"size": (1.5, 2)},
+        {"created": 5},
+        {"extra": {"fields": []}},
+    ],
 )
 def test_impossible_headers_are_refused(wrong):
-    with pytest.raises(ValueError, match=r"fps|size|extra"):
+    with pytest.raises(ValueError, match=r"fps|size|text|extra"):
         TakeHeader(source="a", **wrong)
 
 
@@ -293,6 +301,43 @@ def test_hostile_headers_are_refused(take, change):
     with pytest.raises(MienError) as caught:
         Take(take)
     assert caught.value.code == "take-damaged"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_fuzz(take, seed):
+    """Whatever a file holds, it is refused with a reason or read as valid results."""
+    rng = random.Random(seed)
+    whole = take.read_bytes()
+    codes, opened = set(), 0
+    for _ in range(300):
+        data = bytearray(whole)
+        for _ in range(rng.randint(1, 5)):
+            at = rng.randrange(rng.choice([len(data), start_of(whole)]))
+            way = rng.randrange(4)
+            if way == 0:
+                data[at] ^= 1 << rng.randrange(8)
+            elif way == 1:
+                del data[at : at + rng.randint(1, 30)]
+            elif way == 2:
+                data[at:at] = rng.randbytes(rng.randint(1, 30))
+            else:
+                data[at : at + 3] = rng.choice([b"999", b"-1,", b"[],", b'"",', b"{},", b"1e9"])
+        if rng.random() < 0.7:
+            header = bytes(data[PREFIX.size : start_of(whole)])
+            data = reseal(whole, header=header)
+        take.write_bytes(data)
+        try:
+            reader = Take(take)
+        except MienError as error:
+            codes.add(error.code)
+            continue
+        opened += 1
+        with reader:
+            assert len(list(reader)) == len(reader) == len(reader.times)
+            for name in FrameResult.__slots__:
+                assert len(reader.column(name)) == len(reader)
+    assert codes <= {"not-a-take", "take-damaged", "take-too-new"}
+    assert opened > 30
 
 
 @pytest.mark.parametrize("size", [0, 1, STRIDE - 1, 2**32 - 1])
