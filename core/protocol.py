@@ -24,7 +24,7 @@ import numpy as np
 
 from .errors import MienError
 from .jobs import CaptureSummary
-from .record import FRAME_DTYPE, pack, unpack
+from .record import FRAME_DTYPE, pack, sane, unpack
 from .take import APP
 from .types import FrameResult
 
@@ -43,6 +43,14 @@ MAX_TEXT = 8192
 _MAX_PATH = 4096
 _MAX_JOB = 2**32 - 1
 
+PICTURE_WIDTH, PICTURE_HEIGHT = 320, 320
+"""Largest live picture, px."""
+
+LIVE_STATES = ("loading", "opening", "live", "stalled", "lost", "stopped", "failed")
+
+_LIVE = struct.Struct("<Idd")
+_PICTURE = struct.Struct("<IHH")
+
 
 def _whole(name: str, value: Any, high: int = 2**53) -> None:
     if type(value) is not int or not 0 <= value <= high:
@@ -54,9 +62,31 @@ def _text(name: str, value: Any, longest: int = MAX_TEXT) -> None:
         raise ValueError(f"{name} must be text of at most {longest} characters")
 
 
+def _flag(name: str, value: Any) -> None:
+    if type(value) is not bool:
+        raise ValueError(f"{name} must be true or false")
+
+
 def _number(name: str, value: Any) -> None:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value) or value < 0:
         raise ValueError(f"{name} must be a number, 0 or more")
+
+
+def _error(value: Any) -> None:
+    if value is None:
+        return
+    if not isinstance(value, MienError):
+        raise ValueError("error must be a MienError")
+    for name, text in value.to_dict().items():
+        _text(name, text)
+
+
+def _dump_error(value: Any) -> Any:
+    return value.to_dict() if isinstance(value, MienError) else value
+
+
+def _load_error(value: Any) -> Any:
+    return MienError.from_dict(value) if isinstance(value, dict) else value
 
 
 _Self = TypeVar("_Self", bound="_Json")
@@ -296,10 +326,436 @@ class Shutdown(_Json):
     KIND: ClassVar[int] = 8
 
 
-# 16 to 31 are kept for live capture: camera, recording, preview picture.
-KINDS = {cls.KIND: cls for cls in (Hello, StartCapture, Cancel, Progress, FrameMessage, Finished, Failed, Shutdown)}
+@dataclasses.dataclass(frozen=True, slots=True)
+class StartLive(_Json):
+    """Follow a live source until StopLive; one at a time.
 
-Message = Hello | StartCapture | Cancel | Progress | FrameMessage | Finished | Failed | Shutdown
+    Attributes
+    ----------
+    job : int
+        The asker's number; the answers carry it.
+    source : str
+        ``"camera"``, ``"video"`` (a file in place of a camera) or ``"network"``.
+    name : str
+        The camera's id, the file's path, or the network format.
+    width, height : int
+        Wished size of the pictures; 0 leaves the camera's own.
+    fps : float
+        Wished rate; 0 leaves the camera's own.
+    mirror : bool
+        Exchange left and right.
+    port : int
+        UDP port to listen on; 0 for the format's own.
+    lan : bool
+        Listen beyond this machine, and let outputs leave it.
+    host : str
+        Address of a phone that has to be asked to send; empty for none.
+    """
+
+    KIND: ClassVar[int] = 16
+    job: int
+    source: str
+    name: str = ""
+    width: int = 0
+    height: int = 0
+    fps: float = 0.0
+    mirror: bool = False
+    port: int = 0
+    lan: bool = False
+    host: str = ""
+
+    def __post_init__(self):
+        _whole("job", self.job, _MAX_JOB)
+        if self.source not in ("camera", "video", "network"):
+            raise ValueError("source must be 'camera', 'video' or 'network'")
+        _text("name", self.name, _MAX_PATH)
+        _whole("width", self.width, 2**15)
+        _whole("height", self.height, 2**15)
+        _number("fps", self.fps)
+        _flag("mirror", self.mirror)
+        _whole("port", self.port, 2**16 - 1)
+        _flag("lan", self.lan)
+        _text("host", self.host, 64)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Output:
+    """Where live results are sent to over UDP.
+
+    Attributes
+    ----------
+    format : str
+        ``"livelink"`` or ``"vmc"``.
+    host : str
+        IPv4 address in digits.
+    port : int
+    blends : str
+        For VMC: ``"arkit"`` or ``"vrm"``.
+    """
+
+    format: str
+    host: str
+    port: int
+    blends: str = "arkit"
+
+    def __post_init__(self):
+        if self.format not in ("livelink", "vmc"):
+            raise ValueError("format must be 'livelink' or 'vmc'")
+        _text("host", self.host, 64)
+        _whole("port", self.port, 2**16 - 1)
+        if self.blends not in ("arkit", "vrm"):
+            raise ValueError("blends must be 'arkit' or 'vrm'")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TuneLive(_Json):
+    """How live results are made and shown; can come at any time and holds all settings.
+
+    Attributes
+    ----------
+    job : int
+    smoothing, neutral, level_head, prediction
+        As in `core.solve.SolveOptions`.
+    picture : int
+        Width of the small pictures, px, at most `PICTURE_WIDTH`; 0 for none.
+    outputs : tuple of Output
+        At most 4.
+    """
+
+    KIND: ClassVar[int] = 17
+    job: int
+    smoothing: float = 0.5
+    neutral: str = "auto"
+    level_head: bool = False
+    prediction: float = 0.0
+    picture: int = 0
+    outputs: tuple[Output, ...] = ()
+
+    def __post_init__(self):
+        _whole("job", self.job, _MAX_JOB)
+        _number("smoothing", self.smoothing)
+        _number("prediction", self.prediction)
+        if self.neutral not in ("auto", "none"):
+            raise ValueError("neutral must be 'auto' or 'none'")
+        _flag("level_head", self.level_head)
+        _whole("picture", self.picture, PICTURE_WIDTH)
+        if type(self.outputs) is not tuple or len(self.outputs) > 4:
+            raise ValueError("outputs must be at most 4")
+        if not all(isinstance(output, Output) for output in self.outputs):
+            raise ValueError("outputs must be Output")
+
+    @staticmethod
+    def _dump(value: Any) -> Any:
+        return [dataclasses.asdict(output) for output in value] if isinstance(value, tuple) else value
+
+    @staticmethod
+    def _load(value: Any) -> Any:
+        return tuple(Output(**output) for output in value) if isinstance(value, list) else value
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StopLive(_Json):
+    """End live capture; a recording is finished first. Answered by a LiveStatus ``"stopped"``."""
+
+    KIND: ClassVar[int] = 18
+    job: int
+
+    def __post_init__(self):
+        _whole("job", self.job, _MAX_JOB)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Record(_Json):
+    """Write what is captured from now on into a take; answered by TakeStatus.
+
+    Attributes
+    ----------
+    job : int
+    take : str
+        Absolute path; a file of that name is written over.
+    scene_frame : float or None
+        Where the scene's timeline stood, for a take that belongs to a place in it.
+    """
+
+    KIND: ClassVar[int] = 19
+    job: int
+    take: str
+    scene_frame: float | None = None
+
+    def __post_init__(self):
+        _whole("job", self.job, _MAX_JOB)
+        _text("take", self.take, _MAX_PATH)
+        if self.scene_frame is not None:
+            _number("scene_frame", abs(self.scene_frame))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EndTake(_Json):
+    """Finish the take; pictures captured before still go into it."""
+
+    KIND: ClassVar[int] = 20
+    job: int
+
+    def __post_init__(self):
+        _whole("job", self.job, _MAX_JOB)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Calibrate(_Json):
+    """Take the face of the next moments as neutral, or forget that."""
+
+    KIND: ClassVar[int] = 21
+    job: int
+    clear: bool = False
+
+    def __post_init__(self):
+        _whole("job", self.job, _MAX_JOB)
+        _flag("clear", self.clear)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class LiveFrame:
+    """One solved result, stamped on the clock that both processes share (`clock.now`).
+
+    Attributes
+    ----------
+    job : int
+    began : float
+        When work on the picture began.
+    solved : float
+        When the result was ready; sent at once.
+    record : ndarray of FRAME_DTYPE, shape (1,)
+        The result; its ``time`` is the moment of capture.
+    """
+
+    KIND: ClassVar[int] = 22
+    LIMIT: ClassVar[int] = _LIVE.size + FRAME_DTYPE.itemsize
+    job: int
+    began: float
+    solved: float
+    record: np.ndarray
+
+    def __post_init__(self):
+        _whole("job", self.job, _MAX_JOB)
+        _number("began", self.began)
+        _number("solved", self.solved)
+        if self.record.dtype != FRAME_DTYPE or self.record.shape != (1,) or not sane(self.record)[0]:
+            raise ValueError("record must be a frame record")
+
+    @property
+    def captured(self) -> float:
+        """Moment of capture."""
+        return float(self.record["time"][0])
+
+    @property
+    def result(self) -> FrameResult:
+        """The record as a `FrameResult`."""
+        return unpack(self.record[0])
+
+    def encode(self) -> bytes:
+        return _LIVE.pack(self.job, self.began, self.solved) + self.record.tobytes()
+
+    @classmethod
+    def decode(cls, payload: memoryview) -> LiveFrame:
+        if len(payload) != cls.LIMIT:
+            raise ValueError(f"a live frame takes {cls.LIMIT} bytes, got {len(payload)}")
+        return cls(*_LIVE.unpack_from(payload), np.frombuffer(payload, FRAME_DTYPE, 1, _LIVE.size))
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class LivePicture:
+    """A small picture of what the camera sees, with box and landmarks drawn in.
+
+    Attributes
+    ----------
+    job : int
+    width, height : int
+        At most `PICTURE_WIDTH` and `PICTURE_HEIGHT`.
+    pixels : bytes
+        RGBA, a byte each, the lowest row first, as Blender's images have them.
+    """
+
+    KIND: ClassVar[int] = 23
+    LIMIT: ClassVar[int] = _PICTURE.size + PICTURE_WIDTH * PICTURE_HEIGHT * 4
+    job: int
+    width: int
+    height: int
+    pixels: bytes
+
+    def __post_init__(self):
+        _whole("job", self.job, _MAX_JOB)
+        _whole("width", self.width, PICTURE_WIDTH)
+        _whole("height", self.height, PICTURE_HEIGHT)
+        if len(self.pixels) != self.width * self.height * 4:
+            raise ValueError("pixels must be width * height * 4 bytes")
+
+    def encode(self) -> bytes:
+        return _PICTURE.pack(self.job, self.width, self.height) + self.pixels
+
+    @classmethod
+    def decode(cls, payload: memoryview) -> LivePicture:
+        if len(payload) < _PICTURE.size:
+            raise ValueError("a picture needs its size")
+        return cls(*_PICTURE.unpack_from(payload), payload[_PICTURE.size :])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LiveStatus(_Json):
+    """How live capture stands; sent on every change, and four times a second.
+
+    Attributes
+    ----------
+    job : int
+    state : str
+        One of `LIVE_STATES`: ``"loading"`` (libraries, model), ``"opening"`` (the source),
+        ``"live"``, ``"stalled"`` (open but silent), ``"lost"`` (tried again and again),
+        ``"stopped"`` or ``"failed"`` (live capture ended).
+    error : MienError or None
+        Why, in words.
+    source : str
+        The source's name.
+    width, height : int
+        Size of its pictures.
+    camera_fps, worker_fps : float
+        Pictures given and results made per second, over the last two seconds.
+    inference_ms : float
+        Median time from picture to solved result, over the last 60.
+    captured, dropped : int
+        Pictures given, and those left out because a newer one was there.
+    waiting : int
+        Pictures that wait while recording.
+    refused : int
+        Network packets that were not what the format allows.
+    neutral : str
+        Calibration: ``""``, ``"running"``, ``"done"`` or ``"failed"`` (no face).
+    """
+
+    KIND: ClassVar[int] = 24
+    job: int
+    state: str
+    error: MienError | None = None
+    source: str = ""
+    width: int = 0
+    height: int = 0
+    camera_fps: float = 0.0
+    worker_fps: float = 0.0
+    inference_ms: float = 0.0
+    captured: int = 0
+    dropped: int = 0
+    waiting: int = 0
+    refused: int = 0
+    neutral: str = ""
+
+    def __post_init__(self):
+        _whole("job", self.job, _MAX_JOB)
+        if self.state not in LIVE_STATES:
+            raise ValueError("state must be one of LIVE_STATES")
+        _error(self.error)
+        _text("source", self.source)
+        for name in ("width", "height", "captured", "dropped", "waiting", "refused"):
+            _whole(name, getattr(self, name))
+        for name in ("camera_fps", "worker_fps", "inference_ms"):
+            _number(name, getattr(self, name))
+        if self.neutral not in ("", "running", "done", "failed"):
+            raise ValueError("neutral must be '', 'running', 'done' or 'failed'")
+
+    _dump = staticmethod(_dump_error)
+    _load = staticmethod(_load_error)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TakeStatus(_Json):
+    """How a recording stands; sent when it starts and ends, and four times a second.
+
+    Attributes
+    ----------
+    job : int
+    take : str
+    recording : bool
+        False when the take is closed.
+    frames, found : int
+        Frames in the take, and those with a face.
+    lost : int
+        Pictures that found no room while the worker was behind, and are not in the take.
+    duration : float
+        Seconds from its first frame to its last.
+    error : MienError or None
+        Why it ended early; what was written is kept.
+    """
+
+    KIND: ClassVar[int] = 25
+    job: int
+    take: str
+    recording: bool
+    frames: int = 0
+    found: int = 0
+    lost: int = 0
+    duration: float = 0.0
+    error: MienError | None = None
+
+    def __post_init__(self):
+        _whole("job", self.job, _MAX_JOB)
+        _text("take", self.take, _MAX_PATH)
+        _flag("recording", self.recording)
+        for name in ("frames", "found", "lost"):
+            _whole(name, getattr(self, name))
+        _number("duration", self.duration)
+        _error(self.error)
+
+    _dump = staticmethod(_dump_error)
+    _load = staticmethod(_load_error)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ListCameras(_Json):
+    """Ask for the cameras of this machine."""
+
+    KIND: ClassVar[int] = 26
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cameras(_Json):
+    """The cameras of this machine.
+
+    Attributes
+    ----------
+    cameras : tuple of tuple of str
+        (id, name) of each, at most 64.
+    """
+
+    KIND: ClassVar[int] = 27
+    cameras: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self):
+        if type(self.cameras) is not tuple or len(self.cameras) > 64:
+            raise ValueError("cameras must be at most 64")
+        for camera in self.cameras:
+            if type(camera) is not tuple or len(camera) != 2:
+                raise ValueError("cameras must be pairs of id and name")
+            _text("id", camera[0], 256)
+            _text("name", camera[1], 256)
+
+    @staticmethod
+    def _load(value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        return tuple(tuple(camera) if isinstance(camera, list) else camera for camera in value)
+
+
+KINDS = {
+    cls.KIND: cls
+    for cls in (
+        *(Hello, StartCapture, Cancel, Progress, FrameMessage, Finished, Failed, Shutdown),
+        *(StartLive, TuneLive, StopLive, Record, EndTake, Calibrate, LiveFrame, LivePicture, LiveStatus, TakeStatus),
+        *(ListCameras, Cameras),
+    )
+}
+
+Message = (
+    (Hello | StartCapture | Cancel | Progress | FrameMessage | Finished | Failed | Shutdown)
+    | (StartLive | TuneLive | StopLive | Record | EndTake | Calibrate | LiveFrame | LivePicture | LiveStatus)
+    | (TakeStatus | ListCameras | Cameras)
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
