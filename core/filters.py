@@ -48,6 +48,11 @@ class OneEuro:
         self._time = math.nan
         self._raw = self._value = self._speed = None
 
+    @property
+    def speed(self) -> npt.NDArray[np.float64] | None:
+        """Smoothed speed of each channel, per second; None before the first sample."""
+        return self._speed
+
     def __call__(self, time: float, sample: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Return the filtered sample.
 

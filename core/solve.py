@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,12 @@ REST_PERCENTILE = 10.0
 
 NEUTRAL_MODES = ("none", "auto")
 
+MAX_PREDICTION = 0.1
+"""Seconds; further ahead, a face that turns overshoots by more than it would lag."""
+
+_MAX_LEAD = 0.15
+"""No channel is carried on by more than this: weights, or about 17 degrees."""
+
 
 @dataclasses.dataclass(frozen=True)
 class SolveOptions:
@@ -52,13 +58,19 @@ class SolveOptions:
     level_head : bool
         Take the head's mean rotation out, so that a camera below or beside the face does
         not tilt the rig.
+    prediction : float
+        Seconds by which the live pose is carried on along its speed, against lag; takes
+        have no lag and no use for it.
     """
 
     smoothing: float = 0.5
     neutral: str = "auto"
     level_head: bool = False
+    prediction: float = 0.0
 
     def __post_init__(self):
+        if not 0.0 <= self.prediction <= MAX_PREDICTION:
+            raise ValueError(f"prediction must lie in [0, {MAX_PREDICTION}], got {self.prediction}")
         if not 0.0 <= self.smoothing <= 1.0:
             raise ValueError(f"smoothing must lie in [0, 1], got {self.smoothing}")
         if self.neutral not in NEUTRAL_MODES:
@@ -152,7 +164,10 @@ _PRESETS = {
     "place": (1.0, 10.0, 3.0),
 }
 _LID_NAMES = ("Blink", "eyeBlink", "AU45", "eyeLook")
-_BROW_NAMES = ("Brow", "brow", "AU1L", "AU1R", "AU2L", "AU2R", "AU4L", "AU4R", "cheekSquint", "CheekSquint", "eyeSquint")
+_BROW_NAMES = (
+    *("Brow", "brow", "cheekSquint", "CheekSquint", "eyeSquint"),
+    *(f"AU{number}{side}" for number in (1, 2, 4, 6, 7) for side in "LR"),
+)
 
 
 def _kind(name: str) -> str:
@@ -171,6 +186,48 @@ def _settings(smoothing: float) -> tuple[npt.NDArray, npt.NDArray, npt.NDArray]:
         return np.full_like(cutoff, np.inf), beta, derivative
     strength = max((1.0 - smoothing) / smoothing, 0.1)
     return cutoff * strength, beta * strength, derivative
+
+
+@dataclasses.dataclass(frozen=True)
+class Neutral:
+    """An actor's face at rest, as it reads.
+
+    Attributes
+    ----------
+    weights : ndarray, shape (len(UNITS) + 52 + len(ACTION_UNITS),)
+        What each weight reads at rest, at most `MAX_REST`.
+    head : ndarray, shape (4,)
+        The head's rotation when it faces straight ahead.
+    """
+
+    weights: npt.NDArray[np.float64]
+    head: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, results: list[FrameResult]) -> Neutral | None:
+        """Return the median face of results; None where none has a face."""
+        rows = np.array([_row(result) for result in results if result.found])
+        if not len(rows):
+            return None
+        head = _mean_rotation(_continuous(rows[:, _SLICE["head_rotation"]]))
+        return cls(np.minimum(np.median(rows[:, _WEIGHTS], axis=0), MAX_REST), head)
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """Return it as the JSON object in a take's header."""
+        return {"weights": self.weights.tolist(), "head": self.head.tolist()}
+
+    @classmethod
+    def from_dict(cls, data: Any) -> Neutral | None:
+        """Read `to_dict`; None for what is not such an object, as a take may come from anywhere."""
+        try:
+            weights = np.array(data["weights"], np.float64)
+            head = np.array(data["head"], np.float64)
+        except (TypeError, ValueError, KeyError):
+            return None
+        good = weights.shape == (_WEIGHTS.stop,) and head.shape == (4,)
+        if not good or not (weights >= 0).all() or not (weights <= MAX_REST).all():
+            return None
+        return cls(weights, head) if abs(np.linalg.norm(head) - 1.0) < 1e-3 else None
 
 
 def _smoothstep(x):
@@ -228,7 +285,7 @@ def _mean_rotation(quaternions: npt.NDArray) -> npt.NDArray:
     return np.linalg.eigh(quaternions.T @ quaternions)[1][:, -1]
 
 
-def solve_take(take: Take, options: SolveOptions | None = None) -> Performance:
+def solve_take(take: Take, options: SolveOptions | None = None, neutral: Neutral | None = None) -> Performance:
     """Solve a whole recording.
 
     Smoothing is free of lag. Gaps of up to `HOLD` + `EASE` seconds are crossed from pose
@@ -240,6 +297,8 @@ def solve_take(take: Take, options: SolveOptions | None = None) -> Performance:
     take : Take
         Or anything with its ``times`` and ``column``.
     options : SolveOptions, optional
+    neutral : Neutral, optional
+        The actor's calibrated face; taken in place of the one that ``neutral="auto"`` finds.
 
     Returns
     -------
@@ -249,18 +308,21 @@ def solve_take(take: Take, options: SolveOptions | None = None) -> Performance:
     times = np.asarray(take.times, np.float64)
     found = np.asarray(take.column("found"), bool).reshape(-1)
     columns = [np.asarray(take.column(name), np.float64).reshape(len(times), size) for name, size in _LAYOUT.items()]
-    return _solve(times, found, np.concatenate(columns, axis=1), options)
+    return _solve(times, found, np.concatenate(columns, axis=1), options, neutral)
 
 
-def _solve(times, found, rows, options: SolveOptions) -> Performance:
+def _solve(times, found, rows, options: SolveOptions, neutral: Neutral | None) -> Performance:
     if found.any():
         seen = rows[found]
-        if options.neutral == "auto":
+        if options.neutral == "auto" and neutral is not None:
+            _without_rest(seen, neutral.weights)
+        elif options.neutral == "auto":
             rest = np.percentile(seen[:, _WEIGHTS], REST_PERCENTILE, axis=0)
             _without_rest(seen, np.minimum(rest, MAX_REST))
         head = _SLICE["head_rotation"]
-        if options.level_head:
-            seen[:, head] = _multiply(_mean_rotation(seen[:, head]) * _CONJUGATE, seen[:, head])
+        if options.level_head or (neutral is not None and options.neutral == "auto"):
+            straight = _mean_rotation(seen[:, head]) if neutral is None else neutral.head
+            seen[:, head] = _multiply(straight * _CONJUGATE, seen[:, head])
         seen[:, head] = _continuous(seen[:, head])
         if seen[0, head.start] < 0:  # on neutral's side
             seen[:, head] *= -1
@@ -331,18 +393,37 @@ class Solver:
 
     def __init__(self, options: SolveOptions | None = None):
         self.options = options or SolveOptions()
+        self.neutral: Neutral | None = None
         self.reset()
 
+    def tune(self, options: SolveOptions) -> None:
+        """Go on with other options, from the pose that is."""
+        if options == self.options:
+            return
+        self.options = options
+        self._set_up()
+
+    def calibrate(self, neutral: Neutral | None) -> None:
+        """Take a face as neutral from now on, in place of what ``neutral="auto"`` finds; None forgets it."""
+        self.neutral = neutral
+        self._set_up()
+
     def reset(self) -> None:
-        """Forget the past, as for a new actor."""
-        self._filter = OneEuro(*_settings(self.options.smoothing))
-        self._rest = _LiveRest() if self.options.neutral == "auto" else None
-        self._level = _LiveLevel() if self.options.level_head else None
+        """Forget the past, as for a new actor; a calibrated face stays."""
+        self._set_up()
         self._out = _NEUTRAL.copy()  # what was given last
         self._from = self._out  # what the present blend starts from
         self._lost = True
         self._since = -math.inf  # when the face was last lost or found
         self._time = -math.inf
+
+    def _set_up(self) -> None:
+        self._filter = OneEuro(*_settings(self.options.smoothing))
+        automatic = self.options.neutral == "auto"
+        calibrated = automatic and self.neutral is not None
+        self._fixed = self.neutral if calibrated else None
+        self._rest = _LiveRest() if automatic and not calibrated else None
+        self._level = _LiveLevel() if self.options.level_head and not calibrated else None
 
     def step(self, result: FrameResult) -> FrameResult:
         """Return the result as it should be shown.
@@ -373,6 +454,9 @@ class Solver:
         if self._rest is not None:
             row = self._rest(time, row)
         head = _SLICE["head_rotation"]
+        if self._fixed is not None:
+            _without_rest(row, self._fixed.weights)
+            row[head] = _multiply(self._fixed.head * _CONJUGATE, row[head])
         if self._level is not None:
             row[head] = self._level(time, row[head])
         if row[head] @ self._out[head] < 0:
@@ -382,6 +466,8 @@ class Solver:
             # From the frame before: the first found frame already moves a little.
             self._since = self._time if math.isfinite(self._time) else -math.inf
         live = self._filter(time, row)
+        if self.options.prediction:
+            live = live + np.clip(self.options.prediction * self._filter.speed, -_MAX_LEAD, _MAX_LEAD)
         share = _smoothstep((time - self._since) / RETURN)
         return _tidy((1.0 - share) * self._from + share * live)
 
