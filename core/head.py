@@ -19,7 +19,8 @@ _OUTER = np.array([263, 33])
 _IRIS = np.array([473, 468])
 
 _IRIS_TO_SINE = 2.6  # eye's width over eyeball's radius: 30 mm / 12 mm, and a little for the mesh's reserve
-_WEIGHT_TO_ANGLE = 0.61  # radians for an eyeLook weight of 1: exactly so in Live Link Face's data, 0.6..0.7 in our clips
+# Radians for an eyeLook weight of 1: exactly so in Live Link Face's data, 0.6 to 0.7 in our clips.
+_WEIGHT_TO_ANGLE = 0.61
 _PITCH_AT_ZERO = 0.15  # radians; eyes on the camera read as looking down a little
 
 

@@ -7,7 +7,7 @@ import os
 from .action_units import ActionUnitEstimator, BlendshapeEstimator
 from .fusion import fuse
 from .head import GazeTracker, head_pose
-from .landmarks import POINTS68, Landmarker
+from .landmarks import POINTS68, Face, Landmarker
 from .models import landmark_model
 from .types import Frame, FrameResult
 
@@ -48,7 +48,7 @@ class Pipeline:
             frame.index,
             frame.time,
             found=True,
-            confidence=1.0,
+            confidence=_share_inside(face),
             size=face.size,
             box=face.box,
             landmarks=face.landmarks,
@@ -70,3 +70,9 @@ class Pipeline:
 
     def __exit__(self, *exc_info) -> None:
         self.close()
+
+
+def _share_inside(face: Face) -> float:
+    """Stand-in for a confidence, which the library does not tell: the share of the mesh inside the picture."""
+    points = face.landmarks[:, :2]
+    return float(((points >= 0) & (points < face.size)).all(axis=1).mean())

@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import conftest  # noqa: E402, F401  makes the checkout importable as mien
+import conftest  # noqa: F401  makes the checkout importable as mien
 
-from mien.core.landmarks import POINTS68, Landmarker  # noqa: E402
-from mien.core.models import landmark_model  # noqa: E402
-from mien.core.opencv import cv2  # noqa: E402
+from mien.core.landmarks import POINTS68, Landmarker
+from mien.core.models import landmark_model
+from mien.core.opencv import cv2
 
 PARTS = {"jaw": (0, 17), "brows": (17, 27), "nose": (27, 36), "eyes": (36, 48), "mouth": (48, 68)}
 PICTURE = 256

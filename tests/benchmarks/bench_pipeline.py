@@ -12,7 +12,9 @@ of all threads together.
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
+import itertools
 import json
 import statistics
 import sys
@@ -74,7 +76,7 @@ def whole(clip: Path) -> list[float]:
     stamps = []
     with tempfile.TemporaryDirectory() as folder:
         jobs.capture(clip, Path(folder) / "bench.mien", on_result=lambda _: stamps.append(time.perf_counter()))
-    return [later - earlier for earlier, later in zip(stamps, stamps[1:], strict=False)]
+    return [later - earlier for earlier, later in itertools.pairwise(stamps)]
 
 
 def quickest(runs: list[list[float]]) -> float:
@@ -106,24 +108,20 @@ def stages(clip: Path, frames) -> dict[str, float]:
             eyes = timed("gaze", gaze, face, frame.time)
             units = timed("action units", estimator.estimate, face, frame.image)
             fused = timed("fusion", fuse, units)
-            result = timed(
-                "result",
-                lambda: FrameResult(
-                    frame.index,
-                    frame.time,
-                    found=True,
-                    confidence=1.0,
-                    size=face.size,
-                    box=face.box,
-                    landmarks=face.landmarks,
-                    head_rotation=rotation,
-                    head_translation=translation,
-                    eye_rotations=eyes,
-                    action_units=units,
-                    arkit=face.blendshapes,
-                    units=fused,
-                ),
-            )
+            fields = {
+                "found": True,
+                "confidence": 1.0,
+                "size": face.size,
+                "box": face.box,
+                "landmarks": face.landmarks,
+                "head_rotation": rotation,
+                "head_translation": translation,
+                "eye_rotations": eyes,
+                "action_units": units,
+                "arkit": face.blendshapes,
+                "units": fused,
+            }
+            result = timed("result", functools.partial(FrameResult, frame.index, frame.time, **fields))
             timed("record", pack, result)
     return {name: 1000 * total / len(frames) for name, total in totals.items()}
 

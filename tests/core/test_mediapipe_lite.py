@@ -107,8 +107,8 @@ def test_results_equal_the_packages(data, model):
 def test_neither_the_package_nor_its_dependencies_are_imported(model):
     done = run_in_child(DETECT)
     assert done.returncode == 0, done.stderr
-    modules = json.loads(done.stdout.replace("'", '"'))
-    assert not {"mediapipe", "matplotlib", "sounddevice", "absl", "certifi", "tensorflow", "bpy", "torch"} & set(modules)
+    modules = set(json.loads(done.stdout.replace("'", '"')))
+    assert not {"mediapipe", "matplotlib", "sounddevice", "absl", "certifi", "tensorflow", "bpy", "torch"} & modules
 
 
 def test_nothing_is_logged(model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import types
 
 import numpy as np
@@ -165,7 +166,7 @@ def test_smoothing_is_none_at_0_and_grows():
         if smoothing == 0.5:
             assert played(noisy, options).units[:, JAW].std() < 0.7 * jitter[0]
     assert jitter[0] == pytest.approx(0.02, rel=0.2)
-    assert all(a > b for a, b in zip(jitter, jitter[1:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(jitter))
     assert jitter[2] < 0.5 * jitter[0]
 
 
