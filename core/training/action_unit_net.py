@@ -11,7 +11,6 @@ it learns that the channels which that is blind to are at rest.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 
@@ -22,6 +21,9 @@ from torch import nn
 
 from ..datasets import load_expression_set
 from ..ict_face import IctFace, arkit_shapes
+from ..features.geometry import GeometryBasis, mesh_of, mirrored_points
+from ..features.geometry import mirror as mirror_geometry
+from ..landmarks import Face
 from ..preprocess import aligned_crop
 from ..units import ARKIT, EXPRESSIONS
 from .expression_net import HELD_OUT_BLOCKS, Block, Conv
@@ -29,6 +31,8 @@ from .paths import MODELS, data_folder, work_folder
 from .synthesis import GREY, load
 
 SIZE = 96
+FEATURES = 96
+COMPONENTS = 80
 
 TRUSTED = (
     *("eyeBlink", "eyeLookDown", "eyeLookIn", "eyeLookOut", "eyeLookUp", "jawOpen", "jawLeft", "jawRight"),
@@ -48,13 +52,14 @@ HELD_OUT = 5
 
 
 class ActionUnitNet(nn.Module):
-    """Small residual network on one 96 x 96 grey crop.
+    """Small residual network on one 96 x 96 grey crop, joined by the mesh's numbers.
 
-    The crop is aligned, so that the last layer looks at a map of places, not at its mean.
-    Input (n, 1, 96, 96), 0..1. Output: ``features`` (n, 96) and ``shapes`` (n, outputs).
+    The crop is aligned, so that the last convolution's map of places is kept, not averaged.
+    Input (n, 1, 96, 96), 0..1, and geometry (n, g). Output: shapes (n, outputs). In
+    training one or the other source is hidden now and then, so that either works alone.
     """
 
-    def __init__(self, outputs: int, width: int = 24):
+    def __init__(self, outputs: int, geometry: int, width: int = 24):
         super().__init__()
         self.body = nn.Sequential(
             Conv(1, 16, 2),
@@ -65,18 +70,25 @@ class ActionUnitNet(nn.Module):
             Block(4 * width),
             Conv(4 * width, 2 * width, 2),
             nn.Flatten(),
-            nn.Linear(2 * width * 36, 96),
-            nn.BatchNorm1d(96),
+            nn.Linear(2 * width * 36, FEATURES),
+            nn.BatchNorm1d(FEATURES),
             nn.ReLU(inplace=True),
         )
-        self.drop = nn.Dropout(0.1)
-        self.head = nn.Linear(96, outputs)
+        self.join = nn.Linear(FEATURES + geometry, 128)
+        self.head = nn.Linear(128, outputs)
 
-    def forward(self, x):
+    def features(self, x):
         x = x - x.mean((2, 3), keepdim=True)
-        x = x / ((x * x).mean((2, 3), keepdim=True) + 1e-4).sqrt()
-        features = self.body(x)
-        return features, self.head(self.drop(features))
+        return self.body(x / ((x * x).mean((2, 3), keepdim=True) + 1e-4).sqrt())
+
+    def forward(self, x, geometry):
+        features = self.features(x)
+        if self.training:
+            hidden = torch.rand(len(x), 1, device=x.device)
+            features = features * (hidden > 0.15)
+            geometry = (geometry + 0.1 * torch.randn_like(geometry)) * (hidden < 0.85)
+        joined = self.join(torch.cat([features, geometry], 1))
+        return self.head(F.dropout(F.relu(joined), 0.1, self.training))
 
 
 def mirror(names: tuple[str, ...]) -> np.ndarray:
@@ -129,7 +141,14 @@ def rendered(names: tuple[str, ...], model: IctFace) -> dict[str, np.ndarray]:
         "crops": np.stack([aligned_crop(arrays["grey"][i], p, SIZE) for i, p in zip(found, points, strict=True)]),
         "targets": arrays["weights"][found][:, [model.index[name] for name in names]],
         "person": arrays["person"][found],
+        "meshes": _meshes(arrays, found),
+        "blendshapes": arrays["blendshapes"][found],
     }
+
+
+def _meshes(arrays: dict[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
+    parts = (arrays["landmarks"][rows], arrays["blendshapes"][rows], arrays["matrix"][rows])
+    return np.stack([mesh_of(Face((0, 0), *face)) for face in zip(*parts, strict=True)])
 
 
 def photos(names: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -150,11 +169,17 @@ def photos(names: tuple[str, ...]) -> dict[str, np.ndarray]:
         if name in AT_REST:
             counts[neutral, column] = 1
     crops = np.stack([aligned_crop(photo_set.images[i], faces["landmarks"][i], SIZE) for i in chosen])
-    return {"crops": crops, "targets": targets, "counts": counts}
+    return {
+        "crops": crops,
+        "targets": targets,
+        "counts": counts,
+        "meshes": _meshes(faces, chosen),
+        "blendshapes": faces["blendshapes"][chosen],
+    }
 
 
-def train(options: argparse.Namespace) -> tuple[nn.Module, tuple[str, ...]]:
-    """Run the training and return the averaged model with its output names."""
+def train(options: argparse.Namespace) -> tuple[nn.Module, tuple[str, ...], GeometryBasis]:
+    """Run the training; return the averaged model, its output names and its geometry basis."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -171,7 +196,13 @@ def train(options: argparse.Namespace) -> tuple[nn.Module, tuple[str, ...]]:
     real_rows = np.arange(len(people["crops"]), len(images))
     targets, counts = torch.from_numpy(targets), torch.from_numpy(counts)
 
-    net = ActionUnitNet(len(names)).to(device, memory_format=torch.channels_last)
+    basis = GeometryBasis.fit(np.concatenate([people["meshes"][train_rows], real["meshes"]]), COMPONENTS)
+    meshes = np.concatenate([people["meshes"], real["meshes"]])
+    scores = np.concatenate([people["blendshapes"], real["blendshapes"]])
+    across = mirror_geometry(meshes, scores, mirrored_points(basis.mean))
+    geometry = torch.from_numpy(np.stack([basis.describe(meshes, scores), basis.describe(*across)]))
+
+    net = ActionUnitNet(len(names), basis.length).to(device, memory_format=torch.channels_last)
     average = torch.optim.swa_utils.AveragedModel(
         net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995), use_buffers=True
     )
@@ -202,11 +233,12 @@ def train(options: argparse.Namespace) -> tuple[nn.Module, tuple[str, ...]]:
             x = images[index].to(device)[:, None].float() / 255
             y, count = targets[index], counts[index]
             half = options.batch // 2
+            g = torch.cat([geometry[1, index[:half]], geometry[0, index[half:]]])
             x[:half] = x[:half].flip(3)
             y[:half], count[:half] = y[:half][:, twin], count[:half][:, twin]
             x = augment(x, generator).contiguous(memory_format=torch.channels_last)
             with torch.autocast(device, torch.bfloat16):
-                found = net(x)[1]
+                found = net(x, g.to(device))
             loss = (count.to(device) * (found.float() - y.to(device)) ** 2).mean()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -217,7 +249,7 @@ def train(options: argparse.Namespace) -> tuple[nn.Module, tuple[str, ...]]:
             if step % 10 == 9:
                 speed = (step + 1) * options.batch / (time.monotonic() - began)
                 sys.stderr.write(f"\repoch {epoch + 1}/{options.epochs} {step + 1}/{steps} {speed:.0f} pictures/s ")
-        guess = predict(average, people["crops"][test], twin, device)
+        guess = predict(average, people["crops"][test], geometry[0, : len(test)][test], device)
         truth = people["targets"][test]
         correlation = [np.corrcoef(a, b)[0, 1] for a, b in zip(guess.T, truth.T, strict=True) if b.std() > 0]
         sys.stderr.write(
@@ -236,18 +268,56 @@ def train(options: argparse.Namespace) -> tuple[nn.Module, tuple[str, ...]]:
             checkpoint.with_suffix(".part"),
         )
         checkpoint.with_suffix(".part").replace(checkpoint)
-    return average.module, names
+    return average.module, names, basis
 
 
 @torch.no_grad()
-def predict(net: nn.Module, crops: np.ndarray, twin: np.ndarray, device: str) -> np.ndarray:
-    """Return the mean over each crop and its mirror image, shape (n, outputs)."""
+def predict(net: nn.Module, crops: np.ndarray, geometry: torch.Tensor, device: str) -> np.ndarray:
+    """Return the shapes, (n, outputs)."""
     net.eval()
     result = []
     for start in range(0, len(crops), 256):
         x = torch.from_numpy(crops[start : start + 256]).to(device)[:, None].float() / 255
-        result.append(((net(x)[1] + net(x.flip(3))[1][:, twin]) / 2).cpu().numpy())
+        result.append(net(x, geometry[start : start + 256].to(device)).cpu().numpy())
     return np.concatenate(result)
+
+
+class _Features(nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return self.net.features(x)
+
+
+def export(net: ActionUnitNet, names: tuple[str, ...], basis: GeometryBasis) -> None:
+    """Write the convolutional part as ONNX, and what comes after it as arrays."""
+    net = net.to("cpu").float().eval()
+    torch.onnx.export(
+        _Features(net),
+        (torch.zeros(1, 1, SIZE, SIZE),),
+        str(MODELS / "action_unit_net.onnx"),
+        input_names=["image"],
+        output_names=["features"],
+        dynamic_axes={name: {0: "n"} for name in ("image", "features")},
+        opset_version=13,
+        dynamo=False,
+    )
+    model = IctFace(data_folder() / "face3d" / "ict_facekit.npz")
+    columns = [model.index[name] for name in names]
+    np.savez(
+        MODELS / "action_units.npz",
+        shapes=np.array(names),
+        mean=basis.mean,
+        axes=basis.axes.astype(np.float16),
+        join=net.join.weight.detach().numpy(),
+        join_bias=net.join.bias.detach().numpy(),
+        head=net.head.weight.detach().numpy(),
+        head_bias=net.head.bias.detach().numpy(),
+        to_action_units=model.truth[:, columns],
+        to_arkit=model.to_arkit[:, columns],
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -259,19 +329,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--real", type=float, default=0.3, help="weight of real photos' targets")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=11)
-    net, names = train(parser.parse_args(arguments))
-    net = net.to("cpu").float().eval()
-    torch.onnx.export(
-        net,
-        (torch.zeros(1, 1, SIZE, SIZE),),
-        str(MODELS / "action_unit_net.onnx"),
-        input_names=["image"],
-        output_names=["features", "shapes"],
-        dynamic_axes={name: {0: "n"} for name in ("image", "features", "shapes")},
-        opset_version=13,
-        dynamo=False,
-    )
-    (MODELS / "action_unit_net.json").write_text(json.dumps({"outputs": names}, indent=1) + "\n")
+    export(*train(parser.parse_args(arguments)))
     return 0
 
 

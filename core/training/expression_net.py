@@ -1,7 +1,7 @@
 """Train the expression network (deep features) and export it to ONNX.
 
     python -m mien.core.training.expression_net            # the shipped weights
-    python -m mien.core.training.expression_net --width 64 --epochs 150 --strength 1   # with a GPU
+    python -m mien.core.training.expression_net --width 64 --epochs 150 --strength 1 --mixup 0.4 --ema 0.998   # with a GPU
 
 Seeded, with a progress line, and resumable: a run that was cut off goes on from its last
 finished epoch. Augmentation of epoch e depends on (seed, e) alone, so a resumed run sees
@@ -50,13 +50,13 @@ class Block(nn.Module):
         self.first = Conv(width, width)
         self.second = nn.Sequential(nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width))
         self.gate = nn.Sequential(
-            nn.Linear(width, width // 8), nn.ReLU(inplace=True), nn.Linear(width // 8, width), nn.Sigmoid()
+            nn.Conv2d(width, width // 8, 1), nn.ReLU(inplace=True), nn.Conv2d(width // 8, width, 1), nn.Sigmoid()
         )
         self.drop = drop
 
     def forward(self, x):
         y = self.second(self.first(x))
-        y = y * self.gate(y.mean((2, 3)))[:, :, None, None]
+        y = y * self.gate(y.mean((2, 3), keepdim=True))
         if self.training and self.drop > 0:
             keep = torch.rand(len(x), 1, 1, 1, device=x.device) >= self.drop
             y = y * keep / (1 - self.drop)
@@ -77,7 +77,7 @@ class ExpressionNet(nn.Module):
     offset of the camera drop out. Output: features (n, 4 * width) and logits (n, 7).
     """
 
-    def __init__(self, width: int = 48, drop: float = 0.4):
+    def __init__(self, width: int = 48, drop: float = 0.25):
         super().__init__()
         self.body = nn.Sequential(
             Conv(1, width // 2),
@@ -326,15 +326,15 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train Mien's expression network.")
     parser.add_argument("--name", default="expression_net", help="name of the checkpoint and of the ONNX file")
     parser.add_argument("--width", type=int, default=48)
-    parser.add_argument("--epochs", type=int, default=26)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--rate", type=float, default=0.1)
+    parser.add_argument("--rate", type=float, default=0.08)
     parser.add_argument("--decay", type=float, default=5e-4)
     parser.add_argument("--smooth", type=float, default=0.1)
-    parser.add_argument("--mixup", type=float, default=0.2, help="share of batches that are mixed")
-    parser.add_argument("--strength", type=float, default=0.5, help="of the augmentation")
-    parser.add_argument("--ema", type=float, default=0.996)
-    parser.add_argument("--common", type=int, default=1200, help="pictures per class of muxspace in an epoch")
+    parser.add_argument("--mixup", type=float, default=0.0, help="share of batches that are mixed")
+    parser.add_argument("--strength", type=float, default=0.35, help="of the augmentation")
+    parser.add_argument("--ema", type=float, default=0.99)
+    parser.add_argument("--common", type=int, default=800, help="pictures per class of muxspace in an epoch")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=7)
     return parser.parse_args(arguments)

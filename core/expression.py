@@ -1,0 +1,318 @@
+"""Expression labels: a linear SVM on histograms, deep features and geometry together."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from .action_unit_model import load_arrays
+from .errors import MienError
+from .features import hog
+from .features.deep import DeepNet
+from .features.geometry import GeometryBasis, mesh_of
+from .landmarks import Face
+from .models import SHIPPED
+from .preprocess import aligned_crop, normalise_light
+from .units import EXPRESSIONS
+
+Array = npt.NDArray[np.float32]
+
+HOG_CROP = 64
+"""Side of the crop that the histograms describe, px."""
+
+DEEP_CROP = 48
+"""Side of the crop that the network looks at, px."""
+
+UNSURE = "unsure"
+
+THRESHOLD = 0.4
+"""A frame whose likeliest class has a lower probability is called unsure."""
+
+
+def hog_of(image: npt.NDArray[np.uint8], landmarks: npt.ArrayLike) -> Array:
+    """Return the histograms of a face's aligned, light-normalised crop."""
+    crop = normalise_light(aligned_crop(image, landmarks, HOG_CROP))
+    return hog.describe(np.round((crop + 1) * 127.5).astype(np.uint8))
+
+
+def softmax(scores: npt.NDArray) -> npt.NDArray:
+    """Return probabilities along the last axis."""
+    powers = np.exp(scores - scores.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+class ExpressionClassifier:
+    """Probabilities of the seven labels for one frame; keeps no memory.
+
+    Parameters
+    ----------
+    folder : path, optional
+        Holds ``expression_net.onnx`` and ``expression.npz``; the shipped ones if not given.
+
+    Raises
+    ------
+    MienError
+        ``model-missing`` or ``model-damaged``.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] | None = None):
+        folder = SHIPPED if folder is None else Path(folder)
+        arrays = load_arrays(folder / "expression.npz")
+        self._net = DeepNet(folder / "expression_net.onnx", ["features", "logits"])
+        self._hog_mean = arrays["hog_mean"].astype(np.float32)
+        self._hog_axes = arrays["hog_axes"].astype(np.float32)
+        self._basis = GeometryBasis(arrays["mean"], arrays["axes"].astype(np.float32))
+        self._centre, self._scale = arrays["centre"], arrays["scale"]
+        self._weights, self._bias = arrays["weights"], arrays["bias"]
+        self._slope, self._offset = arrays["slope"], arrays["offset"]
+        self._temperature = float(arrays["temperature"])
+
+    def features(self, face: Face, image: npt.NDArray[np.uint8]) -> Array:
+        """Return what the SVM sees: histograms, deep features and geometry, standardised."""
+        histograms = self._hog_axes @ (hog_of(image, face.landmarks) - self._hog_mean)
+        deep = self._net(aligned_crop(image, face.landmarks, DEEP_CROP))[0][0]
+        geometry = self._basis.describe(mesh_of(face), face.blendshapes)
+        return (np.concatenate([histograms, deep, geometry]) - self._centre) * self._scale
+
+    def probabilities_of(self, features: Array) -> Array:
+        """Return calibrated probabilities (..., 7) of feature vectors (..., d)."""
+        margins = features @ self._weights.T + self._bias
+        return softmax(margins * self._slope + self._offset).astype(np.float32)
+
+    def classify(self, face: Face, image: npt.NDArray[np.uint8]) -> Array:
+        """Return probabilities, shape (7,), in the order of `EXPRESSIONS`.
+
+        Parameters
+        ----------
+        face : Face
+        image : ndarray of uint8, shape (H, W, 3) or (H, W)
+        """
+        return self.probabilities_of(self.features(face, image))
+
+    def classify_crop(self, crop: npt.NDArray[np.uint8]) -> Array:
+        """Return probabilities for a grey crop (48, 48) in which no mesh was found, by the network alone."""
+        both = self._net(np.stack([crop, crop[:, ::-1]]))[1]
+        return softmax(both / self._temperature).mean(0).astype(np.float32)
+
+
+def label_of(probabilities: npt.NDArray, threshold: float = THRESHOLD) -> str:
+    """Return the likeliest label, or ``"unsure"`` where none reaches the threshold."""
+    best = int(np.argmax(probabilities))
+    return EXPRESSIONS[best] if probabilities[best] >= threshold else UNSURE
+
+
+class ExpressionTracker:
+    """Holds a label steady through a film.
+
+    Probabilities are averaged over about `window` seconds, and a new label must lead the
+    old one by `lead` before it takes over.
+
+    Parameters
+    ----------
+    window : float
+        Time constant of the average, s.
+    lead : float
+        In probability, 0..1.
+    """
+
+    def __init__(self, window: float = 0.25, lead: float = 0.1):
+        self._window, self._lead = window, lead
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the past, as after the face was lost."""
+        self._time: float | None = None
+        self._mean = np.zeros(len(EXPRESSIONS), np.float32)
+        self._label = UNSURE
+
+    def update(self, time: float, probabilities: npt.ArrayLike) -> tuple[str, Array]:
+        """Return the label and the averaged probabilities after one more frame.
+
+        Parameters
+        ----------
+        time : float
+            Seconds; a step back starts anew.
+        probabilities : array, shape (7,)
+        """
+        values = np.asarray(probabilities, np.float32)
+        if values.shape != (len(EXPRESSIONS),):
+            raise ValueError(f"probabilities must be ({len(EXPRESSIONS)},), got {values.shape}")
+        if self._time is None or time < self._time:
+            self.reset()
+            self._mean = values.copy()
+        else:
+            keep = math.exp(-(time - self._time) / self._window)
+            self._mean = keep * self._mean + (1 - keep) * values
+        self._time = time
+        challenger = label_of(self._mean)
+        held = float(self._mean[EXPRESSIONS.index(self._label)]) if self._label != UNSURE else 0.0
+        # The held label stays until another leads it, or until it is clearly unlikely itself.
+        if self._label == UNSURE or float(self._mean.max()) >= held + self._lead or held < THRESHOLD - self._lead:
+            self._label = challenger
+        return self._label, self._mean.copy()
+
+
+class PersonalClasses:
+    """Expressions of one's own, learnt from a few seconds each.
+
+    One linear SVM per class against everything else that this actor has shown. With a
+    single class there must be frames of the actor's rest as well.
+
+    Attributes
+    ----------
+    names : list of str
+    """
+
+    FORMAT = 1
+
+    def __init__(self):
+        self._samples: dict[str, Array] = {}
+        self._weights: dict[str, Array] = {}
+        self._centre: Array | None = None
+        self._scale: Array | None = None
+
+    REST = "rest"
+    """Name under which frames that belong to no class are given."""
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the classes, without rest."""
+        return [name for name in self._samples if name != self.REST]
+
+    def learn(self, name: str, features: npt.ArrayLike, limit: int = 150) -> None:
+        """Add or replace a class and learn all of them anew.
+
+        Parameters
+        ----------
+        name : str
+            The class, or `REST`.
+        features : array, shape (n, d)
+            `ExpressionClassifier.features` of at least 5 frames; of more than `limit`,
+            evenly spaced ones are taken.
+
+        Raises
+        ------
+        MienError
+            ``class-too-short`` or ``class-name-empty``.
+        """
+        samples = np.asarray(features, np.float32)
+        if not name.strip():
+            raise MienError("class-name-empty", "The expression has no name.", "Type a name first.")
+        if samples.ndim != 2 or len(samples) < 5:
+            raise MienError(
+                "class-too-short", f"Too few frames with a face to learn {name!r}.", "Hold the look for a second or two."
+            )
+        chosen = np.linspace(0, len(samples) - 1, min(limit, len(samples))).round().astype(int)
+        self._samples[name.strip()] = samples[chosen]
+        self._fit()
+
+    def forget(self, name: str) -> None:
+        """Remove a class; one that is not there is fine."""
+        self._samples.pop(name, None)
+        self._fit()
+
+    def _fit(self) -> None:
+        self._weights = {}
+        if len(self._samples) < 2:
+            return
+        joined = np.concatenate(list(self._samples.values()))
+        self._centre = joined.mean(0)
+        self._scale = 1 / (joined.std(0) + 0.1 * joined.std() + 1e-6)
+        normal = (joined - self._centre) * self._scale / math.sqrt(joined.shape[1])
+        start = 0
+        for name, samples in self._samples.items():
+            truth = -np.ones(len(joined), np.float32)
+            truth[start : start + len(samples)] = 1
+            start += len(samples)
+            if name != self.REST:
+                self._weights[name] = linear_svm(normal, truth)
+
+    def scores(self, features: npt.ArrayLike) -> dict[str, float]:
+        """Return each class's margin for one frame's features; above 0 is inside."""
+        if not self._weights:
+            return {}
+        normal = (np.asarray(features, np.float32) - self._centre) * self._scale
+        normal = np.append(normal / math.sqrt(len(normal)), 1.0)
+        return {name: float(weights @ normal) for name, weights in self._weights.items()}
+
+    def label(self, features: npt.ArrayLike) -> str | None:
+        """Return the class whose margin is largest and above 0, or None."""
+        scores = self.scores(features)
+        best = max(scores, key=scores.get, default=None)
+        return best if best is not None and scores[best] > 0 else None
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the classes as an ``.npz`` without pickles."""
+        names = list(self._samples)
+        arrays = {f"samples{i}": self._samples[name].astype(np.float16) for i, name in enumerate(names)}
+        np.savez_compressed(path, format=np.int32(self.FORMAT), names=np.array(names, dtype=np.str_), **arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> PersonalClasses:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        MienError
+            ``model-missing`` or ``model-damaged``.
+        """
+        arrays = load_arrays(path)
+        result = cls()
+        try:
+            if int(arrays["format"]) != cls.FORMAT:
+                raise ValueError("unknown format")
+            for i, name in enumerate(arrays["names"]):
+                result._samples[str(name)] = arrays[f"samples{i}"].astype(np.float32)
+            result._fit()
+        except (KeyError, ValueError) as error:
+            raise MienError(
+                "model-damaged", f"{Path(path).name} holds no expressions Mien can read.", "Record them again."
+            ) from error
+        return result
+
+
+def linear_svm(samples: npt.NDArray, truth: npt.NDArray, cost: float = 10.0, rounds: int = 60) -> Array:
+    """Return the weights (d + 1,) of a linear SVM, the bias last.
+
+    Parameters
+    ----------
+    samples : ndarray, shape (n, d)
+    truth : ndarray, shape (n,)
+        -1 or 1. The rarer side counts for more, so that both weigh the same.
+    cost : float
+        Penalty on a sample inside the margin.
+    rounds : int
+        Passes over the samples.
+
+    Notes
+    -----
+    Dual coordinate descent for the squared hinge loss: no matrix larger than the samples,
+    and a fraction of a second for some hundred of them.
+
+    References
+    ----------
+    Hsieh et al., A dual coordinate descent method for large-scale linear SVM, ICML 2008.
+    """
+    x = np.column_stack([samples, np.ones(len(samples))]).astype(np.float64) * np.asarray(truth)[:, None]
+    share = {sign: len(truth) / (2 * max(np.sum(truth == sign), 1)) for sign in (-1, 1)}
+    slack = np.array([1 / (2 * cost * share[int(sign)]) for sign in truth])
+    curvature = np.einsum("nd,nd->n", x, x) + slack
+    duals = np.zeros(len(x))
+    weights = np.zeros(x.shape[1])
+    order = np.random.default_rng(0)
+    for _ in range(rounds):
+        largest = 0.0
+        for i in order.permutation(len(x)):
+            gradient = x[i] @ weights - 1 + slack[i] * duals[i]
+            step = max(duals[i] - gradient / curvature[i], 0.0) - duals[i]
+            if step:
+                duals[i] += step
+                weights += step * x[i]
+                largest = max(largest, abs(step) * curvature[i])
+        if largest < 1e-3:
+            break
+    return weights.astype(np.float32)

@@ -1,0 +1,135 @@
+"""Labels hold still, and a look of one's own is learnt from seconds."""
+
+import time
+
+import numpy as np
+import pytest
+
+from mien.core.errors import MienError
+from mien.core.expression import UNSURE, ExpressionTracker, PersonalClasses, label_of, linear_svm, softmax
+from mien.core.units import EXPRESSIONS
+
+FPS = 30.0
+WIDTH = 400
+
+
+def peak(name, value=0.8):
+    others = (1 - value) / (len(EXPRESSIONS) - 1)
+    result = np.full(len(EXPRESSIONS), others, np.float32)
+    result[EXPRESSIONS.index(name)] = value
+    return result
+
+
+def test_softmax_sums_to_one():
+    values = softmax(np.array([[1000.0, 0, -1000], [0, 0, 0]]))
+    np.testing.assert_allclose(values.sum(-1), 1)
+
+
+def test_no_likely_class_is_unsure():
+    assert label_of(np.full(7, 1 / 7)) == UNSURE
+    assert label_of(peak("anger")) == "anger"
+
+
+def test_a_single_odd_frame_changes_nothing():
+    tracker = ExpressionTracker()
+    labels = []
+    for i in range(60):
+        labels.append(tracker.update(i / FPS, peak("fear" if i == 30 else "happiness"))[0])
+    assert set(labels) == {"happiness"}
+
+
+def test_alternating_frames_do_not_flicker():
+    tracker = ExpressionTracker()
+    rng = np.random.default_rng(0)
+    labels = [
+        tracker.update(i / FPS, softmax(rng.normal(0, 0.4, 7) + [0, 1.5, 0, 1.4, 0, 0, 0]))[0] for i in range(300)
+    ]
+    changes = sum(a != b for a, b in zip(labels, labels[1:], strict=False))
+    assert changes <= 6
+
+
+def test_a_real_change_comes_within_half_a_second():
+    tracker = ExpressionTracker()
+    for i in range(30):
+        tracker.update(i / FPS, peak("neutral"))
+    labels = [tracker.update((30 + i) / FPS, peak("surprise"))[0] for i in range(15)]
+    assert labels[-1] == "surprise"
+
+
+def test_time_going_back_starts_anew():
+    tracker = ExpressionTracker()
+    tracker.update(5.0, peak("anger"))
+    assert tracker.update(0.0, peak("sadness"))[0] == "sadness"
+
+
+def test_wrong_shape_is_refused():
+    with pytest.raises(ValueError, match="probabilities"):
+        ExpressionTracker().update(0.0, np.zeros(3))
+
+
+def test_svm_separates_with_a_margin():
+    rng = np.random.default_rng(1)
+    samples = rng.normal(size=(200, 5))
+    truth = np.where(samples[:, 0] - 0.5 * samples[:, 1] > 0.1, 1, -1)
+    weights = linear_svm(samples, truth, cost=100)
+    assert np.mean(np.sign(samples @ weights[:-1] + weights[-1]) == truth) > 0.98
+    assert weights[0] > 0 > weights[1]
+
+
+@pytest.fixture
+def looks():
+    """Feature vectors of 90 frames each of rest and two looks."""
+    rng = np.random.default_rng(2)
+    centres = rng.normal(0, 0.6, (3, WIDTH))
+    return {
+        name: (centre + rng.normal(0, 0.7, (90, WIDTH))).astype(np.float32)
+        for name, centre in zip(("rest", "smirk", "duck"), centres, strict=True)
+    }
+
+
+def test_a_look_is_learnt_within_two_seconds(looks):
+    personal = PersonalClasses()
+    for name, frames in looks.items():
+        began = time.perf_counter()
+        personal.learn(name, frames[::2])
+        assert time.perf_counter() - began < 2.0
+    assert personal.names == ["smirk", "duck"]
+    for name, frames in looks.items():
+        found = [personal.label(frame) for frame in frames[1::2]]
+        wanted = None if name == "rest" else name
+        assert np.mean([label == wanted for label in found]) > 0.95
+
+
+def test_looks_are_saved_with_the_actor(looks, tmp_path):
+    personal = PersonalClasses()
+    for name, frames in looks.items():
+        personal.learn(name, frames)
+    personal.save(tmp_path / "actor.npz")
+    again = PersonalClasses.load(tmp_path / "actor.npz")
+    assert again.names == personal.names
+    frame = looks["duck"][0]
+    assert again.label(frame) == "duck"
+    assert again.scores(frame)["duck"] == pytest.approx(personal.scores(frame)["duck"], abs=0.05)
+
+
+def test_forgetting(looks):
+    personal = PersonalClasses()
+    for name, frames in looks.items():
+        personal.learn(name, frames)
+    personal.forget("duck")
+    assert personal.names == ["smirk"]
+    assert personal.label(looks["smirk"][0]) == "smirk"
+
+
+def test_too_little_is_refused(looks):
+    with pytest.raises(MienError, match="Too few frames"):
+        PersonalClasses().learn("smirk", looks["smirk"][:3])
+    with pytest.raises(MienError, match="no name"):
+        PersonalClasses().learn(" ", looks["smirk"])
+
+
+def test_damaged_file_is_refused(tmp_path):
+    path = tmp_path / "actor.npz"
+    path.write_bytes(b"not a zip")
+    with pytest.raises(MienError, match="cannot be read"):
+        PersonalClasses.load(path)
