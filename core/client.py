@@ -24,15 +24,20 @@ from typing import BinaryIO
 
 from .errors import MienError
 from .protocol import (
+    Cameras,
     Decoder,
     Failed,
     Finished,
     FrameMessage,
     Hello,
+    LiveFrame,
+    LivePicture,
+    LiveStatus,
     Message,
     Progress,
     Refused,
     Shutdown,
+    TakeStatus,
     encode,
 )
 from .record import FRAME_DTYPE
@@ -205,7 +210,9 @@ class WorkerClient:
         command, env = self._command or default_command(), self._env or default_env()
         self._token = secrets.token_hex(32)
         self._outgoing = bytearray(encode(Hello()))
-        self._decoder = Decoder((Hello, Progress, FrameMessage, Finished, Failed))
+        self._decoder = Decoder(
+            (Hello, Progress, FrameMessage, Finished, Failed, LiveFrame, LivePicture, LiveStatus, TakeStatus, Cameras)
+        )
         self._deadline = time.monotonic() + self._start_timeout
         self._error = self._suspicion = None
         try:
@@ -269,6 +276,30 @@ class WorkerClient:
         if ended and drained:
             events.append(self._obituary())
         return events
+
+    def dismiss(self) -> None:
+        """Ask the worker to finish what it has and end; does not wait: see `gone`."""
+        if self._process is None:
+            return
+        if self._connection is not None:
+            self.send(Shutdown())
+        else:
+            self._hang_up()
+        self._deadline = time.monotonic() + _GRACE
+
+    def gone(self) -> bool:
+        """Whether the dismissed worker has ended; one that does not within seconds is made to. Never waits."""
+        if self._process is None:
+            return True
+        if self._process.poll() is None:
+            if self._connection is not None:
+                self._flush()
+            if time.monotonic() < self._deadline:
+                return False
+            self._process.kill()
+            self._process.wait()
+        self._close()
+        return True
 
     def stop(self, timeout: float = 2.0) -> None:
         """End the worker: ask, hang up, terminate, kill.

@@ -24,19 +24,29 @@ from collections.abc import Callable
 
 from . import jobs
 from .errors import MienError
+from .live import LiveSession
 from .protocol import (
     MAX_TEXT,
+    Calibrate,
+    Cameras,
     Cancel,
     Decoder,
+    EndTake,
     Failed,
     Finished,
     FrameMessage,
     Hello,
+    ListCameras,
+    LiveStatus,
     Message,
     Progress,
+    Record,
     Refused,
     Shutdown,
     StartCapture,
+    StartLive,
+    StopLive,
+    TuneLive,
     encode,
 )
 from .record import FRAME_DTYPE
@@ -125,6 +135,7 @@ class Worker:
         self._inbox: queue.SimpleQueue[Message | Refused] = queue.SimpleQueue()
         self._shutdown = threading.Event()
         self._cancelled: set[int] = set()
+        self._live: LiveSession | None = None
         self._outbox.send(Hello(token=token))
 
     def run(self) -> None:
@@ -132,12 +143,19 @@ class Worker:
         threading.Thread(target=self._watch, name="mien-reader", daemon=True).start()
         while True:
             try:
-                # With bytes waiting for a slow reader, look after them now and then.
-                item = self._inbox.get(timeout=0.05 if self._outbox.waiting else None)
+                if self._live is not None:
+                    item = self._inbox.get_nowait()
+                else:
+                    # With bytes waiting for a slow reader, look after them now and then.
+                    item = self._inbox.get(timeout=0.05 if self._outbox.waiting else None)
             except queue.Empty:
                 self._outbox.flush()
+                if self._live is not None:
+                    self._follow(self._live.step)
                 continue
             if isinstance(item, Shutdown):
+                if self._live is not None:
+                    self._follow(self._live.stop)
                 self._outbox.linger(_LINGER)
                 return
             if isinstance(item, Refused):
@@ -146,6 +164,53 @@ class Worker:
                 self._check_hello(item)
             elif isinstance(item, StartCapture):
                 self._run_capture(item)
+            elif isinstance(item, StartLive):
+                self._start_live(item)
+            elif isinstance(item, ListCameras):
+                self._list_cameras()
+            elif self._live is not None and item.job == self._live.order.job:
+                self._follow(self._obey, item)
+
+    def _start_live(self, order: StartLive) -> None:
+        if self._live is not None:
+            self._follow(self._live.stop)
+        try:
+            self._live = LiveSession(order, self._outbox.send)
+        except MienError as error:
+            self._outbox.send(LiveStatus(order.job, "failed", error))
+        except Exception as error:
+            traceback.print_exc()
+            self._outbox.send(LiveStatus(order.job, "failed", _unexpected(error)))
+
+    def _obey(self, order: Message) -> None:
+        if isinstance(order, TuneLive):
+            self._live.tune(order)
+        elif isinstance(order, Record):
+            self._live.record(order)
+        elif isinstance(order, EndTake):
+            self._live.end_take()
+        elif isinstance(order, Calibrate):
+            self._live.calibrate(order.clear)
+        elif isinstance(order, StopLive):
+            self._live.stop()
+
+    def _follow(self, action: Callable[..., None], *args) -> None:
+        """Do something of live capture; what it cannot get over ends it, told in words."""
+        try:
+            action(*args)
+        except MienError as error:
+            self._live.fail(error)
+        except Exception as error:
+            traceback.print_exc()
+            self._live.fail(_unexpected(error))
+        if self._live.ended:
+            self._live = None
+
+    def _list_cameras(self) -> None:
+        from .capture.camera import list_cameras
+
+        found = list_cameras()[:64]
+        self._outbox.send(Cameras(tuple((camera.id[:256], camera.name[:256]) for camera in found)))
 
     def _check_hello(self, hello: Hello) -> None:
         if hello.record_size != FRAME_DTYPE.itemsize:
@@ -183,8 +248,7 @@ class Worker:
             answer = Failed(order.job, MienError(*(text[:MAX_TEXT] for text in error.to_dict().values())))
         except Exception as error:
             traceback.print_exc()
-            what = f"Mien met an error that it did not expect ({type(error).__name__}: {error})"[:500]
-            answer = Failed(order.job, MienError("internal", f"{what}.", "Report it with the worker's log."))
+            answer = Failed(order.job, _unexpected(error))
         self._cancelled.discard(order.job)
         self._outbox.send(answer)
 
@@ -199,7 +263,9 @@ class Worker:
 
     def _read(self) -> None:
         """Hand on what arrives, until the connection ends."""
-        decoder = Decoder((Hello, StartCapture, Cancel, Shutdown))
+        decoder = Decoder(
+            (Hello, StartCapture, Cancel, Shutdown, StartLive, TuneLive, StopLive, Record, EndTake, Calibrate, ListCameras)
+        )
         while True:
             try:
                 select.select([self._connection], [], [])
@@ -220,6 +286,11 @@ class Worker:
                     self._inbox.put(item)
                 if isinstance(item, Shutdown):
                     self._shutdown.set()
+
+
+def _unexpected(error: Exception) -> MienError:
+    what = f"Mien met an error that it did not expect ({type(error).__name__}: {error})"[:500]
+    return MienError("internal", f"{what}.", "Report it with the worker's log.")
 
 
 def _lower_priority() -> None:

@@ -1,0 +1,450 @@
+"""Live capture in the worker: a source that never ends becomes results, and takes on demand.
+
+The worker's main thread calls `LiveSession.step` again and again; the capture thread
+(`capture.grabber`) and the network port give it what is new. Nothing here waits longer
+than `step`'s own short wait, so that orders are heard within a frame.
+"""
+
+from __future__ import annotations
+
+import collections
+import statistics
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .clock import now
+from .errors import MienError
+from .protocol import LiveFrame, LivePicture, LiveStatus, Message, Output, Record, StartLive, TakeStatus, TuneLive
+from .record import pack
+from .take import TakeHeader, TakeWriter
+from .types import Frame, FrameResult
+
+if TYPE_CHECKING:
+    from .network import NetworkSource
+    from .solve import Neutral
+
+STATUS_INTERVAL = 0.25
+"""Seconds between two reports of what only counts on."""
+
+PICTURE_INTERVAL = 1 / 15
+"""Seconds between two small pictures."""
+
+CALIBRATION = 0.7
+"""Seconds of face that make a neutral one: long enough to outlast a blink, short enough to hold still."""
+
+_CALIBRATION_PATIENCE = 4.0
+
+_WAIT = 0.02
+"""Seconds that one step waits for something new, and so the longest that an order waits."""
+
+Emit = Callable[..., None]
+
+
+class LiveSession:
+    """Follows one live source.
+
+    Parameters
+    ----------
+    order : StartLive
+    emit : callable
+        Takes a message for Blender's side, and ``droppable=True`` for those that a later
+        one replaces.
+
+    Attributes
+    ----------
+    ended : bool
+        Whether it has stopped or failed for good.
+    """
+
+    def __init__(self, order: StartLive, emit: Emit):
+        self.order = order
+        self.ended = False
+        self._emit = emit
+        self._tuning = TuneLive(order.job)
+        self._grabber = self._network = self._recorder = None
+        self._senders: list[Any] = []
+        self._calibration: list[FrameResult] | None = None
+        self._calibration_began = 0.0
+        self._neutral = ""
+        self._last = -np.inf
+        self._results: collections.deque[float] = collections.deque(maxlen=120)
+        self._durations: collections.deque[float] = collections.deque(maxlen=60)
+        self._index = 0
+        self._told: tuple | None = None
+        self._status_due = self._picture_due = 0.0
+        self._pipeline = None
+        emit(LiveStatus(order.job, "loading"))
+        try:
+            self._open()
+        except BaseException:
+            self._close_all()
+            raise
+
+    def _open(self) -> None:
+        # Seconds of imports; the camera opens on its thread meanwhile.
+        try:
+            from .solve import Solver
+
+            if self.order.source == "network":
+                self._network = _open_network(self.order)
+            else:
+                from .capture.grabber import Grabber
+
+                self._grabber = Grabber(lambda: _open_pictures(self.order))
+                self._pipeline = make_pipeline()
+        except ImportError as error:
+            raise MienError(
+                "library-missing",
+                f"A library that Mien needs cannot be loaded: {error}.",
+                "Reinstall the Mien extension for this Blender version.",
+            ) from error
+        self._solver = Solver()
+
+    # --- orders
+
+    def tune(self, order: TuneLive) -> None:
+        """Take over settings."""
+        from .solve import MAX_PREDICTION, SolveOptions
+
+        if order.outputs != self._tuning.outputs:
+            self._open_senders(order.outputs)
+        self._tuning = order
+        self._solver.tune(
+            SolveOptions(
+                smoothing=min(order.smoothing, 1.0),
+                neutral=order.neutral,
+                level_head=order.level_head,
+                prediction=min(order.prediction, MAX_PREDICTION),
+            )
+        )
+
+    def record(self, order: Record) -> None:
+        """Begin a take; one that runs is finished first."""
+        self._finish_take()
+        extra: dict[str, Any] = {"live": True}
+        if order.scene_frame is not None:
+            extra["scene_frame"] = order.scene_frame
+        if self._solver.neutral is not None:
+            extra["neutral"] = self._solver.neutral.to_dict()
+        name, size, fps = self._source()
+        try:
+            self._recorder = _Recorder(order, TakeHeader(source=name, fps=fps, size=size, extra=extra))
+        except MienError as error:
+            self._emit(TakeStatus(self.order.job, order.take, False, error=error))
+            return
+        if self._grabber is not None:
+            self._recorder.lost_before = self._grabber.lost
+            self._grabber.keep_all = True
+        self._emit(self._recorder.status(self._lost()))
+
+    def end_take(self) -> None:
+        """Finish the take with the pictures captured by now."""
+        if self._recorder is not None:
+            self._recorder.until = now()
+            self._conclude_take()
+
+    def calibrate(self, clear: bool) -> None:
+        """Take the face of the next moments as neutral, or forget what was taken."""
+        self._calibration, self._calibration_began = (None if clear else []), now()
+        self._neutral = "" if clear else "running"
+        if clear:
+            self._solver.calibrate(None)
+
+    def stop(self) -> None:
+        """Finish the take and let go of everything; says that it stopped."""
+        self.end_take()
+        while self._recorder is not None:
+            self.step()
+        self._close_all()
+        self.ended = True
+        self._emit(self._status("stopped", None))
+
+    def fail(self, error: MienError) -> None:
+        """Close the take and end for a reason."""
+        self._finish_take()
+        self._close_all()
+        self.ended = True
+        self._emit(LiveStatus(self.order.job, "failed", error))
+
+    # --- work
+
+    def step(self) -> None:
+        """Do what there is to do: at most one picture, and wait for it only shortly."""
+        if self._network is not None:
+            for result in self._network.wait(_WAIT):
+                began = now()
+                self._take_in(result, began, None)
+        else:
+            frame = self._grabber.take(_WAIT)
+            if frame is not None:
+                began = now()
+                result = self._pipeline.step(frame)
+                self._take_in(result, began, frame)
+        self._conclude_take()
+        self._report()
+
+    def _take_in(self, result: FrameResult, began: float, frame: Frame | None) -> None:
+        moment = result.time
+        if moment <= self._last:
+            # Two stamps of one moment, or a driver whose clock went back: times in a take only rise.
+            moment = self._last + 1e-6
+        self._last = moment
+        if self._recorder is not None:
+            # Before it is sent: a crash of either side loses at most the frame in flight.
+            error = self._recorder.write(result, moment)
+            if error is not None:
+                self._finish_take(error)
+        self._calibrate_with(result)
+        solved = self._solver.step(_at(result, moment, self._index))
+        self._index += 1
+        done = now()
+        self._results.append(done)
+        self._durations.append(done - began)
+        self._emit(LiveFrame(self.order.job, began, done, pack(solved).reshape(1)), droppable=True)
+        for sender in self._senders:
+            sender.send(solved)
+        if self._tuning.picture and frame is not None and done >= self._picture_due:
+            self._picture_due = done + PICTURE_INTERVAL
+            width, height, pixels = small_picture(frame.image, result, self._tuning.picture)
+            self._emit(LivePicture(self.order.job, width, height, pixels), droppable=True)
+
+    def _calibrate_with(self, result: FrameResult) -> None:
+        if self._calibration is None:
+            return
+        from .solve import Neutral
+
+        if result.found:
+            self._calibration.append(result)
+        span = self._calibration[-1].time - self._calibration[0].time if self._calibration else 0.0
+        if span < CALIBRATION and now() - self._calibration_began < _CALIBRATION_PATIENCE:
+            return
+        neutral: Neutral | None = Neutral.of(self._calibration) if span >= CALIBRATION / 2 else None
+        self._calibration = None
+        self._neutral = "done" if neutral else "failed"
+        if neutral:
+            self._solver.calibrate(neutral)
+
+    # --- takes
+
+    def _conclude_take(self) -> None:
+        """Close a take that was ended, once no picture of its time waits any more."""
+        recorder = self._recorder
+        if recorder is not None and recorder.until is not None and (
+            recorder.past or self._grabber is None or not self._grabber.waiting
+        ):
+            self._finish_take()
+
+    def _finish_take(self, error: MienError | None = None) -> None:
+        recorder, self._recorder = self._recorder, None
+        if recorder is None:
+            return
+        if self._grabber is not None:
+            self._grabber.keep_all = False
+        lost = self._lost(recorder)
+        try:
+            recorder.close()
+        except MienError as closing:
+            error = error or closing
+        self._emit(recorder.status(lost, recording=False, error=error))
+
+    def _lost(self, recorder=None) -> int:
+        recorder = recorder or self._recorder
+        return self._grabber.lost - recorder.lost_before if self._grabber is not None else 0
+
+    # --- reports
+
+    def _source(self) -> tuple[str, tuple[int, int], float]:
+        source = self._grabber if self._grabber is not None else self._network
+        size = source.size if self._grabber is not None else (0, 0)
+        return source.name, size, float(source.fps)
+
+    def _state(self) -> tuple[str, MienError | None]:
+        if self._grabber is not None:
+            return self._grabber.state
+        state = self._network.state
+        if state == "live":
+            return "live", None
+        host, port = self._network.address
+        where = "this machine alone" if host == "127.0.0.1" else "the local network"
+        if state == "waiting":
+            return "opening", MienError(
+                "network-waiting", f"Nothing has come on UDP port {port} yet.", f"Mien listens on {where}."
+            )
+        return "stalled", MienError(
+            "network-silent", f"The sender has been silent for {self._network.age:.0f} s.", "Check that the app runs."
+        )
+
+    def _status(self, state: str, error: MienError | None) -> LiveStatus:
+        name, (width, height), _fps = self._source()
+        moment = now()
+        recent = [stamp for stamp in self._results if stamp > moment - 2.0]
+        rate = (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 else 0.0
+        captured = dropped = waiting = refused = 0
+        if self._grabber is not None:
+            captured, dropped, waiting = self._grabber.captured, self._grabber.dropped, self._grabber.waiting
+            camera_fps = self._grabber.rate
+        else:
+            stats = self._network.stats
+            captured, refused, camera_fps = stats.frames, sum(stats.refused.values()), self._network.fps
+        return LiveStatus(
+            self.order.job,
+            state,
+            error,
+            source=name[:256],
+            width=width,
+            height=height,
+            camera_fps=camera_fps,
+            worker_fps=rate,
+            inference_ms=1000.0 * statistics.median(self._durations) if self._durations else 0.0,
+            captured=captured,
+            dropped=dropped,
+            waiting=waiting,
+            refused=refused,
+            neutral=self._neutral,
+        )
+
+    def _report(self) -> None:
+        state, error = self._state()
+        key = (state, error.code if error else "", self._neutral)
+        changed = key != self._told
+        if not changed and now() < self._status_due:
+            return
+        self._told, self._status_due = key, now() + STATUS_INTERVAL
+        self._emit(self._status(state, error), droppable=not changed)
+        if self._recorder is not None:
+            self._emit(self._recorder.status(self._lost()), droppable=True)
+
+    # --- ends
+
+    def _open_senders(self, outputs: tuple[Output, ...]) -> None:
+        from .network import LiveLinkFaceSender, VmcSender
+
+        for sender in self._senders:
+            sender.close()
+        self._senders = []
+        for output in outputs:
+            more = {"allow_lan": self.order.lan}
+            if output.format == "vmc":
+                self._senders.append(VmcSender(output.host, output.port, blends=output.blends, **more))
+            else:
+                self._senders.append(LiveLinkFaceSender(output.host, output.port, **more))
+
+    def _close_all(self) -> None:
+        for thing in (*self._senders, self._grabber, self._network, self._pipeline):
+            if thing is not None:
+                thing.close()
+        self._senders = []
+
+
+class _Recorder:
+    """A take that is being written."""
+
+    def __init__(self, order: Record, header: TakeHeader):
+        self.since = now()
+        self.until: float | None = None
+        self.past = False
+        self.lost_before = 0
+        self._order = order
+        self._writer = TakeWriter(order.take, header)
+        self._origin: float | None = None
+        self._found = 0
+        self._duration = 0.0
+
+    def write(self, result: FrameResult, moment: float) -> MienError | None:
+        """Write a result of the take's time; return what went wrong."""
+        if result.time < self.since:
+            return None
+        if self.until is not None and result.time > self.until:
+            self.past = True
+            return None
+        if self._origin is None:
+            self._origin, self._first_index = moment, result.index
+        try:
+            self._writer.write(_at(result, moment - self._origin, result.index - self._first_index))
+        except MienError as error:
+            return error
+        self._found += bool(result.found)
+        self._duration = moment - self._origin
+        return None
+
+    def close(self) -> None:
+        self._writer.close()
+
+    def status(self, lost: int, recording: bool = True, error: MienError | None = None) -> TakeStatus:
+        order = self._order
+        return TakeStatus(
+            order.job, order.take, recording, self._writer.frames, self._found, lost, self._duration, error
+        )
+
+
+def _at(result: FrameResult, time: float, index: int) -> FrameResult:
+    """Return the result at another time and place, its arrays shared: they are frozen and were checked."""
+    moved = object.__new__(FrameResult)
+    for name in FrameResult.__slots__:
+        object.__setattr__(moved, name, getattr(result, name))
+    object.__setattr__(moved, "time", time)
+    object.__setattr__(moved, "index", index)
+    return moved
+
+
+def make_pipeline():
+    """Open the model; tests put a pipeline that needs none in this place."""
+    from .pipeline import Pipeline
+
+    return Pipeline()
+
+
+def _open_pictures(order: StartLive):
+    if order.source == "video":
+        from .capture.paced import PacedFile
+
+        return PacedFile(order.name, order.mirror)
+    from .capture.camera import Camera
+
+    return Camera(order.name, (order.width, order.height), order.fps, order.mirror)
+
+
+def _open_network(order: StartLive) -> NetworkSource:
+    from .network import NetworkSource
+
+    source = NetworkSource(order.name, order.port or None, listen_lan=order.lan, mirror=order.mirror, clock=now)
+    if order.host and order.name == "ifacialmocap":
+        try:
+            source.request(order.host)
+        except MienError:
+            source.close()
+            raise
+    return source
+
+
+def small_picture(image: np.ndarray, result: FrameResult, width: int) -> tuple[int, int, bytes]:
+    """Return width, height and RGBA bytes (lowest row first) of a small picture with the face drawn in.
+
+    Parameters
+    ----------
+    image : ndarray of uint8, shape (H, W, 3)
+    result : FrameResult
+    width : int
+        Wished width, px; the height follows, both at most the protocol's.
+    """
+    from .opencv import cv2
+    from .protocol import PICTURE_HEIGHT
+
+    height = max(round(image.shape[0] * width / image.shape[1]), 1)
+    if height > PICTURE_HEIGHT:
+        width, height = max(width * PICTURE_HEIGHT // height, 1), PICTURE_HEIGHT
+    small = np.empty((height, width, 4), np.uint8)
+    small[..., :3] = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    small[..., 3] = 255
+    if result.found:
+        scale = width / image.shape[1]
+        x, y, w, h = (result.box * scale).tolist()
+        cv2.rectangle(small, (round(x), round(y)), (round(x + w), round(y + h)), (255, 190, 60, 255), 1)
+        points = np.rint(result.points68 * scale).astype(int)
+        inside = (points >= 0).all(axis=1) & (points < (width, height)).all(axis=1)
+        columns, rows = points[inside].T
+        small[rows, columns] = (90, 255, 140, 255)
+    return width, height, np.ascontiguousarray(small[::-1]).tobytes()
+
