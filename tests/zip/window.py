@@ -41,6 +41,8 @@ def main() -> int:
         tool = [arguments.tool, "run", arguments.blender, share]
         install = ["--command", "extension", "install-file", "-r", "user_default", "--enable", "/share/mien.zip"]
         subprocess.run([*tool, *install], check=True, env=environment)
+        no_splash = "import bpy; bpy.context.preferences.view.show_splash = False; bpy.ops.wm.save_userpref()"
+        subprocess.run([*tool, "--background", "--python-expr", no_splash], check=True, env=environment)
 
         session = subprocess.Popen([*tool, "--python", "/share/window_inside.py"], env=environment)
         arguments.out.mkdir(parents=True, exist_ok=True)
