@@ -41,7 +41,7 @@ def add_arguments(parser):
 def run(args, console) -> dict:
     import bpy
 
-    from ..core.take import Take
+    from ..core.take import SUFFIX, Take
     from . import bake
     from .contact_sheet import write_contact_sheet
     from .rig.targets import find_target
@@ -64,7 +64,7 @@ def run(args, console) -> dict:
     mesh = _head(bpy.data.objects, args.object)
     target = find_target(mesh)
 
-    take_path = out.with_suffix(".mientake")
+    take_path = out.with_suffix(SUFFIX)
     captured = capture_take(args.source, take_path, console, args.fps)
     with Take(take_path) as take:
         performance = solve(take, args)
