@@ -74,7 +74,6 @@ class Suite:
     environment: Environment
     command: tuple
     also: tuple = ()
-    by_default: bool = True
 
 
 SUITES = (
@@ -83,7 +82,6 @@ SUITES = (
     Suite("addon", MAIN, ("-m", "pytest", "tests/addon")),
     Suite("addon-5.2", NEXT, ("-m", "pytest", "tests/addon")),
     Suite("zip", MAIN, ("-m", "pytest", "tests/zip"), also=(NEXT,)),
-    Suite("benchmarks", MAIN, ("-m", "pytest", "-s", "tests/benchmarks"), by_default=False),
 )
 
 
@@ -276,13 +274,13 @@ def test(argv: list) -> int:
         prog="python3.11 . test",
         description="Set up all environments and run the tests. Arguments after -- go to pytest.",
     )
-    choice = f"some of: {', '.join(names)} (default: all but the last)"
+    choice = f"some of: {', '.join(names)} (default: all)"
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=choice)
     own, to_pytest = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
     chosen = parser.parse_args(own).suites
     if unknown := set(chosen) - set(names):
         parser.error(f"no such suite: {', '.join(sorted(unknown))}")
-    suites = [suite for suite in SUITES if (suite.name in chosen if chosen else suite.by_default)]
+    suites = [suite for suite in SUITES if not chosen or suite.name in chosen]
 
     rows, unavailable = [], {}
     needed = [MAIN, *(environment for suite in suites for environment in (suite.environment, *suite.also))]

@@ -107,9 +107,9 @@ def _models_arguments(parser):
 
 
 def _models(args, console):
-    from . import models
+    from .fetch import fetch
 
-    path = models.fetch(progress=console.progress("landmark model", unit="B"))
+    path = fetch(progress=console.progress("landmark model", unit="B"))
     console.say(f"{path}: verified")
     return {"model": str(path)}
 

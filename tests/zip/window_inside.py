@@ -43,6 +43,17 @@ def wait(condition, seconds: float):
 
 
 def shot(name: str):
+    _, area, _ = view()
+    drawn = []
+    handle = bpy.types.SpaceView3D.draw_handler_add(drawn.append, (True,), "WINDOW", "POST_PIXEL")
+
+    def drawn_twice() -> bool:
+        """the viewport to be drawn"""
+        area.tag_redraw()
+        return len(drawn) >= 2
+
+    yield from wait(drawn_twice, 240)
+    bpy.types.SpaceView3D.draw_handler_remove(handle, "WINDOW")
     (SHARE / "wanted").write_text(name)
     yield from wait(lambda: not (SHARE / "wanted").exists(), 60)
 
@@ -133,8 +144,6 @@ def steps():
 
     scene = bpy.context.scene
     scene.frame_set((scene.frame_start + scene.frame_end) // 2)
-    _, area, _ = view()
-    area.spaces.active.shading.type = "MATERIAL"  # slow without a graphics card, so only now
     yield from shot("baked")
     bpy.ops.wm.save_as_mainfile(filepath=str(SHARE / "baked.blend"), copy=True, compress=True)
 
@@ -144,6 +153,9 @@ def steps():
     call(bpy.ops.ed.redo)
     yield
     report["keys after redo"] = keys()
+    _, area, _ = view()
+    area.spaces.active.shading.type = "MATERIAL"  # minutes without a graphics card, so last
+    yield from shot("material")
     report["ok"] = (
         bool(report["keys"]) and not report["keys after undo"] and report["keys after redo"] == report["keys"]
     )
