@@ -3,8 +3,8 @@
     python tests/zip/window.py BLENDER ZIP CLIP --tool blender-window [--out FOLDER]
 
 BLENDER is a folder made by `blender-window setup`, --tool that script. Needs root and a machine to itself; not
-part of the tests. Leaves in FOLDER: installed.png, head.png, capturing.png, cancelled.png, baked.png, material.png, baked.blend
-and report.json.
+part of the tests. Leaves in FOLDER a picture per step (installed, head, capturing, cancelled, baked, material),
+baked.blend and report.json.
 """
 
 from __future__ import annotations
