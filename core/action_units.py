@@ -35,6 +35,11 @@ class ActionUnitEstimator(Protocol):
             0..1 in the order of `ACTION_UNITS`.
         """
 
+    def estimate_arkit(
+        self, face: Face, image: npt.NDArray[np.uint8] | None
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Return the intensities and ARKit weights, shape (52,), 0..1, that go with them."""
+
 
 # What each ARKit shape shows in FACS. Sources: Apple's pictures of ARFaceAnchor.BlendShapeLocation
 # read with Ekman, Friesen & Hager 2002. `{s}` and `{side}` stand for both sides. AU23 (lips
@@ -200,6 +205,12 @@ class BlendshapeEstimator:
         gap = np.linalg.norm(points[_LIP_INSIDE[0]] - points[_LIP_INSIDE[1]])
         units[AU_INDEX["AU25"]] = _ramp(gap, *_GAP_RANGE)
         return units.astype(np.float32)
+
+    def estimate_arkit(
+        self, face: Face, image: npt.NDArray[np.uint8] | None = None
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """See `ActionUnitEstimator.estimate_arkit`; the weights are the model's own."""
+        return self.estimate(face, image), face.blendshapes
 
 
 def _ramp(values, low: float, high: float):

@@ -159,7 +159,14 @@ _VOID_SIGNATURES = {
 }
 
 
-def _library_path() -> Path:
+def library_path() -> Path:
+    """Return where the installed wheel's shared library is, without running the wheel's code.
+
+    Raises
+    ------
+    MienError
+        ``mediapipe-missing``.
+    """
     spec = importlib.util.find_spec("mediapipe")  # finds a top-level package without running it
     folders = list(spec.submodule_search_locations or ()) if spec else []
     for folder in folders:
@@ -182,7 +189,7 @@ def load() -> ctypes.CDLL:
     MienError
         ``mediapipe-missing`` or ``mediapipe-unusable``.
     """
-    path = _library_path()
+    path = library_path()
     # Before loading: a statically linked C runtime copies the environment when the library loads.
     for name in ("https_proxy", "HTTPS_PROXY"):
         os.environ[name] = _NO_SUCH_PROXY

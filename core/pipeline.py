@@ -43,7 +43,7 @@ class Pipeline:
             self._gaze.reset()
             return FrameResult(frame.index, frame.time, size=(width, height))
         rotation, translation = head_pose(face)
-        action_units = self._estimator.estimate(face, frame.image)
+        action_units, arkit = self._estimator.estimate_arkit(face, frame.image)
         return FrameResult(
             frame.index,
             frame.time,
@@ -57,7 +57,7 @@ class Pipeline:
             head_translation=translation,
             eye_rotations=self._gaze(face, frame.time),
             action_units=action_units,
-            arkit=face.blendshapes,
+            arkit=arkit,
             units=fuse(action_units),
         )
 

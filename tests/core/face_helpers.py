@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from mien.core import mediapipe_lite, models
+from mien.core.errors import MienError
 from mien.core.landmarks import Face
 from mien.core.units import ARKIT, ARKIT_INDEX, LANDMARK_COUNT
 
@@ -33,3 +36,17 @@ def face_at(rotation=None, translation=(0.0, 0.0, -40.0), scale=1.0, iris=0.0, *
     for name, value in shapes.items():
         weights[ARKIT_INDEX[name]] = value
     return Face((640, 480), landmarks.astype(np.float32), weights, matrix)
+
+
+def _why_no_model() -> str:
+    """Return why no face can be found here, or nothing."""
+    try:
+        mediapipe_lite.library_path()
+        models.landmark_model()
+    except MienError as error:
+        return str(error)
+    return ""
+
+
+needs_model = pytest.mark.skipif(bool(_why_no_model()), reason=_why_no_model() or "-")
+"""For tests that run the landmark model."""

@@ -13,7 +13,7 @@ from mien.core.fusion import FUSION, fuse
 from mien.core.pipeline import Pipeline
 from mien.core.units import ACTION_UNITS, ARKIT, ARKIT_INDEX, AU_INDEX, UNIT_INDEX, UNITS
 
-from .face_helpers import face_at
+from .face_helpers import face_at, needs_model
 
 ESTIMATOR = BlendshapeEstimator()
 
@@ -156,6 +156,7 @@ def test_fusion_of_bad_shapes():
 
 
 @pytest.mark.data
+@needs_model
 def test_expressions_that_can_be_seen(data):
     """Frames picked by eye; each names units that must and must not show."""
     wanted = {

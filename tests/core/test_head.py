@@ -19,7 +19,7 @@ from mien.core.head import (
 from mien.core.landmarks import Face, Landmarker
 from mien.core.models import landmark_model
 
-from .face_helpers import about, face_at
+from .face_helpers import about, face_at, needs_model
 
 
 @pytest.mark.parametrize("angle", [0, 30, 90, 179.9, 180, -120])
@@ -129,6 +129,7 @@ def test_a_wink_does_not_turn_one_eye():
 
 
 @pytest.mark.data
+@needs_model
 def test_signs_on_real_faces(data):
     """Frames of d10 and d3 in which one can see where the eyes look, and turned and nodding heads."""
     seen = {}

@@ -11,20 +11,18 @@ import numpy as np
 import pytest
 
 from mien.core.capture import open_source
-from mien.core.errors import MienError
 from mien.core.landmarks import MODEL_BLENDSHAPES, POINTS68, Landmarker
 from mien.core.models import landmark_model
 from mien.core.opencv import cv2
 from mien.core.units import ARKIT, LANDMARK_COUNT
 
+from .face_helpers import needs_model
+
 
 @pytest.fixture
 def landmarker():
-    try:
-        with Landmarker(landmark_model()) as landmarker:
-            yield landmarker
-    except MienError as error:
-        pytest.skip(str(error))
+    with Landmarker(landmark_model()) as landmarker:
+        yield landmarker
 
 
 def first_frame(path):
@@ -52,6 +50,7 @@ def test_points68_are_68_mesh_points_mirrored_about_the_middle():
 
 
 @pytest.mark.data
+@needs_model
 def test_face_in_a_picture(data, landmarker):
     face = landmarker.detect(first_frame(data / "video" / "single_face.mp4"), 0.0)
     assert face.landmarks.shape == (LANDMARK_COUNT, 3)
@@ -67,6 +66,7 @@ def test_face_in_a_picture(data, landmarker):
 
 
 @pytest.mark.data
+@needs_model
 def test_mirrored_picture_gives_mirrored_points(data):
     image = first_frame(data / "video" / "single_face.mp4")
     with Landmarker(landmark_model()) as one, Landmarker(landmark_model()) as other:
@@ -82,6 +82,7 @@ def test_mirrored_picture_gives_mirrored_points(data):
 
 
 @pytest.mark.data
+@needs_model
 def test_points68_against_labelled_photos(data):
     """Mean error over the eye distance on the labelled faces large enough to judge; see bench_landmarks.py."""
     path = Path(__file__).parents[1] / "benchmarks" / "bench_landmarks.py"
@@ -94,12 +95,14 @@ def test_points68_against_labelled_photos(data):
     assert inner < 0.045, inner
 
 
+@needs_model
 def test_no_face(landmarker):
     for i, size in enumerate([(120, 90), (16, 16), (640, 480), (1, 1)]):
         assert landmarker.detect(np.zeros((size[1], size[0], 3), np.uint8), i / 30) is None
 
 
 @pytest.mark.data
+@needs_model
 def test_times_that_stand_still_or_run_back_do_not_matter(data, landmarker):
     image = first_frame(data / "video" / "single_face.mp4")
     for time in (0.0, 0.0, 0.0001, 5.0, 1.0):
@@ -107,6 +110,7 @@ def test_times_that_stand_still_or_run_back_do_not_matter(data, landmarker):
 
 
 @pytest.mark.data
+@needs_model
 def test_size_may_change_and_views_are_fine(data, landmarker):
     image = first_frame(data / "video" / "single_face.mp4")
     first = landmarker.detect(image, 0.0)
@@ -117,6 +121,7 @@ def test_size_may_change_and_views_are_fine(data, landmarker):
 
 
 @pytest.mark.data
+@needs_model
 def test_the_face_that_is_followed_stays(data, landmarker):
     """A second face coming in does not take over; when the first leaves, the second is found."""
     one = first_frame(data / "video" / "d14.mp4")

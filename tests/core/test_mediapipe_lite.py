@@ -20,6 +20,8 @@ from mien.core.errors import MienError
 from mien.core.landmarks import MODEL_BLENDSHAPES, Landmarker
 from mien.core.models import landmark_model
 
+from .face_helpers import needs_model
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -49,10 +51,7 @@ print(sorted({name.partition(".")[0] for name in sys.modules}))
 
 @pytest.fixture(scope="module")
 def model():
-    try:
-        return landmark_model()
-    except MienError as error:
-        pytest.skip(str(error))
+    return landmark_model()
 
 
 def test_structs_match_the_package():
@@ -77,6 +76,7 @@ def test_structs_match_the_package():
 
 
 @pytest.mark.data
+@needs_model
 def test_results_equal_the_packages(data, model):
     pytest.importorskip("matplotlib", reason="the mediapipe package imports only with its dependencies")
     import mediapipe
@@ -104,6 +104,7 @@ def test_results_equal_the_packages(data, model):
     call.close()
 
 
+@needs_model
 def test_neither_the_package_nor_its_dependencies_are_imported(model):
     done = run_in_child(DETECT)
     assert done.returncode == 0, done.stderr
@@ -111,11 +112,13 @@ def test_neither_the_package_nor_its_dependencies_are_imported(model):
     assert not {"mediapipe", "matplotlib", "sounddevice", "absl", "certifi", "tensorflow", "bpy", "torch"} & modules
 
 
+@needs_model
 def test_nothing_is_logged(model):
     assert run_in_child(DETECT).stderr == ""
 
 
 @pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed")
+@needs_model
 def test_no_connection_is_tried(model, tmp_path):
     trace = tmp_path / "trace"
     calls = ("strace", "-f", "-e", "trace=connect,sendto,sendmsg,sendmmsg", "-o", str(trace))
@@ -127,6 +130,7 @@ def test_no_connection_is_tried(model, tmp_path):
     assert tried == []
 
 
+@needs_model
 def test_usage_reports_have_nowhere_to_go(model):
     done = run_in_child(
         "import os\nfrom mien.core.mediapipe_lite import load\nload()\n"
@@ -138,12 +142,12 @@ def test_usage_reports_have_nowhere_to_go(model):
 
 def test_library_that_is_not_there(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    lite.load.cache_clear()
     with pytest.raises(MienError) as caught:
-        lite.load()
+        lite.library_path()
     assert caught.value.code == "mediapipe-missing"
 
 
+@needs_model
 def test_model_that_is_damaged(tmp_path, model):
     path = tmp_path / "damaged.task"
     path.write_bytes(model.read_bytes()[:10000])

@@ -9,16 +9,17 @@ from mien.core.capture import open_source
 from mien.core.errors import MienError
 from mien.core.pipeline import Pipeline
 from mien.core.types import Frame
-from mien.core.units import ACTION_UNITS
+from mien.core.units import ACTION_UNITS, ARKIT
+
+from .face_helpers import needs_model
+
+pytestmark = needs_model
 
 
 @pytest.fixture
 def pipeline():
-    try:
-        with Pipeline() as pipeline:
-            yield pipeline
-    except MienError as error:
-        pytest.skip(str(error))
+    with Pipeline() as pipeline:
+        yield pipeline
 
 
 @pytest.mark.data
@@ -57,13 +58,15 @@ def test_same_clip_gives_the_same_results(data):
 @pytest.mark.data
 def test_another_estimator_may_take_over(data):
     class Half:
-        def estimate(self, face, image):
+        def estimate_arkit(self, face, image):
             assert image.shape == (360, 640, 3)
             assert face.landmarks.shape == (478, 3)
-            return np.full(len(ACTION_UNITS), 0.5, np.float32)
+            return np.full(len(ACTION_UNITS), 0.5, np.float32), np.full(len(ARKIT), 0.25, np.float32)
 
     with open_source(data / "video" / "single_face.mp4") as source, Pipeline(estimator=Half()) as pipeline:
-        assert (pipeline.step(next(iter(source))).action_units == 0.5).all()
+        result = pipeline.step(next(iter(source)))
+    assert (result.action_units == 0.5).all()
+    assert (result.arkit == 0.25).all()
 
 
 def test_closing_twice_is_fine(pipeline):

@@ -15,7 +15,7 @@ from mien.core.solve import EASE, HOLD, RETURN, Performance, SolveOptions, Solve
 from mien.core.types import FrameResult
 from mien.core.units import ACTION_UNITS, ARKIT, UNIT_INDEX, UNITS
 
-from .face_helpers import about
+from .face_helpers import about, needs_model
 
 JAW = UNIT_INDEX["JawOpen"]
 RAW = SolveOptions(smoothing=0.0, neutral="none")
@@ -265,6 +265,7 @@ def test_performance_checks_its_arrays():
 
 
 @pytest.mark.data
+@needs_model
 @pytest.mark.parametrize("name", ["face_noface.mov", "noface_face.mov"])
 def test_face_that_leaves_or_enters(data, name):
     with open_source(data / "video" / name) as source, Pipeline() as pipeline:
