@@ -66,25 +66,8 @@ def _skin_colours(skin: Skin) -> tuple[np.ndarray, np.ndarray]:
     tint(0.92 * both(p, [0.62, -6.2, -1.62], [0.40, 0.55, 0.26], 2.0), srgb("3a1613"))
     tint(ramp(skin.masks["mouth"], 0.25, 0.9), srgb("5a1d20"))
     tint(ramp(skin.masks["socket"], 0.3, 0.9), srgb("b06a60"))
-    tint(0.9 * ramp(hair.scalp(p), -0.1, 0.7), hair.HAIR * 0.8)
+    tint(0.9 * ramp(hair.scalp(p), 0.0, 1.0), hair.HAIR * 1.2)
     return colour, lips
-
-
-def without(part: Part, drop: np.ndarray) -> Part:
-    """The part less the faces that touch only dropped vertices, and less vertices nothing uses."""
-    kept = [i for i, face in enumerate(part.faces) if not drop[list(face)].all()]
-    used = np.unique([v for i in kept for v in part.faces[i]])
-    number = np.full(len(part.points), -1)
-    number[used] = np.arange(len(used))
-    return Part(
-        part.points[used],
-        [tuple(int(number[v]) for v in part.faces[i]) for i in kept],
-        [part.materials[i] for i in kept],
-        part.colours[used],
-        part.uv[used],
-        {bone: weight[used] for bone, weight in part.weights.items()},
-        {unit: delta[used] for unit, delta in part.deltas.items()},
-    )
 
 
 def _skin_part(skin: Skin) -> Part:
@@ -138,7 +121,7 @@ def geometry() -> Part:
     sculptor = Sculptor(skin)
     # What hair and collar hide for good is left out.
     hidden = (hair.scalp(skin.points + [0, -1.6, -0.9]) > 0) | (skin.points[:, 2] < -15.5)
-    pieces = [without(body, hidden)]
+    pieces = [parts.tidy(body, hidden)]
     outside = np.flatnonzero((skin.masks["socket"] < 0.1) & (skin.masks["mouth"] < 0.1) & (skin.points[:, 1] < 2.0))
     for side in (1.0, -1.0):
         eye = parts.eye(side, IRIS_TONE)

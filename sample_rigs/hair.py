@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .parts import Part, grid_faces, join, make, srgb, tube
+from .parts import Part, grid_faces, join, make, srgb, tidy, tube
 from .skin import _body, _section, ramp
 
 
@@ -52,7 +52,7 @@ def _height(alpha: np.ndarray, s: np.ndarray) -> np.ndarray:
     top = np.exp(-(((alpha - TOP - 0.12) / 0.90) ** 4))
     body = 0.55 + 0.85 * top
     quiff = 1.15 * top * np.exp(-(((s - 0.15) / 0.15) ** 2))
-    rise = ramp(s, -0.03, 0.12)
+    rise = ramp(s, -0.04, 0.13)
     fall = 1 - ramp(s, 0.62, 1.0)
     return -0.30 + (body * (0.30 + 0.70 * fall) + quiff + 0.30) * rise * (0.25 + 0.75 * ramp(s, 1.0, 0.9))
 
@@ -83,7 +83,8 @@ def build(colour: np.ndarray) -> Part:
     number = np.minimum(np.arange(columns) // per, ridges - 1)
     jitter = rng.uniform(-1, 1, ridges)
     start = _hairline(alpha, END - 0.05)
-    edge = start + 0.018 * jitter[number] + 0.035 * valley
+    # The hair comes out of the skin a little before the scalp's tint begins.
+    edge = start - 0.045 + 0.014 * jitter[number] + 0.022 * valley
     points, tints = [], []
     shade = rng.uniform(0.82, 1.18, ridges)
     fraction = np.linspace(0, 1, rows) ** 1.25
@@ -93,9 +94,11 @@ def build(colour: np.ndarray) -> Part:
         points.append(_surface(alpha, np.full(columns, s), edge, wave - depth))
         tints.append(shade[number] * (1 - 0.50 * valley) * (0.62 + 0.45 * ramp(s, 0.0, 0.25)))
     q = np.vstack(points)
-    faces = grid_faces(rows, columns)
+    # Columns that would run only a little way, behind the ear, are left out.
+    short = start > END - 0.30
+    faces = [f for f in grid_faces(rows, columns) if not short[[v % columns for v in f]].any()]
     tint = colour * np.concatenate(tints)[:, None]
-    pieces = [make(q, faces, "MienHair", tint)]
+    pieces = [tidy(make(q, faces, "MienHair", tint))]
 
     for k in range(26):
         a = TOP + reach * np.clip(-0.93 + 1.86 * (k + rng.uniform(0.2, 0.8)) / 26, -0.95, 0.95)
@@ -107,6 +110,8 @@ def build(colour: np.ndarray) -> Part:
         drift = np.linspace(0, rng.uniform(-0.10, 0.06), steps)
         column = a + drift
         begin = np.interp(column, alpha, start)
+        if begin.max() > END - 0.35:
+            continue
         t = np.linspace(0, 1, steps)
         lift = 0.02 + 0.20 * np.sin(np.pi * np.minimum(1, t * 0.98)) + 0.20 * t**2 * (0.4 + 0.6 * top)
         path = _surface(column, s, begin + 0.01, lift)

@@ -8,7 +8,7 @@ COLOUR = "MienColor"
 """Name of the point-domain colour attribute that carries every base colour."""
 
 SPECS: dict[str, dict[str, float]] = {
-    "MienSkin": {"Roughness": 0.46, "Subsurface Weight": 0.22, "Specular IOR Level": 0.42, "bump": 0.10},
+    "MienSkin": {"Roughness": 0.50, "Subsurface Weight": 0.22, "Specular IOR Level": 0.42, "bump": 0.10},
     "MienLips": {"Roughness": 0.33, "Subsurface Weight": 0.22, "Specular IOR Level": 0.5, "Coat Weight": 0.12},
     "MienMouth": {"Roughness": 0.45, "Specular IOR Level": 0.3},
     "MienEyeWhite": {"Roughness": 0.22, "Specular IOR Level": 0.5, "Coat Weight": 0.8, "Coat Roughness": 0.03},
@@ -20,7 +20,7 @@ SPECS: dict[str, dict[str, float]] = {
     "MienBrows": {"Roughness": 0.65, "Specular IOR Level": 0.2},
     "MienLashes": {"Roughness": 0.6, "Specular IOR Level": 0.2},
     "MienHair": {"Roughness": 0.42, "Specular IOR Level": 0.5, "Sheen Weight": 0.15},
-    "MienSweater": {"Roughness": 0.85, "Specular IOR Level": 0.2, "Sheen Weight": 0.3, "knit": 0.35},
+    "MienSweater": {"Roughness": 0.85, "Specular IOR Level": 0.2, "Sheen Weight": 0.3, "knit": 0.22},
 }
 """Slot order and shader settings; `bump` and `knit` are strengths of a fine procedural relief."""
 

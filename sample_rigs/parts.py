@@ -66,6 +66,24 @@ def join(parts: list[Part]) -> Part:
     )
 
 
+def tidy(part: Part, drop: np.ndarray | None = None) -> Part:
+    """The part less the faces that touch only dropped vertices, and less vertices nothing uses."""
+    faces = range(len(part.faces))
+    kept = [i for i in faces if drop is None or not drop[list(part.faces[i])].all()]
+    used = np.unique([v for i in kept for v in part.faces[i]])
+    number = np.full(len(part.points), -1)
+    number[used] = np.arange(len(used))
+    return Part(
+        part.points[used],
+        [tuple(int(number[v]) for v in part.faces[i]) for i in kept],
+        [part.materials[i] for i in kept],
+        part.colours[used],
+        part.uv[used],
+        {bone: weight[used] for bone, weight in part.weights.items()},
+        {unit: delta[used] for unit, delta in part.deltas.items()},
+    )
+
+
 def grid_faces(rows: int, columns: int, wrap: bool = False) -> list[tuple[int, ...]]:
     """Quads of a row-major grid; `wrap` closes the columns."""
     faces = []
@@ -176,7 +194,7 @@ _WIDTHS = [0.84, 0.66, 0.74, 0.68, 0.66, 0.86]
 
 def _arch(x):
     """Front-to-back place of the dental arch at sideways distance x."""
-    return -4.42 + 0.20 * np.abs(x) ** 2 + 0.03 * np.abs(x) ** 4
+    return -4.22 + 0.20 * np.abs(x) ** 2 + 0.03 * np.abs(x) ** 4
 
 
 def teeth(upper: bool) -> Part:
@@ -202,7 +220,7 @@ def teeth(upper: bool) -> Part:
             for r in range(rings):
                 v = (-1.0, -0.93, -0.72, 0.0, 0.7, 1.0)[r]
                 z = v
-                plan = (0.62, 0.84, 0.97, 1.0, 0.93, 0.6)[r]
+                plan = (0.88, 0.97, 1.0, 1.0, 0.93, 0.6)[r]
                 neck = 1 - 0.20 * ramp(v, 0.0, 1.0)
                 for s in range(segments):
                     t = 2 * np.pi * s / segments
@@ -245,7 +263,7 @@ def tongue() -> Part:
             x = 1.35 * round_ * np.cos(t)
             z = 0.42 * round_ * np.sin(t) * (1.2 if np.sin(t) > 0 else 0.8)
             z -= 0.10 * np.exp(-((x / 0.3) ** 2)) * round_ * (np.sin(t) > 0)
-            points.append([x, y, -4.80 + z + 0.45 * np.sin(np.pi * min(1, v * 1.3)) * 0.8])
+            points.append([x, y, -4.50 + z + 0.45 * np.sin(np.pi * min(1, v * 1.3)) * 0.8])
     faces = [tuple(reversed(f)) for f in grid_faces(rows, segments, True)]
     faces += [tuple(range(segments)), tuple(reversed(range((rows - 1) * segments, rows * segments)))]
     return make(points, faces, "MienTongue", srgb("b4555a"), "jaw")

@@ -22,6 +22,9 @@ def prepare(samples: int = 24) -> None:
     scene.cycles.max_bounces = 4
     scene.cycles.seed = 1
     scene.render.use_persistent_data = True
+    # Dither would multiply the size of the PNG files.
+    scene.render.dither_intensity = 0.0
+    scene.render.image_settings.compression = 90
     scene.render.image_settings.file_format = "PNG"
     scene.render.image_settings.color_mode = "RGB"
 
@@ -34,7 +37,8 @@ def pose(units: dict[str, float] | None = None, head=(0.0, 0.0, 0.0), gaze=(0.0,
     units : dict of str to float
         Weights; a missing unit is 0. The jaw bone follows JawOpen.
     head : (pitch, yaw, roll)
-        Radians: pitch nods down, yaw turns to the character's left, roll tilts to its left.
+        Radians, Euler XYZ in the head's own frame (X its left, Y up, Z out of the face): positive
+        pitch nods down, yaw turns to the character's left, roll tilts to its right.
     gaze : (pitch, yaw)
         Radians: down, and to the character's left.
     """

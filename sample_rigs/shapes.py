@@ -57,8 +57,11 @@ class Sculptor:
         cage = spread(self.skin.cage_laplacian, fixed, order, soft)
         # The mouth's bag follows the lips' inner edge, less and less towards the throat.
         ring = np.array(canonical.LIP_INNER)
-        for ids, share in zip(self.bag, (0.95, 0.65, 0.1)):
+        # Sideways it keeps up with them, or it would come out through the cheeks of a pucker.
+        for ids, share in zip(self.bag, ((1.0, 0.85, 0.95), (0.8, 0.30, 0.7), (0.3, 0.0, 0.1))):
             cage[ids] = cage[ring] * share
+            inwards = cage[ids, 0] * self.cage[ids, 0] < 0
+            cage[ids, 0] *= np.where(inwards, 1.7 if share[0] == 0.8 else 1.06, 1.0)
         return self.skin.lift(cage)
 
     # -- lids ------------------------------------------------------------------------------
@@ -100,13 +103,13 @@ class Sculptor:
         pitch = np.arctan2(p[:, 2], -p[:, 1])
         plan = np.hypot(p[:, 1], p[:, 2])
         radius = np.linalg.norm(p, axis=1)
-        near = ramp(radius, 3.3, 2.45) * (p[:, 1] < 0.4)
+        near = ramp(radius, 3.05, 2.35) * (p[:, 1] < 0.4)
         inside = ramp(np.abs(x), 2.5, 1.65)
         is_upper = (pitch > low + 0.5 * opening) | rigid
         above = pitch - high
         below = low - pitch
         # Nothing past the crease moves; the platform between rim and crease slides along.
-        share_up = 1 - ramp(above, 0.02, 0.52)
+        share_up = 1 - ramp(above, 0.02, 0.46)
         share_low = 1 - ramp(below, 0.02, 0.55)
         share = np.where(is_upper, share_up, share_low) * near * inside
         if rigid:
@@ -259,7 +262,8 @@ def sculpt(skin: Skin) -> dict[str, np.ndarray]:
     out["EyeWide"] = d
 
     for name, side in (("BlinkLeft", 1), ("BlinkRight", -1)):
-        out[name] = s.lids(side, 0.80, 0.23)
+        out[name] = s.lids(side, 0.88, 0.15) + s.solve({52: (0, 0, -0.10), 53: (0, 0, -0.12), 65: (0, 0, -0.08)},
+                                                        EYE + NOSE + HAIRLINE) * ramp(side * p[:, 0], 0.3, 1.2)[:, None]
 
     # CheekSquint: the lower lid climbs, the cheek pushes up under it, crow's feet.
     d = s.solve(
@@ -270,7 +274,7 @@ def sculpt(skin: Skin) -> dict[str, np.ndarray]:
         canonical.EYE_RIM + HAIRLINE + LIPS + NOSE[:12] + [107, 9, 8, 66, 58, 172, 136],
     )
     for side in (-1, 1):
-        d += s.lids(side, 0.20, 0.42)
+        d += s.lids(side, 0.08, 0.30)
     for angle in (-0.45, 0.0, 0.45):
         a = np.abs(p[:, 0]) - 5.15
         z = p[:, 2] - 2.55
@@ -299,7 +303,7 @@ def sculpt(skin: Skin) -> dict[str, np.ndarray]:
                   * ramp(np.abs(p[:, 0]), 1.25, 0.6) * (p[:, 1] < -4))
     d += _nasolabial(p, face, n, 0.13, 0.45)
     for side in (-1, 1):
-        d += s.lids(side, 0.16, 0.16)
+        d += s.lids(side, 0.12, 0.12)
     out["NoseWrinkle"] = d
 
     # Smile: corners out, up and back; lips thin and stretch; cheeks round; the fold deepens.
@@ -320,7 +324,7 @@ def sculpt(skin: Skin) -> dict[str, np.ndarray]:
     d += _nasolabial(p, face, n, 0.12, 1.1)
     d += dent(0.10 * both(p, [2.95, -3.6, -3.85], [0.42, 1.2, 0.6]))
     for side in (-1, 1):
-        d += s.lids(side, 0.03, 0.13)
+        d += s.lids(side, 0.03, 0.09)
     out["Smile"] = d
 
     # Frown: corners down, the lower lip pushed up by the chin, the chin dimpled.
@@ -337,7 +341,7 @@ def sculpt(skin: Skin) -> dict[str, np.ndarray]:
          212: (0.16, -0.1, -0.70), 216: (0.06, -0.05, -0.48), 92: (0.04, 0, -0.28), 205: (0, -0.08, -0.25)},
         EYE + HAIRLINE + NOSE + [50, 101, 118, 117, 123, 172, 58, 136, 234, 107, 52, 70],
     )
-    d += dent(0.15 * both(p, [2.75, -3.7, -5.75], [0.30, 1.2, 0.65]))
+    d += dent(0.07 * both(p, [2.75, -3.7, -5.5], [0.40, 1.2, 0.65]))
     dimple = np.sin(p[:, 0] * 7.0 + 1.0) * np.sin(p[:, 2] * 6.0 + np.abs(p[:, 0]) * 2)
     d += dent(0.045 * dimple * bump(p, [0, -5.2, -7.6], [1.1, 1.5, 0.8]))
     out["Frown"] = d
@@ -364,7 +368,7 @@ def sculpt(skin: Skin) -> dict[str, np.ndarray]:
         for depth, ring in enumerate(rings):
             for i in ring:
                 across = min(1.0, abs(s.cage[i, 0]) / 2.3)
-                ahead = 0.62 + 0.10 * depth + 0.18 * (1 - across**2) + 0.15 * across
+                ahead = 0.66 + (1 - across**2) * (0.11 * depth + 0.14)
                 up = sign * (0.13 + 0.03 * depth) * (1 - across**2) - (0.14 * across**3)
                 moves[i] = (-0.47 * abs(s.cage[i, 0]), ahead, up)
     moves |= {205: (-0.16, 0.05, -0.05), 207: (-0.38, 0.10, 0), 216: (-0.62, 0.22, 0), 212: (-0.62, 0.22, 0),
@@ -409,7 +413,7 @@ def follow(part: Part, near: np.ndarray, weight: np.ndarray, skin_deltas: dict) 
 
 
 LASH_LIDS = {
-    "BrowRaise": (-0.10, -0.10), "BrowFurrow": (0.22, 0.22), "EyeWide": (-0.46, -0.46), "BlinkLeft": (0.80, 0.0),
-    "BlinkRight": (0.0, 0.80), "CheekSquint": (0.20, 0.20), "NoseWrinkle": (0.16, 0.16), "Smile": (0.03, 0.03),
+    "BrowRaise": (-0.10, -0.10), "BrowFurrow": (0.22, 0.22), "EyeWide": (-0.46, -0.46), "BlinkLeft": (0.88, 0.0),
+    "BlinkRight": (0.0, 0.88), "CheekSquint": (0.08, 0.08), "NoseWrinkle": (0.12, 0.12), "Smile": (0.03, 0.03),
 }
 """How far each unit rolls the upper lid of the (left, right) eye: what the lashes follow."""

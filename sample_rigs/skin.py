@@ -280,18 +280,19 @@ def build(subdivisions: int = 2) -> Skin:
             sockets += ring
             faces += _strip(previous, ring)[::1]
             previous = ring
-    # Mouth: the inner edge of the lips drawn back into a bag.
+    # Mouth: the inner edge of the lips drawn back into a bag. It falls away at once behind the lips,
+    # clear of the teeth, but near the corners, where the flesh is thin, it goes straight back.
     inner = p[lips]
     previous = lips
     bag = []
-    for back, tall, wide in ((0.45, 1.0, 1.0), (1.3, 5.5, 1.18), (4.6, 6.0, 1.05)):
+    across = np.clip(np.abs(inner[:, 0]) / np.abs(inner[:, 0]).max(), 0, 1)
+    up = np.sign(inner[:, 2] - inner[[0, 10], 2].mean() + np.where(np.arange(20) > 10, 1e3, -1e3))
+    up[[0, 10]] = 0.0
+    for back, corner, tall, wide in ((0.35, 0.45, 0.55, 0.94), (1.3, 0.5, 1.6, 1.20), (4.6, 0.0, 1.7, 1.15)):
         ring = inner.copy()
-        mid = inner.mean(0)
-        angle = np.arctan2((inner[:, 2] - mid[2]) * 4, inner[:, 0])
-        shape = np.stack([2.25 * wide * np.cos(angle), np.zeros(20), 0.30 * tall * np.sin(angle)], 1)
-        blend = min(1.0, back / 1.5)
-        ring[:, [0, 2]] = ring[:, [0, 2]] * (1 - blend) + (mid + shape)[:, [0, 2]] * blend
-        ring[:, 1] = inner[:, 1] * (1 - 0.5 * blend) + inner[:, 1].min() * 0.5 * blend + back
+        ring[:, 0] *= wide
+        ring[:, 1] += back + corner * across**2
+        ring[:, 2] += up * tall * np.sqrt(1 - across**2)
         bag.append(add(ring))
         faces += _strip(previous, bag[-1])
         previous = bag[-1]

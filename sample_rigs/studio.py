@@ -9,7 +9,7 @@ from mathutils import Vector
 
 from .skin import EYE_CENTRE, JAW_HINGE
 
-TARGET = Vector((0.0, -0.005, 0.312))
+TARGET = Vector((0.0, -0.005, 0.300))
 
 
 def _place(x: float, y: float, z: float) -> Vector:
@@ -69,9 +69,9 @@ def dress(scene, collection) -> None:
     _light(collection, "MienFill", (-0.9, -0.8, 0.25), 5.0, 0.8, (0.80, 0.90, 1.0))
     _light(collection, "MienRim", (-0.45, 0.75, 0.70), 18.0, 0.4, (1.0, 0.86, 0.72))
     data = bpy.data.cameras.new("MienCamera")
-    data.lens, data.sensor_width, data.sensor_fit = 85.0, 36.0, "HORIZONTAL"
+    data.lens, data.sensor_width, data.sensor_fit = 105.0, 36.0, "HORIZONTAL"
     camera = bpy.data.objects.new("MienCamera", data)
-    camera.location = (0.0, -1.12, 0.318)
+    camera.location = (0.0, -1.12, 0.308)
     camera.rotation_euler = (TARGET - camera.location).to_track_quat("-Z", "Y").to_euler()
     collection.objects.link(camera)
     scene.camera = camera
