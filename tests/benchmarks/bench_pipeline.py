@@ -84,6 +84,11 @@ def quickest(runs: list[list[float]]) -> float:
     return 1000 * statistics.mean(min(times) for times in zip(*runs, strict=True))
 
 
+def first(runs: list[list[float]], count: int) -> list[list[float]]:
+    """The runs cut to the frames that the bare model was measured on."""
+    return [run[:count] for run in runs]
+
+
 def stages(clip: Path, frames) -> dict[str, float]:
     """Milliseconds per frame of each stage, run one after the other."""
     totals: dict[str, float] = {}
@@ -136,11 +141,12 @@ def measure(clip: Path, limit: int, repeats: int) -> dict:
         for name, runs, call in (
             ("official", official, lambda: bare_official(frames)[1:]),
             ("direct", direct, lambda: bare_direct(frames)[1:]),
-            ("pipeline", full, lambda: whole(clip)[: len(frames) - 1]),
+            ("pipeline", full, lambda: whole(clip)),
         ):
             started = time.process_time()
             runs.append(call())
             cpu.setdefault(name, []).append(1000 * (time.process_time() - started) / max(len(runs[-1]), 1))
+    full = first(full, len(frames) - 1)
     has_official = bool(official[0])
     bare = quickest(official if has_official else direct)
     bare_cpu = min(cpu["official" if has_official else "direct"])
