@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from .errors import MienError
 from .features.deep import DeepNet
 from .features.geometry import GeometryBasis, mesh_of
+from .ict_face import ShapeMeaning
 from .landmarks import Face
 from .models import SHIPPED
 from .preprocess import aligned_crop
@@ -45,7 +47,7 @@ class LearnedEstimator:
         self._basis = GeometryBasis(arrays["mean"], arrays["axes"].astype(np.float32))
         self._join, self._join_bias = arrays["join"], arrays["join_bias"]
         self._head, self._head_bias = arrays["head"], arrays["head_bias"]
-        self._to_action_units, self._to_arkit = arrays["to_action_units"], arrays["to_arkit"]
+        self._meaning = ShapeMeaning([str(name) for name in arrays["shapes"]])
         self._silent = np.zeros(self._join.shape[1] - self._basis.length, np.float32)
 
     def shapes(self, face: Face, image: npt.NDArray[np.uint8] | None) -> Array:
@@ -62,12 +64,12 @@ class LearnedEstimator:
 
     def estimate(self, face: Face, image: npt.NDArray[np.uint8] | None) -> Array:
         """See `ActionUnitEstimator.estimate`."""
-        return np.clip(self._to_action_units @ self.shapes(face, image), 0, 1)
+        return self._meaning.action_units(self.shapes(face, image))
 
     def estimate_arkit(self, face: Face, image: npt.NDArray[np.uint8] | None) -> tuple[Array, Array]:
-        """Return (action units, ARKit weights), both 0..1, at the price of one."""
+        """See `ActionUnitEstimator.estimate_arkit`."""
         shapes = self.shapes(face, image)
-        return np.clip(self._to_action_units @ shapes, 0, 1), np.clip(self._to_arkit @ shapes, 0, 1)
+        return self._meaning.action_units(shapes), self._meaning.arkit(shapes)
 
 
 def load_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -84,5 +86,5 @@ def load_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return dict(archive)
-    except (ValueError, OSError, KeyError) as error:
+    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise MienError("model-damaged", f"The model {path.name} cannot be read.", "Reinstall Mien.") from error

@@ -12,6 +12,7 @@ import dataclasses
 import io
 import os
 import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,7 @@ def load_expression_set(path: str | os.PathLike[str]) -> ExpressionSet:
         raise MienError("set-not-found", f"There is no file {path}.", "Give an .npz or a .tar with labels.csv.")
     try:
         names, images = _read_tar(path) if path.suffix == ".tar" else _read_npz(path)
-    except (KeyError, ValueError, OSError, tarfile.TarError) as error:
+    except (KeyError, ValueError, OSError, EOFError, tarfile.TarError, zipfile.BadZipFile) as error:
         raise MienError(
             "set-unreadable",
             f"{path.name} is not an expression set: {error}.",

@@ -1,16 +1,69 @@
-"""Measure Mien on sets that others bring: expression, landmarks, units."""
+"""Measure Mien on sets that others bring: expression, landmarks, units.
+
+Each function returns a `Report`: one JSON object and one table of the same figures.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import os
+import xml.etree.ElementTree as ElementTree
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from .landmarks import Face
+from .action_units import ActionUnitEstimator, BlendshapeEstimator
+from .datasets import load_expression_set
+from .errors import MienError
+from .fusion import fuse
+from .landmarks import POINTS68, Face, Landmarker
+from .models import landmark_model
 from .stills import StillLandmarker
+from .units import ACTION_UNITS, EXPRESSIONS, UNITS
 
 _SMALLEST = 192
+_PICTURES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp")
+
+Progress = Callable[[int, int], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Figures of one evaluation.
+
+    Attributes
+    ----------
+    title : str
+    figures : dict
+        JSON-ready.
+    columns : tuple of str
+    rows : list of tuple
+        The table's rows; numbers are floats or ints.
+    """
+
+    title: str
+    figures: dict[str, Any]
+    columns: tuple[str, ...]
+    rows: list[tuple]
+
+    def __str__(self) -> str:
+        def show(value):
+            if isinstance(value, float):
+                return "-" if np.isnan(value) else f"{value:.3f}"
+            return str(value)
+
+        cells = [self.columns, *(tuple(map(show, row)) for row in self.rows)]
+        widths = [max(len(row[i]) for row in cells) for i in range(len(self.columns))]
+        lines = [
+            "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(line))
+            for line in (list(zip(row, widths, strict=True)) for row in cells)
+        ]
+        summary = [f"{key}: {show(value)}" for key, value in self.figures.items() if not isinstance(value, dict | list)]
+        return "\n".join([self.title, *summary, "", lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
 def find_in_grey(stills: StillLandmarker, image: npt.NDArray[np.uint8]) -> Face | None:
@@ -29,7 +82,7 @@ def find_in_grey(stills: StillLandmarker, image: npt.NDArray[np.uint8]) -> Face 
     Face or None
         In pixels of `image`.
     """
-    import cv2
+    from .opencv import cv2
 
     height, width = image.shape
     margin = max(height, width) // 2
@@ -44,3 +97,313 @@ def find_in_grey(stills: StillLandmarker, image: npt.NDArray[np.uint8]) -> Face 
         return None
     points = face.landmarks / np.float32(scale) - np.float32([margin, margin, 0])
     return dataclasses.replace(face, size=(width, height), landmarks=points)
+
+
+def expression(path: str | os.PathLike[str], progress: Progress | None = None) -> Report:
+    """Score expression labels on a set, see `datasets` for its formats.
+
+    Every picture counts: one in which no mesh is found is judged by the network on the
+    picture as it is. "Unsure" is reported beside, and does not change accuracy.
+    """
+    from .expression import DEEP_CROP, THRESHOLD, ExpressionClassifier
+    from .opencv import cv2
+
+    pictures = load_expression_set(path)
+    classifier = ExpressionClassifier()
+    probabilities = np.zeros((len(pictures), len(EXPRESSIONS)), np.float32)
+    alone = probabilities.copy()
+    found = np.zeros(len(pictures), bool)
+    with Landmarker(landmark_model()) as landmarker:
+        stills = StillLandmarker(landmarker, repeats=1)
+        for row, image in enumerate(pictures.images):
+            face = find_in_grey(stills, image)
+            small = cv2.resize(image, (DEEP_CROP, DEEP_CROP), interpolation=cv2.INTER_AREA)
+            alone[row] = classifier.classify_crop(small)
+            found[row] = face is not None
+            probabilities[row] = alone[row] if face is None else classifier.classify(face, image)
+            if progress:
+                progress(row + 1, len(pictures))
+    return expression_report(pictures.name, pictures.labels, probabilities, alone, found, pictures.skipped, THRESHOLD)
+
+
+def expression_report(
+    name: str, truth: npt.NDArray, probabilities: npt.NDArray, alone: npt.NDArray, found: npt.NDArray,
+    skipped: dict[str, int], threshold: float,
+) -> Report:  # fmt: skip
+    """Return the figures of given probabilities (n, 7) against true labels (n,)."""
+    guess = probabilities.argmax(1)
+    sure = probabilities.max(1) >= threshold
+    confusion = np.zeros((len(EXPRESSIONS), len(EXPRESSIONS)), int)
+    np.add.at(confusion, (truth, guess), 1)
+    rows, f1s = [], []
+    for label, word in enumerate(EXPRESSIONS):
+        hit, real, said = confusion[label, label], confusion[label].sum(), confusion[:, label].sum()
+        recall, precision = hit / real if real else np.nan, hit / said if said else np.nan
+        f1 = 2 * hit / (real + said) if real else np.nan
+        f1s.append(f1)
+        rows.append((word, int(real), float(precision), float(recall), float(f1)))
+    figures = {
+        "set": name,
+        "pictures": len(truth),
+        "accuracy": float(np.mean(guess == truth)),
+        "macro_f1": float(np.nanmean(f1s)),
+        "accuracy_network_alone": float(np.mean(alone.argmax(1) == truth)),
+        "mesh_found": float(found.mean()),
+        "sure": float(sure.mean()),
+        "accuracy_where_sure": float(np.mean((guess == truth)[sure])) if sure.any() else float("nan"),
+        "calibration_error": calibration_error(truth, probabilities),
+        "skipped": skipped,
+        "classes": {row[0]: dict(zip(("pictures", "precision", "recall", "f1"), row[1:], strict=True)) for row in rows},
+        "confusion": confusion.tolist(),
+    }
+    return Report("Expression labels", figures, ("label", "pictures", "precision", "recall", "F1"), rows)
+
+
+def calibration_error(truth: npt.NDArray, probabilities: npt.NDArray, bins: int = 15) -> float:
+    """Return the expected calibration error: mean gap between said and true accuracy over equal bins."""
+    top, right = probabilities.max(1), probabilities.argmax(1) == truth
+    place = np.minimum((top * bins).astype(int), bins - 1)
+    return float(sum(abs(np.sum(top[place == b]) - np.sum(right[place == b])) for b in range(bins)) / len(truth))
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledFace:
+    """68 true points in px of one picture, shape (68, 2)."""
+
+    picture: Path
+    points: npt.NDArray[np.float32]
+
+
+def load_landmarks(folder: str | os.PathLike[str]) -> list[LabelledFace]:
+    """Read the faces of all iBUG ``.xml`` and ``.pts`` files in a folder.
+
+    Raises
+    ------
+    MienError
+        ``set-not-found`` or ``set-unreadable``.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise MienError("set-not-found", f"There is no folder {folder}.", "Give the folder of the pictures.")
+    faces = []
+    try:
+        for path in sorted(folder.glob("*.xml")):
+            for image in ElementTree.parse(path).iter("image"):
+                for box in image.iter("box"):
+                    parts = {int(p.get("name")): (float(p.get("x")), float(p.get("y"))) for p in box.iter("part")}
+                    if sorted(parts) == list(range(68)):
+                        faces.append(LabelledFace(folder / image.get("file"), np.float32([parts[i] for i in range(68)])))
+        for path in sorted(folder.glob("*.pts")):
+            body = path.read_text().split("{")[1].split("}")[0]
+            points = np.array(body.split(), np.float32).reshape(-1, 2)
+            picture = next((path.with_suffix(end) for end in _PICTURES if path.with_suffix(end).is_file()), None)
+            if len(points) == 68 and picture:
+                faces.append(LabelledFace(picture, points - 1))  # .pts counts pixels from 1
+    except (ElementTree.ParseError, ValueError, TypeError, IndexError) as error:
+        raise MienError("set-unreadable", f"{path.name} is not a landmark file: {error}.") from error
+    faces = [face for face in faces if face.picture.is_file()]
+    if not faces:
+        raise MienError("set-unreadable", f"{folder.name} holds no faces with 68 points.", "Put .xml or .pts beside the pictures.")
+    return faces
+
+
+def landmarks(folder: str | os.PathLike[str], progress: Progress | None = None) -> Report:
+    """Score the 68 points of the mesh and of the histogram model, in px and NME.
+
+    The mesh is found in the part of the picture around each face, twice as wide as its
+    points. The histogram detector searches the whole picture; its points are scored on the
+    faces that it finds, and once more from windows placed by the truth.
+    NME is the mean error over the distance of the outer eye corners.
+    """
+    from .landmarks68 import HogLandmarker, overlap, window_of
+    from .opencv import cv2
+
+    faces = load_landmarks(folder)
+    hog = HogLandmarker()
+    errors: dict[str, list[float]] = {"mesh": [], "histograms": [], "histograms, window given": []}
+    relative: dict[str, list[float]] = {name: [] for name in errors}
+    found_faces, false_alarms, rows = 0, 0, []
+    detections: dict[Path, list] = {}
+    taken: dict[Path, set[int]] = {}
+    with Landmarker(landmark_model()) as landmarker:
+        stills = StillLandmarker(landmarker)
+        for number, face in enumerate(faces):
+            image = cv2.cvtColor(cv2.imread(str(face.picture)), cv2.COLOR_BGR2RGB)
+            window = window_of(face.points)
+            guesses = {"mesh": _mesh_around(stills, image, window)}
+            if face.picture not in detections:
+                detections[face.picture] = hog.detect(image, smallest=40)
+                taken[face.picture] = set()
+            hits = [i for i, d in enumerate(detections[face.picture]) if overlap(d.box, window) > 0.4]
+            found_faces += bool(hits)
+            taken[face.picture].update(hits)
+            guesses["histograms"] = hog.fit(image, detections[face.picture][hits[0]].box) if hits else None
+            guesses["histograms, window given"] = hog.fit(image, window)
+            eyes = float(np.linalg.norm(face.points[36] - face.points[45]))
+            line = [f"{face.picture.name} {number}", eyes]
+            for name, points in guesses.items():
+                if points is None:
+                    line.append(float("nan"))
+                    continue
+                error = float(np.linalg.norm(points - face.points, axis=1).mean())
+                errors[name].append(error)
+                relative[name].append(error / eyes)
+                line.append(error)
+            rows.append(tuple(line))
+            if progress:
+                progress(number + 1, len(faces))
+    for picture, found in detections.items():
+        false_alarms += sum(i not in taken[picture] for i in range(len(found)))
+    figures: dict[str, Any] = {
+        "faces": len(faces),
+        "pictures": len(detections),
+        "detector_recall": found_faces / len(faces),
+        "detector_false_alarms": false_alarms,
+    }
+    for name in errors:
+        key = name.replace(", ", "_").replace(" ", "_")
+        figures[f"{key}_faces"] = len(errors[name])
+        figures[f"{key}_px"] = float(np.mean(errors[name])) if errors[name] else float("nan")
+        figures[f"{key}_nme"] = float(np.mean(relative[name])) if errors[name] else float("nan")
+    figures["each"] = [dict(zip(("face", "eye_distance_px", *errors), row, strict=True)) for row in rows]
+    return Report("68 landmarks", figures, ("face", "eye distance px", *(f"{name} px" for name in errors)), rows)
+
+
+def _mesh_around(stills: StillLandmarker, image: npt.NDArray[np.uint8], window: npt.NDArray) -> npt.NDArray | None:
+    """Return the mesh's 68 points of the face in a window, not of its neighbour."""
+    from .landmarks68 import overlap, window_of
+    from .opencv import cv2
+
+    x, y, side, _ = window
+    for room in (0.5, 0.25, 1.0):
+        low = np.maximum(np.floor([x - room * side, y - room * side]).astype(int), 0)
+        high = np.ceil([x + (1 + room) * side, y + (1 + room) * side]).astype(int)
+        part = image[low[1] : high[1], low[0] : high[0]]
+        zoom = max(384 / max(part.shape), 1.0)
+        part = cv2.resize(part, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC) if zoom > 1 else part
+        face = stills.find(np.ascontiguousarray(part))
+        if face is not None:
+            points = face.landmarks[POINTS68, :2] / np.float32(zoom) + low
+            if overlap(window_of(points), window) > 0.4:
+                return points
+    return None
+
+
+def load_identities(path: str | os.PathLike[str], model) -> list[npt.NDArray[np.float32]]:
+    """Return neutral heads (26719, 3) from a set of identities.
+
+    The ``.npz`` has one array ``identity`` or ``identities``: weights (n, up to 80), or
+    offsets from the mean face or whole heads (n, 26719, 3).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MienError("set-not-found", f"There is no file {path}.", "Give an .npz of identities.")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            key = next(name for name in ("identities", "identity", *archive.files) if name in archive.files)
+            values = archive[key].astype(np.float32)
+    except (ValueError, OSError, EOFError, StopIteration, zipfile.BadZipFile) as error:
+        raise MienError("set-unreadable", f"{path.name} is not a set of identities.") from error
+    if values.ndim == 2 and values.shape[1] <= len(model.identity):
+        return [model.head(weights) for weights in values]
+    if values.ndim == 3 and values.shape[1:] == model.neutral.shape:
+        # Offsets are small beside the head itself, which is 34 units high.
+        whole = np.ptp(values[0], axis=0).max() > 15
+        return [value if whole else model.neutral + value for value in values]
+    raise MienError("set-unreadable", f"{path.name} has identities of shape {values.shape}.", "Give (n, 80) or (n, 26719, 3).")
+
+
+def units(
+    path: str | os.PathLike[str],
+    base: str | os.PathLike[str],
+    take: npt.NDArray[np.float32] | None = None,
+    pictures: int = 12,
+    seed: int = 1,
+    progress: Progress | None = None,
+) -> Report:
+    """Render people with known expressions and score action units and units on them.
+
+    Parameters
+    ----------
+    path : path
+        Identities, see `load_identities`.
+    base : path
+        ``ict_facekit.npz``.
+    take : ndarray, shape (frames, 52), optional
+        ARKit weights of a real performance, from which a fifth of the pictures take theirs.
+    pictures : int
+        Per identity: rest, single movements, pairs, and frames of the take.
+    seed : int
+    progress : callable, optional
+
+    Returns
+    -------
+    Report
+        PCC and mean absolute error per channel, for Mien's model and for the landmark
+        model's blendshapes on the same pictures.
+    """
+    from .action_unit_model import LearnedEstimator
+    from .ict_face import IctFace, random_look, random_scene, render, drill_expression
+
+    model = IctFace(base)
+    heads = load_identities(path, model)
+    estimators: dict[str, ActionUnitEstimator] = {"mien": LearnedEstimator(), "blendshapes": BlendshapeEstimator()}
+    truth, guesses, found = [], {name: [] for name in estimators}, 0
+    with Landmarker(landmark_model()) as landmarker:
+        stills = StillLandmarker(landmarker)
+        for person, head in enumerate(heads):
+            look = random_look(model, np.random.default_rng([seed, person]))
+            for number in range(pictures):
+                rng = np.random.default_rng([seed, person, number])
+                weights = drill_expression(model, rng, number, take)
+                picture = render(model, model.express(head, weights), look, random_scene(rng), rng)
+                face = stills.find(picture)
+                if face is not None:
+                    found += 1
+                    truth.append(model.meaning.action_units(weights))
+                    for name, estimator in estimators.items():
+                        guesses[name].append(estimator.estimate(face, picture))
+                if progress:
+                    progress(person * pictures + number + 1, len(heads) * pictures)
+    report = units_report(np.array(truth), {name: np.array(values) for name, values in guesses.items()})
+    report.figures.update(
+        {"identities": len(heads), "pictures": len(heads) * pictures, "face_found": found / (len(heads) * pictures)}
+    )
+    return report
+
+
+def units_report(truth: npt.NDArray, guesses: dict[str, npt.NDArray]) -> Report:
+    """Return PCC and mean absolute error per unit and action unit, for each estimator."""
+    rows, channels = [], {}
+    for kind, names, values in (
+        ("unit", UNITS, lambda a: fuse(a)),
+        ("action unit", ACTION_UNITS, lambda a: a),
+    ):
+        real = values(truth)
+        for column, name in enumerate(names):
+            if real[:, column].std() < 1e-6:
+                continue
+            line = [name]
+            for guess in guesses.values():
+                said = values(guess)[:, column]
+                line.append(_correlation(real[:, column], said))
+                line.append(float(np.abs(real[:, column] - said).mean()))
+            rows.append(tuple(line))
+            channels[name] = {
+                "kind": kind,
+                **{f"{g}_{m}": line[1 + 2 * i + j] for i, g in enumerate(guesses) for j, m in enumerate(("pcc", "mae"))},
+            }
+    figures: dict[str, Any] = {}
+    for estimator in guesses:
+        for kind, key in (("unit", "units"), ("action unit", "action_units")):
+            chosen = [c for c in channels.values() if c["kind"] == kind]
+            figures[f"{estimator}_{key}_pcc"] = float(np.nanmean([c[f"{estimator}_pcc"] for c in chosen]))
+            figures[f"{estimator}_{key}_mae"] = float(np.nanmean([c[f"{estimator}_mae"] for c in chosen]))
+    figures["channels"] = channels
+    columns = ("channel", *(f"{name} {measure}" for name in guesses for measure in ("PCC", "MAE")))
+    return Report("Action units and units", figures, columns, rows)
+
+
+def _correlation(a: npt.NDArray, b: npt.NDArray) -> float:
+    """Return Pearson's correlation; a channel that never moves has none with anything: 0."""
+    return float(np.corrcoef(a, b)[0, 1]) if a.std() > 1e-6 and b.std() > 1e-6 else 0.0

@@ -84,7 +84,7 @@ class ExpressionClassifier:
         return softmax(margins * self._slope + self._offset).astype(np.float32)
 
     def classify(self, face: Face, image: npt.NDArray[np.uint8]) -> Array:
-        """Return probabilities, shape (7,), in the order of `EXPRESSIONS`.
+        """Return probabilities of one frame, shape (7,), in the order of `EXPRESSIONS`.
 
         Parameters
         ----------

@@ -12,15 +12,17 @@ USC Institute for Creative Technologies' ICT-FaceKit (MIT).
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from .action_units import from_arkit
 from .errors import MienError
-from .units import ACTION_UNITS, ARKIT, AU_INDEX
+from .units import ARKIT, AU_INDEX
 
 Array = npt.NDArray[np.float32]
 
@@ -38,33 +40,53 @@ REGIONS: dict[str, slice] = {
 }
 """Vertices of the model's parts; ``glass`` holds tear film and shadow cards, which are not drawn."""
 
-# Action unit: expression shapes of ICT-FaceKit, summed and cut off at 1. `cheekRaiser` is the
-# model's second shape for orbicularis oculi's outer part, AU 6.
-_TRUTH: dict[str, tuple[str, ...]] = {
+# What ICT-FaceKit tells apart and ARKit does not: sides of the inner brow and of puffed cheeks,
+# and a second shape for AU 6 (orbicularis oculi's outer part).
+_SIDED_UNITS: dict[str, tuple[str, ...]] = {
     "AU1{s}": ("browInnerUp_{s}",),
-    "AU2{s}": ("browOuterUp_{s}",),
-    "AU4{s}": ("browDown_{s}",),
-    "AU5{s}": ("eyeWide_{s}",),
     "AU6{s}": ("cheekSquint_{s}", "cheekRaiser_{s}"),
-    "AU7{s}": ("eyeSquint_{s}",),
-    "AU9{s}": ("noseSneer_{s}",),
-    "AU10{s}": ("mouthUpperUp_{s}",),
-    "AU12{s}": ("mouthSmile_{s}",),
-    "AU14{s}": ("mouthDimple_{s}",),
-    "AU15{s}": ("mouthFrown_{s}",),
-    "AU16{s}": ("mouthLowerDown_{s}",),
-    "AU17": ("mouthShrugLower",),
-    "AU18": ("mouthPucker",),
-    "AU20{s}": ("mouthStretch_{s}",),
-    "AU22": ("mouthFunnel",),
-    "AU24{s}": ("mouthPress_{s}",),
-    "AU26": ("jawOpen",),
-    "AU29": ("jawForward",),
-    "AU30L": ("jawLeft",),
-    "AU30R": ("jawRight",),
     "AU34{s}": ("cheekPuff_{s}",),
-    "AU45{s}": ("eyeBlink_{s}",),
 }
+
+
+class ShapeMeaning:
+    """What expression shapes of ICT-FaceKit mean in ARKit's and in FACS's terms.
+
+    Each shape bears an ARKit name and counts as that shape; action units follow from
+    ARKit's by `action_units.from_arkit`, but for those that ICT-FaceKit has in two sides
+    or in two shapes: AU1 is browInnerUp of its side, AU34 cheekPuff of its side, AU6 the
+    sum of cheekSquint and cheekRaiser.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The shapes, in the order of the weights.
+    """
+
+    def __init__(self, names: Sequence[str]):
+        index = {name: i for i, name in enumerate(names)}
+        self._to_arkit = np.zeros((len(names), len(ARKIT)), np.float32)
+        for column, name in enumerate(ARKIT):
+            shapes = [shape for shape in arkit_shapes(name) if shape in index]
+            for shape in shapes:
+                self._to_arkit[index[shape], column] = 1 / len(shapes)
+        rows, sided = [], []
+        for unit, shapes in _SIDED_UNITS.items():
+            for side in "LR":
+                rows.append(AU_INDEX[unit.format(s=side)])
+                used = {shape.format(s=side) for shape in shapes}
+                sided.append([float(name in used) for name in names])
+        self._rows, self._sided = rows, np.array(sided, np.float32).T
+
+    def arkit(self, weights: npt.ArrayLike) -> Array:
+        """Return ARKit weights 0..1, (..., 52), of shape weights (..., s)."""
+        return np.clip(np.asarray(weights, np.float32) @ self._to_arkit, 0, 1)
+
+    def action_units(self, weights: npt.ArrayLike) -> Array:
+        """Return action units 0..1, (..., len(ACTION_UNITS)), of shape weights (..., s)."""
+        units = from_arkit(self.arkit(weights))
+        units[..., self._rows] = np.clip(np.asarray(weights, np.float32) @ self._sided, 0, 1)
+        return units
 
 
 class IctFace:
@@ -85,6 +107,10 @@ class IctFace:
         Offsets per expression shape.
     names : tuple of str
         Names of the expression shapes.
+    index : dict of str to int
+        Place of each shape in `names`.
+    meaning : ShapeMeaning
+        What weights mean as action units.
     triangles : ndarray of int32, shape (t, 3)
         What is drawn.
 
@@ -105,7 +131,7 @@ class IctFace:
                 self.expression = archive["expression"]
                 self.names = tuple(str(name) for name in archive["expression_names"])
                 faces = archive["faces"]
-        except (KeyError, ValueError, OSError) as error:
+        except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise MienError("set-unreadable", f"{path.name} is not an ICT-FaceKit archive: {error}.") from error
         quads = faces[faces[:, 3] >= 0]
         triangles = np.concatenate([faces[:, :3], quads[:, [0, 2, 3]]])
@@ -113,6 +139,7 @@ class IctFace:
         hidden[REGIONS["glass"]] = hidden[REGIONS["lashes"]] = True
         self.triangles = triangles[~hidden[triangles].any(1)]
         self.index = {name: i for i, name in enumerate(self.names)}
+        self.meaning = ShapeMeaning(self.names)
 
     def head(self, identity: npt.ArrayLike) -> Array:
         """Return the neutral vertices (26719, 3) of identity weights (up to 80,)."""
@@ -140,32 +167,6 @@ class IctFace:
             centre = (head[part].min(0) + head[part].max(0)) / 2
             vertices[part] = (vertices[part] - centre) @ rotation(yaw, pitch, 0.0).T + centre
         return vertices
-
-    def action_units(self, weights: npt.ArrayLike) -> Array:
-        """Return the true action units 0..1 of expression weights, shape (..., 57) to (..., AUs)."""
-        return np.clip(np.asarray(weights, np.float32) @ self.truth.T, 0.0, 1.0)
-
-    @functools.cached_property
-    def truth(self) -> Array:
-        """Shares of each expression shape in each action unit, shape (len(ACTION_UNITS), 57)."""
-        matrix = np.zeros((len(ACTION_UNITS), len(self.names)), np.float32)
-        for unit, shapes in _TRUTH.items():
-            for side in "LR":
-                for shape in shapes:
-                    matrix[AU_INDEX[unit.format(s=side)], self.index[shape.format(s=side)]] = 1.0
-        matrix[AU_INDEX["AU28"], self.index["mouthRollLower"]] = 0.5
-        matrix[AU_INDEX["AU28"], self.index["mouthRollUpper"]] = 0.5
-        return matrix
-
-    @functools.cached_property
-    def to_arkit(self) -> Array:
-        """Shares of each expression shape in each ARKit shape, shape (52, 57)."""
-        matrix = np.zeros((len(ARKIT), len(self.names)), np.float32)
-        for row, name in enumerate(ARKIT):
-            for shape in arkit_shapes(name):
-                if shape in self.index:
-                    matrix[row, self.index[shape]] = 0.5 if name in ("browInnerUp", "cheekPuff") else 1.0
-        return matrix
 
     def normals(self, vertices: Array) -> Array:
         """Return unit vertex normals, shape (26719, 3)."""
@@ -523,4 +524,40 @@ def random_expression(
         for side in "LR":
             put(f"eyeLookUp_{side}", pitch)
             put(f"eyeLookDown_{side}", -pitch)
+    return weights
+
+
+def drill_expression(
+    model: IctFace, rng: np.random.Generator, number: int, take: npt.NDArray[np.float32] | None = None
+) -> Array:
+    """Return expression weights (57,) for picture `number` of a person in a test.
+
+    Of twelve pictures one is at rest, five show one movement, four two, and two are frames
+    of the real take (without one: two more pairs). One movement in three has one side
+    alone. A third of the pictures look aside.
+    """
+    weights = np.zeros(len(model.names), np.float32)
+    place = number % 12
+    if place >= 10 and take is not None:
+        row = take[rng.integers(len(take))]
+        for name, value in zip(ARKIT, row, strict=True):
+            for shape in arkit_shapes(name):
+                if shape in model.index and name != "cheekPuff":
+                    weights[model.index[shape]] = value
+        return weights
+    count = 0 if place == 0 else 1 if place <= 5 else 2
+    for name in rng.choice(_SIDED + _SINGLE, count, replace=False):
+        value = rng.uniform(0.2, 1.0)
+        sides = ("_L", "_R") if rng.random() < 2 / 3 else (str(rng.choice(["_L", "_R"])),)
+        for shape in [name] if name in _SINGLE else [name + side for side in sides]:
+            weights[model.index[shape]] = value
+    for side in "LR":
+        weights[model.index[f"eyeWide_{side}"]] *= 1 - weights[model.index[f"eyeBlink_{side}"]]
+    if rng.random() < 1 / 3:
+        yaw, pitch = rng.normal(0, 0.4, 2).clip(-1, 1)
+        for shape, value in (("Out_L", yaw), ("In_R", yaw), ("In_L", -yaw), ("Out_R", -yaw)):
+            weights[model.index[f"eyeLook{shape}"]] = max(value, 0)
+        for side in "LR":
+            weights[model.index[f"eyeLookUp_{side}"]] = max(pitch, 0)
+            weights[model.index[f"eyeLookDown_{side}"]] = max(-pitch, 0)
     return weights

@@ -204,7 +204,7 @@ def train(options: argparse.Namespace) -> tuple[nn.Module, tuple[str, ...], Geom
 
     net = ActionUnitNet(len(names), basis.length).to(device, memory_format=torch.channels_last)
     average = torch.optim.swa_utils.AveragedModel(
-        net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995), use_buffers=True
+        net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.985), use_buffers=True
     )
     optimizer = torch.optim.AdamW(net.parameters(), options.rate, weight_decay=0.02)
     per_epoch = len(train_rows) + min(len(real_rows), len(train_rows) // 2)
@@ -304,8 +304,6 @@ def export(net: ActionUnitNet, names: tuple[str, ...], basis: GeometryBasis) -> 
         opset_version=13,
         dynamo=False,
     )
-    model = IctFace(data_folder() / "face3d" / "ict_facekit.npz")
-    columns = [model.index[name] for name in names]
     np.savez(
         MODELS / "action_units.npz",
         shapes=np.array(names),
@@ -315,16 +313,14 @@ def export(net: ActionUnitNet, names: tuple[str, ...], basis: GeometryBasis) -> 
         join_bias=net.join.bias.detach().numpy(),
         head=net.head.weight.detach().numpy(),
         head_bias=net.head.bias.detach().numpy(),
-        to_action_units=model.truth[:, columns],
-        to_arkit=model.to_arkit[:, columns],
     )
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Train, then export to models/."""
     parser = argparse.ArgumentParser(description="Train Mien's action unit network.")
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--real", type=float, default=0.3, help="weight of real photos' targets")
     parser.add_argument("--threads", type=int, default=1)

@@ -1,0 +1,182 @@
+"""Faces and their 68 points from histograms and linear models alone, without a neural network.
+
+A linear SVM slides over a pyramid of the picture and finds faces; a cascade of linear
+regressions then moves a mean shape onto each. Both look at histograms of oriented
+gradients. It is the way for machines on which the landmark model does not run, and a check on it.
+
+References
+----------
+Dalal & Triggs, Histograms of oriented gradients for human detection, CVPR 2005.
+Xiong & De la Torre, Supervised descent method and its applications to face alignment,
+CVPR 2013.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from .action_unit_model import load_arrays
+from .features import hog
+from .models import SHIPPED
+from .opencv import cv2
+from .preprocess import grey
+
+Array = npt.NDArray[np.float32]
+
+WINDOW = 64
+"""Side of the detector's window, px."""
+
+FRAME = 128
+"""Side of the crop on which the shape is fitted, px; the window covers its middle."""
+
+MARGIN = 1.25
+"""Side of a face's window over the larger side of its 68 points."""
+
+REACH = 1.5
+"""Side of the crop on which the shape is fitted, over that of the window."""
+
+PATCHES = (32, 32, 16, 16)
+"""Side of the patch around each point at each step of the cascade, px of the crop."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Detection:
+    """A face found by the sliding window.
+
+    Attributes
+    ----------
+    box : ndarray of float32, shape (4,)
+        x, y, width, height of the window, px.
+    score : float
+        Distance from the SVM's boundary; larger is surer.
+    """
+
+    box: Array
+    score: float
+
+
+def window_of(points: npt.ArrayLike) -> Array:
+    """Return the square window x, y, width, height that belongs to 68 points (68, 2)."""
+    points = np.asarray(points, np.float32)
+    low, high = points.min(0), points.max(0)
+    side = MARGIN * float((high - low).max())
+    return np.float32([*((low + high) / 2 - side / 2), side, side])
+
+
+def crop_matrix(window: npt.ArrayLike, side: int, reach: float = 1.0) -> npt.NDArray[np.float64]:
+    """Return the (2, 3) matrix from picture px to px of a square crop that is `reach` windows wide."""
+    x, y, width, height = np.asarray(window, np.float64)
+    scale = side / (reach * width)
+    centre = np.array([x + width / 2, y + height / 2])
+    return np.column_stack([np.eye(2) * scale, side / 2 - scale * centre])
+
+
+def crop(image: npt.NDArray[np.uint8], matrix: npt.NDArray, side: int) -> npt.NDArray[np.uint8]:
+    """Return the square crop of a grey picture, averaged where it shrinks."""
+    scale = matrix[0, 0]
+    if scale < 0.5:
+        factor = int(1 / scale)
+        small = cv2.resize(image, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA)
+        matrix = np.column_stack([matrix[:, :2] * factor, matrix[:, 2]])
+        image = small
+    return cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _patch_descriptor(side: int):
+    return cv2.HOGDescriptor((side, side), (side, side), (side, side), (side // 2, side // 2), hog.BINS)
+
+
+_DESCRIPTORS = {side: _patch_descriptor(side) for side in set(PATCHES)}
+
+
+def patches(picture: npt.NDArray[np.uint8], points: Array, side: int) -> Array:
+    """Return the histograms of the patches around each point of a `FRAME` crop, flattened, and a 1."""
+    border = 32
+    padded = cv2.copyMakeBorder(picture, border, border, border, border, cv2.BORDER_REPLICATE)
+    corner = np.clip(np.round(points) - side // 2 + border, 0, FRAME + 2 * border - side).astype(int)
+    values = _DESCRIPTORS[side].compute(padded, (side, side), (0, 0), [tuple(map(int, p)) for p in corner])
+    return np.append(values.ravel(), np.float32(1))
+
+
+class HogLandmarker:
+    """Detector and 68-point model.
+
+    Parameters
+    ----------
+    folder : path, optional
+        Holds ``landmarks68.npz``; the shipped one if not given.
+
+    Raises
+    ------
+    MienError
+        ``model-missing`` or ``model-damaged``.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str] | None = None):
+        arrays = load_arrays((SHIPPED if folder is None else Path(folder)) / "landmarks68.npz")
+        self._detector = cv2.HOGDescriptor(
+            (WINDOW, WINDOW), (2 * hog.CELL, 2 * hog.CELL), (hog.CELL, hog.CELL), (hog.CELL, hog.CELL), hog.BINS,
+            1, hog.SIGMA, 0, 0.2, False,
+        )  # fmt: skip
+        self._detector.setSVMDetector(arrays["detector"].astype(np.float32))
+        self._threshold = float(arrays["threshold"])
+        self.mean = arrays["mean"].astype(np.float32)
+        self._modes = arrays["modes"].astype(np.float32)
+        self._steps = [arrays[f"step{i}"].astype(np.float32) for i in range(len(PATCHES))]
+
+    def detect(self, image: npt.NDArray[np.uint8], smallest: int = 80) -> list[Detection]:
+        """Return the faces of a picture, surest first.
+
+        Parameters
+        ----------
+        image : ndarray of uint8, shape (H, W, 3) RGB or (H, W)
+        smallest : int
+            Side in px of the smallest window looked for.
+        """
+        picture = grey(image)
+        zoom = WINDOW / smallest
+        picture = cv2.resize(picture, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA if zoom < 1 else 1)
+        pad = WINDOW // 4
+        picture = cv2.copyMakeBorder(picture, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
+        if min(picture.shape) < WINDOW:
+            return []
+        boxes, scores = self._detector.detectMultiScale(
+            picture, hitThreshold=self._threshold, winStride=(hog.CELL // 2, hog.CELL // 2), padding=(0, 0), scale=1.1,
+            groupThreshold=0,
+        )  # fmt: skip
+        return _merge([((np.float32(b) - [pad, pad, 0, 0]) / zoom, float(s)) for b, s in zip(boxes, np.ravel(scores), strict=True)])
+
+    def fit(self, image: npt.NDArray[np.uint8], box: npt.ArrayLike) -> Array:
+        """Return the 68 points, px, shape (68, 2), of the face in a window x, y, width, height."""
+        matrix = crop_matrix(box, FRAME, REACH)
+        picture = crop(grey(image), matrix, FRAME)
+        shape = self.mean.copy()
+        for side, step in zip(PATCHES, self._steps, strict=True):
+            shape = shape + (patches(picture, shape, side) @ step @ self._modes).reshape(68, 2)
+        return (shape - matrix[:, 2].astype(np.float32)) / np.float32(matrix[0, 0])
+
+
+def overlap(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
+    """Return the intersection over the union of two boxes x, y, width, height."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    shared = np.clip(np.minimum(a[:2] + a[2:], b[:2] + b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod()
+    return float(shared / max(a[2:].prod() + b[2:].prod() - shared, 1e-9))
+
+
+def _merge(found: list[tuple[Array, float]]) -> list[Detection]:
+    """Join windows on the same face: place is their mean weighted by score, score the best."""
+    rest = sorted(found, key=lambda item: -item[1])
+    result = []
+    while rest:
+        best = rest[0]
+        same = [item for item in rest if overlap(item[0], best[0]) > 0.35]
+        rest = [item for item in rest if overlap(item[0], best[0]) <= 0.35]
+        weights = np.array([max(score, 1e-3) for _, score in same])
+        boxes = np.stack([box for box, _ in same])
+        result.append(Detection((weights @ boxes / weights.sum()).astype(np.float32), best[1]))
+    return result

@@ -1,0 +1,177 @@
+"""Train the face detector and the 68-point model on histograms.
+
+    python -m mien.core.training.landmarks68
+
+Needs `synthesis` and `faces` to have run. Points of photos are those of the landmark
+model's mesh, points of renders are exact. No labelled photo takes part: those are the test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+import cv2
+import numpy as np
+from sklearn.svm import LinearSVC
+
+from ..datasets import load_expression_set
+from ..features import hog
+from ..landmarks import POINTS68
+from ..landmarks68 import (
+    FRAME,
+    PATCHES,
+    REACH,
+    WINDOW,
+    HogLandmarker,
+    crop,
+    crop_matrix,
+    overlap,
+    patches,
+    window_of,
+)
+from .expression_net import HELD_OUT_BLOCKS
+from .paths import MODELS, data_folder, work_folder
+from .synthesis import GREY, load
+
+MODES = 30
+
+_MIRROR = np.array(
+    [
+        *range(16, -1, -1),
+        *range(26, 16, -1),
+        *range(27, 31),
+        *range(35, 30, -1),
+        *(45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40),
+        *(54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55),
+        *(64, 63, 62, 61, 60, 67, 66, 65),
+    ]
+)
+
+
+def faces(photos: int, renders: int, rng: np.random.Generator) -> tuple[list[np.ndarray], np.ndarray]:
+    """Return grey pictures and their 68 points, mirrored ones among them."""
+    found = dict(np.load(work_folder() / "faces_mux.npz", allow_pickle=False))
+    photo_set = load_expression_set(data_folder() / "expression" / "muxspace_train.tar")
+    usable = np.flatnonzero(found["found"] & ~np.isin(photo_set.blocks, HELD_OUT_BLOCKS))
+    images, points = [], []
+    for i in rng.permutation(usable)[:photos]:
+        images.append(photo_set.images[i])
+        points.append(found["landmarks"][i][POINTS68, :2])
+    synthetic = load(work_folder() / "synthesis")
+    for i in rng.permutation(len(synthetic["grey"]))[:renders]:
+        images.append(synthetic["grey"][i])
+        points.append((synthetic["points68"][i]) * (GREY / synthetic["size"][i]) - 0.5)
+    for i in range(len(images)):
+        if i % 2:
+            images[i] = np.ascontiguousarray(images[i][:, ::-1])
+            points[i] = (points[i] * [-1, 1] + [images[i].shape[1] - 1, 0])[_MIRROR]
+    return images, np.array(points, np.float32)
+
+
+def shaken(window: np.ndarray, rng: np.random.Generator, shift: float, zoom: float) -> np.ndarray:
+    """Return a window moved and resized at random."""
+    x, y, side, _ = window
+    new = side * np.exp(rng.uniform(-zoom, zoom))
+    centre = np.array([x + side / 2, y + side / 2]) + rng.uniform(-shift, shift, 2) * side
+    return np.float32([*(centre - new / 2), new, new])
+
+
+def _describe(image, window):
+    return hog.describe(crop(image, crop_matrix(window, WINDOW), WINDOW))
+
+
+def train_detector(images, points, rng) -> tuple[np.ndarray, float]:
+    """Return weights with the bias last, and a threshold; one round of hard negatives."""
+    windows = [window_of(p) for p in points]
+    positives = []
+    for image, window in zip(images, windows, strict=True):
+        for _ in range(2):
+            seen = shaken(window, rng, 0.04, 0.08)
+            # Faces far away have no detail: half are brought down to 28 px and more first.
+            side = int(rng.integers(28, WINDOW)) if rng.random() < 0.5 else WINDOW
+            small = crop(image, crop_matrix(seen, side), side)
+            positives.append(hog.describe(cv2.resize(small, (WINDOW, WINDOW), interpolation=cv2.INTER_LINEAR)))
+    negatives = []
+    for image, window in zip(images, windows, strict=True):
+        for _ in range(4):
+            side = rng.uniform(24, 130)
+            other = np.float32([*rng.uniform(-0.2 * side, image.shape[0] - 0.8 * side, 2), side, side])
+            if overlap(other, window) < 0.2:
+                negatives.append(_describe(image, other))
+        if rng.random() < 0.25:  # noise of all scales, and the face upside down
+            noise = cv2.resize(rng.integers(0, 256, (k := rng.integers(4, 64), k)).astype(np.uint8), (WINDOW, WINDOW))
+            negatives.append(hog.describe(noise))
+            negatives.append(_describe(np.ascontiguousarray(image[::-1]), [0, 0, image.shape[1], image.shape[0]]))
+    for round_number in range(2):
+        x = np.concatenate([positives, negatives])
+        y = np.concatenate([np.ones(len(positives)), -np.ones(len(negatives))])
+        machine = LinearSVC(C=0.01, max_iter=3000).fit(x, y)
+        weights = np.append(machine.coef_[0], machine.intercept_[0]).astype(np.float32)
+        recall = np.mean(np.array(positives) @ weights[:-1] + weights[-1] > 0)
+        sys.stderr.write(f"detector round {round_number}: {len(positives)} faces, {len(negatives)} others, recall {recall:.3f}\n")
+        if round_number == 0:
+            machine = cv2.HOGDescriptor((WINDOW, WINDOW), (16, 16), (8, 8), (8, 8), 9, 1, hog.SIGMA, 0, 0.2, False)
+            machine.setSVMDetector(weights)
+            for image, window in list(zip(images, windows, strict=True))[::2]:
+                large = cv2.resize(image, (320, 320))
+                boxes, _ = machine.detectMultiScale(large, hitThreshold=0.0, winStride=(8, 8), scale=1.2, groupThreshold=0)
+                factor = image.shape[0] / 320
+                wrong = [b for b in np.float32(boxes).reshape(-1, 4) * factor if overlap(b, window) < 0.2]
+                for box in wrong[:4]:
+                    negatives.append(_describe(image, box))
+    return weights, 0.0
+
+
+def train_shape(images, points, rng, starts: int) -> dict[str, np.ndarray]:
+    """Return mean, modes and the steps of the cascade."""
+    crops, truths = [], []
+    for image, target in zip(images, points, strict=True):
+        window = window_of(target)
+        for _ in range(starts):
+            matrix = crop_matrix(shaken(window, rng, 0.06, 0.12), FRAME, REACH)
+            crops.append(crop(image, matrix, FRAME))
+            truths.append(target @ matrix[:, :2].T + matrix[:, 2])
+    truths = np.array(truths, np.float32)
+    mean = truths.mean(0)
+    _, _, modes = np.linalg.svd((truths - mean).reshape(len(truths), -1)[::3], full_matrices=False)
+    modes = modes[:MODES]
+    shapes = np.repeat(mean[None], len(truths), 0)
+    held = np.arange(len(truths)) // starts % 10 == 9
+    result = {"mean": mean, "modes": modes.astype(np.float16)}
+    for number, side in enumerate(PATCHES):
+        began = time.monotonic()
+        x = np.stack([patches(c, s, side) for c, s in zip(crops, shapes, strict=True)])
+        y = (truths - shapes).reshape(len(truths), -1) @ modes.T
+        fit = x[~held]
+        gram = (fit.T @ fit).astype(np.float64) + np.eye(x.shape[1]) * (0.002 * len(fit))
+        step = np.linalg.solve(gram, fit.T @ y[~held]).astype(np.float16)
+        result[f"step{number}"] = step
+        shapes = shapes + (x @ step.astype(np.float32) @ modes).reshape(-1, 68, 2)
+        error = np.linalg.norm(shapes - truths, axis=2)[held].mean()
+        eyes = np.linalg.norm(truths[held, 36] - truths[held, 45], axis=1).mean()
+        sys.stderr.write(f"step {number}: {error:.2f} px, {error / eyes:.2%} of eye distance, {time.monotonic() - began:.0f} s\n")
+    return result
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train both and write models/landmarks68.npz."""
+    parser = argparse.ArgumentParser(description="Train the detector and the 68-point model.")
+    parser.add_argument("--photos", type=int, default=3000)
+    parser.add_argument("--renders", type=int, default=1500)
+    parser.add_argument("--starts", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=3)
+    options = parser.parse_args(arguments)
+    cv2.setNumThreads(1)
+    rng = np.random.default_rng(options.seed)
+    images, points = faces(options.photos, options.renders, rng)
+    weights, threshold = train_detector(images, points, rng)
+    arrays = train_shape(images, points, rng, options.starts)
+    np.savez(MODELS / "landmarks68.npz", detector=weights, threshold=np.float32(threshold), **arrays)
+    HogLandmarker()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
