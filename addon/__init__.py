@@ -10,6 +10,7 @@ import importlib
 MODULES = (
     "preferences",
     "properties",
+    "live_properties",
     "operators",
     "panels",
     "handlers",

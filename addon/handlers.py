@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bpy
 
-from . import session
+from . import live, session
 
 
 @bpy.app.handlers.persistent
@@ -13,10 +13,66 @@ def stop_before_load(*_args):
     session.stop()
 
 
+@bpy.app.handlers.persistent
+def take_off_before_save(*_args):
+    """The file gets the rig as it was, not the face that the actor happens to make."""
+    for cast in _casts():
+        cast.restore()
+        cast.held.add("save")
+
+
+@bpy.app.handlers.persistent
+def put_on_after_save(*_args):
+    for cast in _casts():
+        cast.held.discard("save")
+        cast.apply()
+
+
+@bpy.app.handlers.persistent
+def win_over_animation(*_args):
+    """The timeline moved and the action wrote its values: the live ones go over them."""
+    for cast in _casts():
+        cast.apply()
+
+
+@bpy.app.handlers.persistent
+def hold_while_rendering(*_args):
+    """A render reads the scene from another thread: nothing may change under it."""
+    for cast in _casts():
+        cast.held.add("render")
+
+
+@bpy.app.handlers.persistent
+def go_on_after_rendering(*_args):
+    for cast in _casts():
+        cast.held.discard("render")
+
+
+def _casts():
+    return [thing.cast for thing in (session.live, session.playback) if thing is not None and thing.running]
+
+
+HANDLERS = {
+    "load_pre": stop_before_load,
+    "save_pre": take_off_before_save,
+    "save_post": put_on_after_save,
+    "save_post_fail": put_on_after_save,
+    "frame_change_post": win_over_animation,
+    "render_init": hold_while_rendering,
+    "render_complete": go_on_after_rendering,
+    "render_cancel": go_on_after_rendering,
+}
+
+
 def register():
-    bpy.app.handlers.load_pre.append(stop_before_load)
+    for name, handler in HANDLERS.items():
+        getattr(bpy.app.handlers, name).append(handler)
 
 
 def unregister():
-    bpy.app.handlers.load_pre.remove(stop_before_load)
+    for name, handler in HANDLERS.items():
+        getattr(bpy.app.handlers, name).remove(handler)
     session.stop()
+    live.remove_timer()
+    live.wait_for_end()
+    session.forget_picture()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ..core.client import WorkerClient
+    from ..core.protocol import LivePicture
     from .capturing import CaptureJob
+    from .live import Live, Playback
 
 
 @dataclasses.dataclass
@@ -31,16 +34,77 @@ outcome: Outcome | None = None
 worker_command: list[str] | None = None
 """Another worker than Mien's own; for tests."""
 
+live: Live | None = None
+"""The live session, also when it ended by itself: its error is still to be read."""
+
+playback: Playback | None = None
+"""The take that plays on the rigs."""
+
+lister: WorkerClient | None = None
+"""The worker that was asked for the cameras."""
+
+cameras: list[tuple[str, str]] = []
+"""(id, name) of the cameras, as told last."""
+
+retiring: list[WorkerClient] = []
+"""Workers that were told to end and have not yet."""
+
+previews: Any = None
+"""Blender's collection of generated icons, where the live picture is kept."""
+
 
 def running() -> bool:
     """Whether a capture is on."""
     return job is not None and job.running
 
 
+def live_running() -> bool:
+    """Whether a live session is on."""
+    return live is not None and live.running
+
+
+def show_picture(picture: LivePicture) -> None:
+    """Put a live picture where the panel finds it."""
+    global previews
+    import bpy.utils.previews
+    import numpy as np
+
+    if previews is None:
+        previews = bpy.utils.previews.new()
+    preview = previews.get("live") or previews.new("live")
+    size = (picture.width, picture.height)
+    if tuple(preview.image_size) != size:
+        preview.image_size = size
+    # Four bytes a pixel read as one whole number is what Blender stores: no list, no copy per pixel.
+    preview.image_pixels.foreach_set(np.frombuffer(picture.pixels, np.int32))
+
+
+def picture_icon() -> int:
+    """Return the icon number of the live picture; 0 where there is none."""
+    return previews["live"].icon_id if previews is not None and "live" in previews else 0
+
+
+def forget_picture() -> None:
+    """Free the live picture."""
+    global previews
+    if previews is not None:
+        import bpy.utils.previews
+
+        bpy.utils.previews.remove(previews)
+        previews = None
+
+
 def stop() -> None:
     """End what runs: another file is opened, or Mien is disabled."""
-    global job, outcome
+    global job, outcome, lister
     if job is not None:
         job.cancel()
     job = None
     outcome = None
+    from . import live as live_module
+
+    live_module.stop()
+    if lister is not None:
+        lister.dismiss()
+        retiring.append(lister)
+        lister = None

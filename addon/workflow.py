@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import bpy
 
@@ -15,6 +16,9 @@ from .capturing import CaptureJob, is_sequence, take_path
 from .ids import SETTINGS
 from .preferences import takes_folder
 from .rig.targets import Target, find_target
+
+if TYPE_CHECKING:
+    from ..core.solve import Performance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,8 +130,6 @@ def bake_take(asked: Request, path: Path) -> BakeSummary:
     MienError
         The scene is then as it was.
     """
-    from ..core.solve import SolveOptions, solve_take
-
     scene = next((s for s in bpy.data.scenes if s.session_uid == asked.scene), None)
     mesh = next((o for o in bpy.data.objects if o.session_uid == asked.mesh), None)
     if scene is None or mesh is None:
@@ -135,11 +137,35 @@ def bake_take(asked: Request, path: Path) -> BakeSummary:
             "target-gone", "The head was deleted while its performance was captured.", f"The take is kept in {path}."
         )
     target = find_target(mesh, need_keys=asked.options.shape_keys)
-    with Take(path) as take:
-        performance = solve_take(take, SolveOptions(**asked.solving))
-    summary = bake_into_scene(scene, target, performance, asked.options)
+    summary = bake_into_scene(scene, target, solve(path, asked.solving), placed(asked.options, path))
+    for driver in (session.live, session.playback):
+        if driver is not None:
+            driver.cast.animation_changed()
     getattr(scene, SETTINGS).take = str(path)
     return summary
+
+
+def solve(path: Path, solving: dict) -> Performance:
+    """Return a take's performance; a face calibrated when it was recorded counts as neutral.
+
+    Raises
+    ------
+    MienError
+    """
+    from ..core.solve import Neutral, SolveOptions, solve_take
+
+    with Take(path) as take:
+        neutral = Neutral.from_dict(take.header.extra.get("neutral"))
+        return solve_take(take, SolveOptions(**solving), neutral)
+
+
+def placed(options: BakeOptions, path: Path) -> BakeOptions:
+    """Return the options for a take: one recorded along the timeline goes where it was played, over what is there."""
+    with Take(path) as take:
+        frame = take.header.extra.get("scene_frame")
+    if not isinstance(frame, int | float) or not abs(frame) < 1e6:
+        return options
+    return dataclasses.replace(options, start_frame=round(frame), new_action=False)
 
 
 def outcome_of(summary: BakeSummary) -> session.Outcome:

@@ -16,7 +16,7 @@ import numpy as np
 
 from .clock import now
 from .errors import MienError
-from .protocol import LiveFrame, LivePicture, LiveStatus, Message, Output, Record, StartLive, TakeStatus, TuneLive
+from .protocol import LiveFrame, LivePicture, LiveStatus, Output, Record, StartLive, TakeStatus, TuneLive
 from .record import pack
 from .take import TakeHeader, TakeWriter
 from .types import Frame, FrameResult
@@ -231,9 +231,9 @@ class LiveSession:
     def _conclude_take(self) -> None:
         """Close a take that was ended, once no picture of its time waits any more."""
         recorder = self._recorder
-        if recorder is not None and recorder.until is not None and (
-            recorder.past or self._grabber is None or not self._grabber.waiting
-        ):
+        if recorder is None or recorder.until is None:
+            return
+        if recorder.past or self._grabber is None or not self._grabber.waiting:
             self._finish_take()
 
     def _finish_take(self, error: MienError | None = None) -> None:
@@ -447,4 +447,3 @@ def small_picture(image: np.ndarray, result: FrameResult, width: int) -> tuple[i
         columns, rows = points[inside].T
         small[rows, columns] = (90, 255, 140, 255)
     return width, height, np.ascontiguousarray(small[::-1]).tobytes()
-

@@ -337,7 +337,7 @@ class StartLive(_Json):
     source : str
         ``"camera"``, ``"video"`` (a file in place of a camera) or ``"network"``.
     name : str
-        The camera's id, the file's path, or the network format.
+        The camera's name or number, the file's path, or the network format.
     width, height : int
         Wished size of the pictures; 0 leaves the camera's own.
     fps : float

@@ -55,6 +55,10 @@ from .types import FrameResult
 # Above this many bytes waiting for a slow reader, reports and previews are left out.
 OUTBOX_LIMIT = 1 << 18
 
+_HEARD = (
+    *(Hello, StartCapture, Cancel, Shutdown, ListCameras),
+    *(StartLive, TuneLive, StopLive, Record, EndTake, Calibrate),
+)
 _RECEIVE = 1 << 16
 _NICE = 5
 _LINGER = 0.5
@@ -263,9 +267,7 @@ class Worker:
 
     def _read(self) -> None:
         """Hand on what arrives, until the connection ends."""
-        decoder = Decoder(
-            (Hello, StartCapture, Cancel, Shutdown, StartLive, TuneLive, StopLive, Record, EndTake, Calibrate, ListCameras)
-        )
+        decoder = Decoder(_HEARD)
         while True:
             try:
                 select.select([self._connection], [], [])

@@ -4,10 +4,46 @@ from __future__ import annotations
 
 from ..registration import register_classes, unregister_classes
 from .bake import MIEN_OT_bake, MIEN_OT_cancel
+from .live import (
+    MIEN_OT_live_calibrate,
+    MIEN_OT_live_cameras,
+    MIEN_OT_live_record,
+    MIEN_OT_live_start,
+    MIEN_OT_live_stop,
+    MIEN_OT_live_target_add,
+    MIEN_OT_live_target_remove,
+)
 from .sample_head import MIEN_OT_add_sample_head
+from .take_list import (
+    MIEN_OT_take_bake,
+    MIEN_OT_take_delete,
+    MIEN_OT_take_export,
+    MIEN_OT_take_play,
+    MIEN_OT_take_rename,
+    MIEN_OT_takes_refresh,
+)
 from .takes import MIEN_OT_bake_take, MIEN_OT_export_csv
 
-CLASSES = (MIEN_OT_bake, MIEN_OT_cancel, MIEN_OT_bake_take, MIEN_OT_export_csv, MIEN_OT_add_sample_head)
+CLASSES = (
+    MIEN_OT_bake,
+    MIEN_OT_cancel,
+    MIEN_OT_bake_take,
+    MIEN_OT_export_csv,
+    MIEN_OT_add_sample_head,
+    MIEN_OT_live_start,
+    MIEN_OT_live_stop,
+    MIEN_OT_live_cameras,
+    MIEN_OT_live_calibrate,
+    MIEN_OT_live_record,
+    MIEN_OT_live_target_add,
+    MIEN_OT_live_target_remove,
+    MIEN_OT_takes_refresh,
+    MIEN_OT_take_play,
+    MIEN_OT_take_rename,
+    MIEN_OT_take_delete,
+    MIEN_OT_take_bake,
+    MIEN_OT_take_export,
+)
 
 
 def register():

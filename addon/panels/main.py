@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
 
 import bpy
@@ -25,6 +24,8 @@ from ..ids import (
 )
 from ..preferences import takes_folder
 from ..rig.targets import BONES
+from .live import draw_take_list
+from .text import paragraph
 
 
 class _Panel:
@@ -76,8 +77,8 @@ class MIEN_PT_main(_Panel, bpy.types.Panel):
         try:
             target = workflow.target_of(context)
         except MienError as error:
-            _paragraph(context, layout, error.message, icon="ERROR")
-            _paragraph(context, layout, error.hint)
+            paragraph(context, layout, error.message, icon="ERROR")
+            paragraph(context, layout, error.hint)
             return False
         units = sum(name in UNITS for name in target.rig.keys)
         parts = []
@@ -89,11 +90,11 @@ class MIEN_PT_main(_Panel, bpy.types.Panel):
             parts.append(f"{len(target.rig.bones)}/{len(BONES)} bones")
         layout.label(text=", ".join(parts), icon="CHECKMARK")
         if target.missing_units:
-            _paragraph(context, layout, f"No shape key {', '.join(target.missing_units)}")
+            paragraph(context, layout, f"No shape key {', '.join(target.missing_units)}")
         if target.missing_bones and target.armature is not None:
-            _paragraph(context, layout, f"No bone {', '.join(target.missing_bones)}")
+            paragraph(context, layout, f"No bone {', '.join(target.missing_bones)}")
         for notice in target.notices:
-            _paragraph(context, layout, notice, icon="INFO")
+            paragraph(context, layout, notice, icon="INFO")
         return True
 
     @staticmethod
@@ -117,7 +118,7 @@ class MIEN_PT_main(_Panel, bpy.types.Panel):
         box.alert = session.outcome.failed
         icon = "ERROR" if session.outcome.failed else "CHECKMARK"
         for line in session.outcome.lines:
-            _paragraph(context, box, line, icon=icon)
+            paragraph(context, box, line, icon=icon)
             icon = "BLANK1"
 
 
@@ -182,6 +183,7 @@ class MIEN_PT_takes(_Panel, bpy.types.Panel):
     def draw(self, context):
         layout = self.layout
         layout.enabled = not session.running()
+        draw_take_list(context, layout)
         column = layout.column()
         column.operator(OP_BAKE_TAKE, text="Bake Take...", icon="ACTION")
         column.prop(workflow.settings(context), "take", text="")
@@ -190,19 +192,6 @@ class MIEN_PT_takes(_Panel, bpy.types.Panel):
         row = column.row()
         row.enabled = folder.is_dir()
         row.operator("wm.path_open", text="Open Takes Folder", icon="FILE_FOLDER").filepath = str(folder)
-
-
-def _paragraph(context, layout, text: str, icon: str = "NONE"):
-    """Draw text over as many lines as the sidebar's width asks for."""
-    scale = context.preferences.system.ui_scale
-    width = context.region.width if context.region else 300
-    # Blender has no wrapping labels; a letter of the interface font takes about 6.5 px.
-    letters = max(int((width / scale - 50) / 6.5), 16)
-    column = layout.column(align=True)
-    column.scale_y = 0.8
-    for line in textwrap.wrap(text, letters):
-        column.label(text=line, icon=icon)
-        icon = "BLANK1" if icon != "NONE" else "NONE"
 
 
 def _duration(seconds: float) -> str:

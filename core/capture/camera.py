@@ -105,8 +105,8 @@ class Camera:
 
     Parameters
     ----------
-    id : str
-        As in `CameraInfo`; empty for the first camera.
+    which : str
+        Its name, its number, or ``/dev/video2``; empty for the first camera.
     size : tuple of int
         Wished (width, height), px; the camera gives the nearest that it has. (0, 0) leaves its own.
     fps : float
@@ -128,13 +128,10 @@ class Camera:
         ``camera-none``, ``camera-gone``, ``camera-refused`` or ``camera-busy``.
     """
 
-    def __init__(self, id: str = "", size: tuple[int, int] = (0, 0), fps: float = 0.0, mirror: bool = False):
-        cameras = list_cameras()
-        info = next((camera for camera in cameras if id in ("", camera.id)), None)
-        if info is None and not id:
-            raise MienError("camera-none", "No camera is connected.", "Plug one in; Mien notices when it is there.")
-        self.name = info.name if info else f"Camera {id}"
-        self._number = int(info.id if info else id)
+    def __init__(self, which: str = "", size: tuple[int, int] = (0, 0), fps: float = 0.0, mirror: bool = False):
+        info = find_camera(which, list_cameras())
+        self.name = info.name
+        self._number = int(info.id)
         self._mirror = mirror
         self._device = open_device(self._number)
         if not self._device.isOpened():
@@ -202,7 +199,7 @@ class Camera:
                         "Join the group that owns it (often: video), then log in again.",
                     )
                 if error.errno != errno.EBUSY:
-                    return self._gone()
+                    return _gone(self.name)
         elif sys.platform == "darwin":
             return MienError(
                 "camera-refused",
@@ -216,17 +213,34 @@ class Camera:
             "Close video calls and browsers that use the camera. Mien goes on as soon as it is free.",
         )
 
-    def _gone(self) -> MienError:
-        return MienError(
-            "camera-gone", f"{self.name} is not connected.", "Plug it in again. Mien goes on as soon as it is there."
-        )
 
+def find_camera(which: str, cameras: list[CameraInfo]) -> CameraInfo:
+    """Return the camera that a person named.
 
-def find_camera(text: str, cameras: list[CameraInfo]) -> str:
-    """Return the id of the camera that a person named: its name, its number, or ``/dev/video2``."""
-    text = text.strip()
+    Parameters
+    ----------
+    which : str
+        As for `Camera`.
+    cameras : list of CameraInfo
+
+    Raises
+    ------
+    MienError
+        ``camera-none`` or ``camera-gone``.
+    """
+    which = which.strip()
     for camera in cameras:
-        if text in (camera.id, camera.name):
-            return camera.id
-    number = re.fullmatch(r"(?:/dev/video)?(\d{1,3})", text)
-    return number[1] if number else ""
+        if which in ("", camera.id, camera.name):
+            return camera
+    if not which:
+        raise MienError("camera-none", "No camera is connected.", "Plug one in; Mien notices when it is there.")
+    number = re.fullmatch(r"(?:/dev/video)?(\d{1,3})", which)
+    if number is None:
+        raise _gone(which)
+    return next((camera for camera in cameras if camera.id == number[1]), CameraInfo(number[1], f"Camera {number[1]}"))
+
+
+def _gone(name: str) -> MienError:
+    return MienError(
+        "camera-gone", f"{name} is not connected.", "Plug it in again. Mien goes on as soon as it is there."
+    )

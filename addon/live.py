@@ -1,0 +1,541 @@
+"""Live capture on Blender's side: talks to the worker, and puts the newest sample on the rig.
+
+One timer calls `tick`, which never waits: it takes in what the worker said, applies the
+newest sample and asks for the redraws that are due. What runs is kept here and in
+`session`, never in the file.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import bpy
+import numpy as np
+
+from ..core.client import WorkerClient, WorkerDied
+from ..core.clock import now
+from ..core.errors import MienError
+from ..core.protocol import (
+    Calibrate,
+    Cameras,
+    EndTake,
+    Failed,
+    ListCameras,
+    LiveFrame,
+    LivePicture,
+    LiveStatus,
+    Record,
+    StartLive,
+    StopLive,
+    TakeStatus,
+    TuneLive,
+)
+from ..core.take import SUFFIX
+from . import session
+from .rig.puppet import Channels, Puppet, Sample, label_of, sample_of
+from .rig.targets import find_target
+
+INTERVAL = 1 / 120
+"""Seconds between two looks at what the worker sent; half of it is added to the lag on average."""
+
+PANEL_INTERVAL = 0.1
+"""Seconds between two redraws of the panel."""
+
+MAX_DEATHS = 5
+"""Deaths of the worker within `DEATH_WINDOW` seconds after which it is not started again."""
+
+DEATH_WINDOW = 30.0
+
+_JOB = 1
+
+_ENDED = ("stopped", "failed")
+
+
+@dataclasses.dataclass
+class Counts:
+    """What live application has done so far.
+
+    Attributes
+    ----------
+    received, applied : int
+        Samples that came, and those that were put on the rig.
+    superseded : int
+        Samples for which a newer one was there already when Blender had time.
+    restarts : int
+        Times the worker died and was started again.
+    """
+
+    received: int = 0
+    applied: int = 0
+    superseded: int = 0
+    restarts: int = 0
+
+
+class Cast:
+    """The puppets of a session, and the newest sample on them.
+
+    Parameters
+    ----------
+    puppets : list of Puppet
+    """
+
+    def __init__(self, puppets: list[Puppet]):
+        self.puppets = puppets
+        self.left = len(puppets)
+        """Rigs that are still there."""
+        self.sample: Sample | None = None
+        self.held: set[str] = set()
+        """Why nothing is put on the rigs for now: ``"render"``, ``"save"``."""
+
+    def apply(self, sample: Sample | None = None) -> int:
+        """Put a sample, or the last one again, on every rig; returns how many rigs are left."""
+        self.sample = sample or self.sample
+        if self.sample is None or self.held:
+            return 0
+        self.left = sum(puppet.apply(self.sample) for puppet in self.puppets)
+        return self.left
+
+    def animation_changed(self) -> None:
+        """Note that a rig was baked on meanwhile."""
+        for puppet in self.puppets:
+            puppet.animation_changed()
+
+    def restore(self) -> None:
+        """Put every rig back as it was."""
+        if self.sample is not None:
+            for puppet in self.puppets:
+                puppet.restore()
+
+
+class Live:
+    """A live session: a worker that follows a source, and rigs that follow the worker.
+
+    Parameters
+    ----------
+    order : StartLive
+    tuning : TuneLive
+    cast : Cast
+    command : list of str, optional
+        Another worker, for tests.
+
+    Attributes
+    ----------
+    status : LiveStatus
+        The worker's newest report.
+    take : TakeStatus or None
+        The recording that runs, or the last one.
+    counts : Counts
+    running : bool
+        Whether it has neither stopped nor failed.
+    error : MienError or None
+        Why it ended by itself.
+    label, probability : str, float
+        Expression of the newest sample.
+    """
+
+    def __init__(self, order: StartLive, tuning: TuneLive, cast: Cast, command: list[str] | None = None):
+        self.order = dataclasses.replace(order, job=_JOB)
+        self.tuning = dataclasses.replace(tuning, job=_JOB)
+        self.cast = cast
+        self.status = LiveStatus(_JOB, "loading")
+        self.take: TakeStatus | None = None
+        self.counts = Counts()
+        self.running = False
+        self.error: MienError | None = None
+        self.label, self.probability = "", 0.0
+        self.found = False
+        self.picture: LivePicture | None = None
+        self.on_take: Callable[[TakeStatus], None] | None = None
+        self.wanted: Record | None = None
+        """The recording that goes on until `end_take`, whatever happens to the worker."""
+        self.count_from: float | None = None
+        self._pending: Record | None = None
+        self._client = WorkerClient(command)
+        self._deaths: collections.deque[float] = collections.deque(maxlen=MAX_DEATHS)
+        self._applied: collections.deque[float] = collections.deque(maxlen=120)
+        self._latencies: collections.deque[float] = collections.deque(maxlen=120)
+        self._stopping = False
+        self._dirty = True
+        self._panel_due = 0.0
+
+    # --- what it tells
+
+    @property
+    def recording(self) -> bool:
+        """Whether frames go into a take, or are about to."""
+        return self.wanted is not None
+
+    @property
+    def countdown(self) -> float:
+        """Seconds until the recording begins; 0 when none waits."""
+        return max(self.count_from - now(), 0.0) if self.count_from is not None else 0.0
+
+    @property
+    def apply_fps(self) -> float:
+        """Samples put on the rigs per second, over the last two seconds."""
+        moment = now()
+        recent = [stamp for stamp in self._applied if stamp > moment - 2.0]
+        return (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 else 0.0
+
+    @property
+    def latency(self) -> float:
+        """Median seconds from capture to value on the rig; not a number before the first sample."""
+        return float(np.median(self._latencies)) if self._latencies else math.nan
+
+    @property
+    def dropped(self) -> int:
+        """Pictures of the camera that never reached the rig."""
+        return self.status.dropped + self.counts.superseded
+
+    # --- orders
+
+    def start(self) -> None:
+        """Start the worker; raises MienError."""
+        self._client.start()
+        self.running = True
+        self._give_orders()
+
+    def _give_orders(self) -> None:
+        self._client.send(self.order)
+        self._client.send(self.tuning)
+
+    def tune(self, tuning: TuneLive) -> None:
+        """Change settings while running."""
+        tuning = dataclasses.replace(tuning, job=_JOB)
+        if self.running and tuning != self.tuning:
+            self.tuning = tuning
+            self._client.send(tuning)
+
+    def calibrate(self, clear: bool = False) -> None:
+        """Take the actor's face of this moment as neutral, or forget that."""
+        self._client.send(Calibrate(_JOB, clear))
+
+    def record(self, take: Path, scene_frame: float | None = None, countdown: float = 0.0) -> None:
+        """Begin a take, after a countdown in seconds."""
+        self.wanted = Record(_JOB, str(take), scene_frame)
+        self.count_from = now() + countdown
+        self._begin_take_when_due()
+
+    def end_take(self) -> None:
+        """Finish the take, or call the countdown off."""
+        if self.wanted is not None and self.count_from is None:
+            self._client.send(EndTake(_JOB))
+        self.wanted = self.count_from = None
+        self._dirty = True
+
+    def stop(self) -> None:
+        """End the session without waiting: the rigs are put back now, the worker ends meanwhile."""
+        if not self.running:
+            return
+        self.running = False
+        self.wanted = self.count_from = None
+        self.cast.restore()
+        if self._client.connected:
+            self._client.send(StopLive(_JOB))
+        self._client.dismiss()
+        session.retiring.append(self._client)
+        redraw_panels()
+
+    def abandon(self, error: MienError) -> None:
+        """End the session for a reason, which stays to be read."""
+        self.stop()
+        self.error = error
+
+    # --- work
+
+    def tick(self) -> None:
+        """Take in what came, and apply the newest sample."""
+        if not self.running:
+            return
+        newest: LiveFrame | None = None
+        for message in self._client.poll():
+            if isinstance(message, LiveFrame):
+                self.counts.received += 1
+                self.counts.superseded += newest is not None
+                newest = message
+            elif isinstance(message, LivePicture):
+                self.picture, self._dirty = message, True
+            elif isinstance(message, LiveStatus):
+                self._note(message)
+            elif isinstance(message, TakeStatus):
+                self._note_take(message)
+            elif isinstance(message, WorkerDied):
+                self._revive(message)
+            elif isinstance(message, Failed):
+                self.status = dataclasses.replace(self.status, error=message.error)
+        if not self.running:
+            return
+        if newest is not None:
+            self._apply(newest)
+        self._begin_take_when_due()
+        self._show()
+
+    def _apply(self, frame: LiveFrame) -> None:
+        if self.cast.held:
+            return
+        self.cast.apply(sample_of(frame.record))
+        moment = now()
+        self.counts.applied += 1
+        self._applied.append(moment)
+        self._latencies.append(moment - frame.captured)
+        self.found = bool(frame.record["found"][0])
+        self.label, self.probability = label_of(frame.record)
+        self._dirty = True
+
+    def _begin_take_when_due(self) -> None:
+        if self.count_from is not None and now() >= self.count_from:
+            self.count_from = None
+            self._client.send(self.wanted)
+            self._dirty = True
+
+    def _note(self, status: LiveStatus) -> None:
+        self.status, self._dirty = status, True
+        if status.state in _ENDED:
+            self.abandon(status.error or MienError("live-ended", "Live capture ended."))
+
+    def _note_take(self, status: TakeStatus) -> None:
+        self.take, self._dirty = status, True
+        if status.recording:
+            return
+        if self.wanted is not None and self.wanted.take == status.take and self.count_from is None:
+            # It ended by itself: a full disk, a folder that went away.
+            self.wanted = None
+        if self.on_take is not None:
+            self.on_take(status)
+
+    def _revive(self, death: WorkerDied) -> None:
+        """Start the worker again, and the recording in a take of its own: what was written is whole."""
+        moment = now()
+        if len(self._deaths) == MAX_DEATHS and moment - self._deaths[0] < DEATH_WINDOW:
+            self.abandon(death.error)
+            return
+        self._deaths.append(moment)
+        self.counts.restarts += 1
+        self.status = dataclasses.replace(self.status, state="loading", error=death.error)
+        try:
+            self._client.start()
+        except MienError as error:
+            self.abandon(error)
+            return
+        self._give_orders()
+        if self.wanted is not None and self.count_from is None:
+            if self.take is not None and self.on_take is not None and self.take.recording:
+                self.on_take(dataclasses.replace(self.take, recording=False))
+            self.wanted = dataclasses.replace(
+                self.wanted, take=str(continued(Path(self.wanted.take))), scene_frame=None
+            )
+            self._client.send(self.wanted)
+
+    def _show(self) -> None:
+        moment = now()
+        # A countdown runs in the panel even when nothing comes.
+        if (self._dirty or self.count_from is not None) and moment >= self._panel_due:
+            self._dirty, self._panel_due = False, moment + PANEL_INTERVAL
+            if self.picture is not None:
+                session.show_picture(self.picture)
+                self.picture = None
+            redraw_panels()
+
+
+class Playback:
+    """A take played on the rigs at its own pace.
+
+    Parameters
+    ----------
+    performance : Performance
+    cast : Cast
+    name : str
+        The take's.
+    """
+
+    def __init__(self, performance: Any, cast: Cast, name: str):
+        self.cast = cast
+        self.name = name
+        self.running = True
+        self._performance = performance
+        self._start = now()
+
+    @property
+    def position(self) -> float:
+        """Share of the take that was played."""
+        duration = self._performance.times[-1] - self._performance.times[0]
+        return min((now() - self._start) / duration, 1.0) if duration > 0 else 1.0
+
+    def tick(self) -> None:
+        """Apply the frame whose time it is; stop after the last."""
+        if not self.running:
+            return
+        p = self._performance
+        moment = now() - self._start + p.times[0]
+        if moment > p.times[-1]:
+            self.stop()
+            return
+        i = max(int(np.searchsorted(p.times, moment, "right")) - 1, 0)
+        self.cast.apply(Sample(p.units[i].tolist(), p.arkit[i].tolist(), p.head[i].tolist(), p.eyes[i].tolist()))
+
+    def stop(self) -> None:
+        """Put the rigs back."""
+        if self.running:
+            self.running = False
+            self.cast.restore()
+            redraw_panels()
+
+
+# --- the one timer
+
+
+def tick() -> None:
+    """Do all that is due; the timer's body, which tests call themselves."""
+    if session.live is not None:
+        session.live.tick()
+    if session.playback is not None:
+        session.playback.tick()
+        if not session.playback.running:
+            session.playback = None
+    if session.lister is not None:
+        _poll_lister()
+    if session.retiring:
+        session.retiring = [client for client in session.retiring if not client.gone()]
+
+
+def busy() -> bool:
+    """Whether the timer has something to do."""
+    live = session.live is not None and session.live.running
+    return live or session.playback is not None or session.lister is not None or bool(session.retiring)
+
+
+def _on_timer() -> float | None:
+    tick()
+    return INTERVAL if busy() else None
+
+
+def ensure_timer() -> None:
+    """Have `tick` called from now on for as long as there is something to do."""
+    if not bpy.app.timers.is_registered(_on_timer):
+        # Loading a file must not silence a worker that still has to be buried.
+        bpy.app.timers.register(_on_timer, persistent=True)
+
+
+def remove_timer() -> None:
+    """Have `tick` called no more."""
+    if bpy.app.timers.is_registered(_on_timer):
+        bpy.app.timers.unregister(_on_timer)
+
+
+# --- beginnings
+
+
+def make_cast(meshes: list[bpy.types.Object], channels: Channels) -> Cast:
+    """Return a cast of every mesh that can be driven.
+
+    Raises
+    ------
+    MienError
+        If not even the first can.
+    """
+    puppets = []
+    for i, mesh in enumerate(dict.fromkeys(meshes)):
+        try:
+            puppet = Puppet(find_target(mesh, need_keys=False), channels)
+        except MienError:
+            if i == 0:
+                raise
+            continue
+        puppets.append(puppet)
+    return Cast(puppets)
+
+
+def start(order: StartLive, tuning: TuneLive, cast: Cast) -> Live:
+    """Begin a live session; what played before ends.
+
+    Raises
+    ------
+    MienError
+    """
+    stop()
+    live = Live(order, tuning, cast, session.worker_command)
+    live.start()
+    session.live = live
+    ensure_timer()
+    return live
+
+
+def play(performance: Any, cast: Cast, name: str) -> None:
+    """Play a take on the rigs; a live session ends."""
+    stop()
+    session.playback = Playback(performance, cast, name)
+    ensure_timer()
+
+
+def stop() -> None:
+    """End what drives the rigs, if anything."""
+    if session.live is not None:
+        session.live.stop()
+        session.live = None
+    if session.playback is not None:
+        session.playback.stop()
+        session.playback = None
+
+
+def continued(take: Path) -> Path:
+    """Return the path of the take that goes on where this one broke off: ``a.mien``, ``a-2.mien``, ``a-3.mien``."""
+    stem, dash, number = take.stem.rpartition("-part")
+    base, count = (stem, int(number)) if dash and number.isdigit() else (take.stem, 1)
+    return take.with_name(f"{base}-part{count + 1}{SUFFIX}")
+
+
+# --- the cameras of this machine
+
+
+def list_cameras() -> None:
+    """Ask a worker for the cameras; `session.cameras` has them when it answered."""
+    if session.lister is not None:
+        return
+    client = WorkerClient(session.worker_command)
+    client.start()
+    client.send(ListCameras())
+    session.lister = client
+    ensure_timer()
+
+
+def _poll_lister() -> None:
+    for message in session.lister.poll():
+        if isinstance(message, Cameras):
+            session.cameras = list(message.cameras)
+        elif not isinstance(message, WorkerDied | Failed):
+            continue
+        session.lister.dismiss()
+        session.retiring.append(session.lister)
+        session.lister = None
+        redraw_panels()
+        return
+
+
+# --- windows
+
+
+def redraw_panels() -> None:
+    """Redraw the sidebars alone: the views redraw themselves when the rig changes."""
+    for window in bpy.context.window_manager.windows:
+        for area in window.screen.areas:
+            if area.type == "VIEW_3D":
+                for region in area.regions:
+                    if region.type == "UI":
+                        region.tag_redraw()
+
+
+def wait_for_end(seconds: float = 3.0) -> None:
+    """Bury the workers that were dismissed: for leaving, when no timer will."""
+    end = time.monotonic() + seconds
+    while session.retiring and time.monotonic() < end:
+        session.retiring = [client for client in session.retiring if not client.gone()]
+        time.sleep(0.005)
+    for client in session.retiring:
+        client.stop(timeout=0)
+    session.retiring = []

@@ -1,0 +1,188 @@
+"""Settings of live capture that belong in the .blend file, and the list of takes, which does not."""
+
+from __future__ import annotations
+
+import bpy
+
+from . import session
+from .ids import LIVE_SETTINGS, TAKE_LIST
+from .registration import register_classes, unregister_classes
+
+SIZES = {"AUTO": (0, 0), "VGA": (640, 480), "HD": (1280, 720), "FULL_HD": (1920, 1080)}
+"""Width and height by name."""
+
+FORMATS = (
+    ("livelink", "Live Link Face", "Epic's iPhone app in ARKit mode, UDP port 11111"),
+    ("facecap", "Face Cap", "OSC from the iPhone app Face Cap, UDP port 8080"),
+    ("vmc", "VMC", "VSeeFace, Warudo and other VTuber programs, UDP port 39539"),
+    ("ifacialmocap", "iFacialMocap", "The iPhone apps iFacialMocap and Facemotion3D, UDP port 49983"),
+)
+
+
+def _is_mesh(_self, obj):
+    return obj.type == "MESH"
+
+
+def _find_cameras(_self, _context, text):
+    return [name for _id, name in session.cameras if text.lower() in name.lower()]
+
+
+def _tune(_self, context):
+    from .live_workflow import tune
+
+    tune(context)
+
+
+class MienLiveTarget(bpy.types.PropertyGroup):
+    mesh: bpy.props.PointerProperty(
+        name="Head", description="Another mesh that follows the same face", type=bpy.types.Object, poll=_is_mesh
+    )
+
+
+class MienLiveSettings(bpy.types.PropertyGroup):
+    source: bpy.props.EnumProperty(
+        name="Source",
+        description="Where the face comes from",
+        items=(
+            ("camera", "Camera", "A webcam on this machine"),
+            ("video", "Video", "A video file, played as if it were a camera"),
+            ("network", "Network", "An iPhone app or another program that sends a face over UDP"),
+        ),
+        default="camera",
+    )
+    camera: bpy.props.StringProperty(
+        name="Camera",
+        description="Name or number of the camera. Leave empty for the first one",
+        search=_find_cameras,
+        search_options={"SUGGESTION"},
+    )
+    size: bpy.props.EnumProperty(
+        name="Resolution",
+        description="What is asked of the camera; it gives the nearest that it has. 640 x 480 is enough for a face",
+        items=(
+            ("AUTO", "Camera's Own", "Leave it to the camera"),
+            ("VGA", "640 x 480", "Fast, and enough where the face fills a third of the picture"),
+            ("HD", "1280 x 720", "For a face farther away"),
+            ("FULL_HD", "1920 x 1080", "For a face far away; many cameras give fewer pictures a second"),
+        ),
+        default="VGA",
+    )
+    fps: bpy.props.IntProperty(
+        name="Rate",
+        description="Pictures per second asked of the camera. 0 leaves it to the camera",
+        default=30,
+        min=0,
+        max=240,
+    )
+    mirror: bpy.props.BoolProperty(
+        name="Mirror",
+        description="Exchange left and right, so that the character acts as a mirror does",
+    )
+    video: bpy.props.StringProperty(
+        name="Video", description="Video that is played in place of a camera, again and again", subtype="FILE_PATH"
+    )
+    format: bpy.props.EnumProperty(name="Format", description="What the other program sends", items=FORMATS)
+    port: bpy.props.IntProperty(
+        name="Port", description="UDP port to listen on. 0 is the format's usual one", default=0, min=0, max=65535
+    )
+    phone: bpy.props.StringProperty(
+        name="Phone", description="Address of the phone, which has to be asked to send; the app shows it"
+    )
+    lan: bpy.props.BoolProperty(
+        name="Local Network",
+        description="Listen to other machines and phones of the local network, and send to them. Off, Mien's ports are "
+        "closed to everything but this machine. Needs Blender's online access",
+    )
+    smoothing: bpy.props.FloatProperty(
+        name="Smoothing",
+        description="How much jitter is taken out while live; more smoothing lags more. Takes are not affected",
+        default=0.5,
+        min=0.0,
+        max=1.0,
+        subtype="FACTOR",
+        update=_tune,
+    )
+    prediction: bpy.props.FloatProperty(
+        name="Prediction",
+        description="Milliseconds by which movements are carried on, against lag; too many overshoot",
+        default=0.0,
+        min=0.0,
+        max=100.0,
+        update=_tune,
+    )
+    show_picture: bpy.props.BoolProperty(
+        name="Picture",
+        description="Show what the camera sees, with the face that was found",
+        default=True,
+        update=_tune,
+    )
+    countdown: bpy.props.IntProperty(
+        name="Countdown", description="Seconds from Record to the first recorded frame", default=3, min=0, max=30
+    )
+    play_timeline: bpy.props.BoolProperty(
+        name="Play Timeline",
+        description="Play the timeline while recording; the take then belongs to the frames that it was played with",
+    )
+    targets: bpy.props.CollectionProperty(
+        type=MienLiveTarget, name="Further Heads", description="Further heads that follow the same face"
+    )
+
+    send_livelink: bpy.props.BoolProperty(
+        name="Live Link Face",
+        description="Send the live face as the app Live Link Face does, to Unreal Engine",
+        update=_tune,
+    )
+    livelink_host: bpy.props.StringProperty(
+        name="Address", description="Address of the machine that receives, in digits", default="127.0.0.1", update=_tune
+    )
+    livelink_port: bpy.props.IntProperty(
+        name="Port", description="UDP port that Unreal listens on", default=11111, min=1, max=65535, update=_tune
+    )
+    send_vmc: bpy.props.BoolProperty(
+        name="VMC", description="Send the live face to VTuber programs such as VSeeFace and Warudo", update=_tune
+    )
+    vmc_host: bpy.props.StringProperty(
+        name="Address", description="Address of the machine that receives, in digits", default="127.0.0.1", update=_tune
+    )
+    vmc_port: bpy.props.IntProperty(
+        name="Port", description="UDP port that the program listens on", default=39539, min=1, max=65535, update=_tune
+    )
+    vmc_blends: bpy.props.EnumProperty(
+        name="Model",
+        description="What the receiving model understands",
+        items=(
+            ("arkit", "Perfect Sync", "Models with the 52 ARKit shapes"),
+            ("vrm", "Standard", "VRM models with the standard expressions"),
+        ),
+        update=_tune,
+    )
+
+
+class MienTake(bpy.types.PropertyGroup):
+    """A take on disk, as the list shows it; its name is the file's without the suffix."""
+
+    path: bpy.props.StringProperty(name="File", description="Where the take is kept", subtype="FILE_PATH")
+    frames: bpy.props.IntProperty(name="Frames", description="Frames in the take")
+    duration: bpy.props.FloatProperty(name="Duration", description="Seconds from the first frame to the last")
+
+
+class MienTakeList(bpy.types.PropertyGroup):
+    """The takes folder as it was read last; see `takes`."""
+
+    items: bpy.props.CollectionProperty(type=MienTake, name="Takes", description="The takes in the takes folder")
+    active: bpy.props.IntProperty(name="Active Take", description="The take that the buttons below mean")
+
+
+CLASSES = (MienLiveTarget, MienLiveSettings, MienTake, MienTakeList)
+
+
+def register():
+    register_classes(CLASSES)
+    setattr(bpy.types.Scene, LIVE_SETTINGS, bpy.props.PointerProperty(type=MienLiveSettings))
+    setattr(bpy.types.WindowManager, TAKE_LIST, bpy.props.PointerProperty(type=MienTakeList))
+
+
+def unregister():
+    delattr(bpy.types.WindowManager, TAKE_LIST)
+    delattr(bpy.types.Scene, LIVE_SETTINGS)
+    unregister_classes(CLASSES)

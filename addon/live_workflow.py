@@ -1,0 +1,192 @@
+"""What the operators of live capture do, apart from being operators."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bpy
+
+from ..core.errors import MienError
+from ..core.protocol import Output, StartLive, TakeStatus, TuneLive
+from . import live, session, takes, workflow
+from .ids import LIVE_SETTINGS, TAKE_LIST
+from .live_properties import SIZES
+from .preferences import takes_folder
+from .rig.puppet import Channels
+
+PICTURE_WIDTH = 192
+
+_JOB = 1
+
+
+def settings(context):
+    """Return the live settings of the context's scene."""
+    return getattr(context.scene, LIVE_SETTINGS)
+
+
+def lan_allowed(chosen) -> bool:
+    """Whether ports may be opened to, and packets leave for, other machines."""
+    return chosen.lan and bpy.app.online_access
+
+
+def order_of(context) -> StartLive:
+    """Return the order for the chosen source.
+
+    Raises
+    ------
+    MienError
+        ``"source-none"`` or ``"online-access"``.
+    """
+    chosen = settings(context)
+    if chosen.lan and not bpy.app.online_access:
+        raise MienError(
+            "online-access",
+            "Blender's online access is off, so Mien stays on this machine.",
+            "Turn on Allow Online Access in Preferences > System, or turn off Local Network.",
+        )
+    more = {"mirror": chosen.mirror, "lan": lan_allowed(chosen)}
+    if chosen.source == "camera":
+        width, height = SIZES[chosen.size]
+        return StartLive(_JOB, "camera", chosen.camera.strip(), width, height, float(chosen.fps), **more)
+    if chosen.source == "video":
+        if not chosen.video.strip():
+            raise MienError("source-none", "No video is chosen.", "Choose one that is to be played as a camera.")
+        return StartLive(_JOB, "video", str(Path(bpy.path.abspath(chosen.video)).absolute()), **more)
+    phone = chosen.phone.strip() if chosen.format == "ifacialmocap" else ""
+    return StartLive(_JOB, "network", chosen.format, port=chosen.port, host=phone, **more)
+
+
+def tuning_of(context) -> TuneLive:
+    """Return the settings that may change while live."""
+    chosen, common = settings(context), workflow.settings(context)
+    outputs = []
+    if chosen.send_livelink:
+        outputs.append(Output("livelink", chosen.livelink_host.strip(), chosen.livelink_port))
+    if chosen.send_vmc:
+        outputs.append(Output("vmc", chosen.vmc_host.strip(), chosen.vmc_port, chosen.vmc_blends))
+    return TuneLive(
+        _JOB,
+        smoothing=chosen.smoothing,
+        neutral=common.neutral,
+        level_head=common.level_head,
+        prediction=chosen.prediction / 1000.0,
+        picture=PICTURE_WIDTH if chosen.show_picture and not bpy.app.background else 0,
+        outputs=tuple(outputs),
+    )
+
+
+def tune(context) -> None:
+    """Send changed settings to the worker, if one runs."""
+    if session.live_running():
+        session.live.tune(tuning_of(context))
+
+
+def cast_of(context) -> live.Cast:
+    """Return the chosen heads, ready to be driven.
+
+    Raises
+    ------
+    MienError
+    """
+    common = workflow.settings(context)
+    channels = Channels(
+        shape_keys=common.use_shape_keys,
+        head=common.use_head,
+        jaw=common.use_jaw,
+        eyes=common.use_eyes,
+        neck_share=common.neck_share,
+    )
+    workflow.target_of(context)
+    others = [target.mesh for target in settings(context).targets if target.mesh is not None]
+    return live.make_cast([common.target, *others], channels)
+
+
+def start(context) -> None:
+    """Begin a live session as chosen.
+
+    Raises
+    ------
+    MienError
+    """
+    session_live = live.start(order_of(context), tuning_of(context), cast_of(context))
+    session_live.on_take = on_take
+
+
+def record(context, *, punch: bool) -> None:
+    """Begin a take, at once for a punch, else after the countdown.
+
+    Raises
+    ------
+    MienError
+    """
+    chosen = settings(context)
+    path = takes.new_path(takes_folder())
+    placed = punch or chosen.play_timeline
+    frame = context.scene.frame_current_final if placed else None
+    countdown = 0.0 if punch or placed else float(chosen.countdown)
+    session.live.record(path, frame, countdown)
+    if placed:
+        play_timeline(context, True)
+
+
+def end_take(context) -> None:
+    """Finish the take."""
+    placed = session.live.wanted is not None and session.live.wanted.scene_frame is not None
+    session.live.end_take()
+    if placed:
+        play_timeline(context, False)
+
+
+def play_timeline(context, on: bool) -> None:
+    """Start or stop the timeline, where there is a window."""
+    screen = context.screen
+    if screen is not None and screen.is_animation_playing != on and not bpy.app.background:
+        bpy.ops.screen.animation_play()
+
+
+def on_take(status: TakeStatus) -> None:
+    """A take was closed: tell how it went, and list it."""
+    lines = [f"Take {Path(status.take).stem}: {status.frames} frames, {status.duration:.1f} s"]
+    if status.lost:
+        lines.append(f"{status.lost} pictures were lost: this machine is too slow for the camera's rate")
+    if status.error is not None:
+        lines += [status.error.message, *filter(None, [status.error.hint])]
+    session.outcome = session.Outcome(lines, failed=status.error is not None)
+    refresh_takes()
+
+
+def refresh_takes() -> None:
+    """Read the takes folder into the list."""
+    known = getattr(bpy.context.window_manager, TAKE_LIST)
+    active = active_take()
+    known.items.clear()
+    for entry in takes.scan(takes_folder()):
+        item = known.items.add()
+        item.name = entry.path.stem
+        item.path = str(entry.path)
+        item.frames, item.duration = entry.frames, entry.duration
+    paths = [item.path for item in known.items]
+    known.active = paths.index(str(active)) if str(active) in paths else 0
+
+
+def select_take(path: Path) -> None:
+    """Make a take the active one in the list."""
+    known = getattr(bpy.context.window_manager, TAKE_LIST)
+    paths = [item.path for item in known.items]
+    known.active = paths.index(str(path)) if str(path) in paths else 0
+
+
+def active_take() -> Path | None:
+    """Return the path of the take that is chosen in the list."""
+    known = getattr(bpy.context.window_manager, TAKE_LIST)
+    return Path(known.items[known.active].path) if 0 <= known.active < len(known.items) else None
+
+
+def play_take(context, path: Path) -> None:
+    """Play a take on the chosen heads.
+
+    Raises
+    ------
+    MienError
+    """
+    live.play(workflow.solve(path, workflow.solving(context)), cast_of(context), path.stem)

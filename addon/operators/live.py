@@ -1,0 +1,165 @@
+"""Live capture: start, stop, calibrate, record."""
+
+from __future__ import annotations
+
+import bpy
+
+from ...core.errors import MienError
+from .. import live, live_workflow, session, workflow
+from ..ids import (
+    OP_LIVE_CALIBRATE,
+    OP_LIVE_CAMERAS,
+    OP_LIVE_RECORD,
+    OP_LIVE_START,
+    OP_LIVE_STOP,
+    OP_LIVE_TARGET_ADD,
+    OP_LIVE_TARGET_REMOVE,
+)
+
+
+def _told(operator, error: MienError):
+    session.outcome = session.Outcome([error.message, *filter(None, [error.hint])], failed=True)
+    operator.report({"ERROR"}, str(error))
+    return {"CANCELLED"}
+
+
+class MIEN_OT_live_start(bpy.types.Operator):
+    """Let the head follow the face at once. Nothing is keyed, and the head is put back when you stop"""
+
+    bl_idname = OP_LIVE_START
+    bl_label = "Start Live"
+    # Not an undo step: a session changes nothing that stays.
+    bl_options = set()
+
+    @classmethod
+    def poll(cls, _context):
+        return not session.live_running()
+
+    def execute(self, context):
+        try:
+            live_workflow.start(context)
+        except MienError as error:
+            return _told(self, error)
+        session.outcome = None
+        return {"FINISHED"}
+
+
+class MIEN_OT_live_stop(bpy.types.Operator):
+    """Stop following the face, or stop the take that plays, and put the head back as it was"""
+
+    bl_idname = OP_LIVE_STOP
+    bl_label = "Stop"
+    bl_options = set()
+
+    @classmethod
+    def poll(cls, _context):
+        return session.live is not None or session.playback is not None
+
+    def execute(self, context):
+        if session.live_running() and session.live.recording:
+            live_workflow.end_take(context)
+        live.stop()
+        live_workflow.refresh_takes()
+        return {"FINISHED"}
+
+
+class MIEN_OT_live_cameras(bpy.types.Operator):
+    """Look which cameras are connected"""
+
+    bl_idname = OP_LIVE_CAMERAS
+    bl_label = "Find Cameras"
+    bl_options = set()
+
+    def execute(self, _context):
+        try:
+            live.list_cameras()
+        except MienError as error:
+            return _told(self, error)
+        return {"FINISHED"}
+
+
+class MIEN_OT_live_calibrate(bpy.types.Operator):
+    """Take the face of the next second as neutral: look straight ahead, relaxed, mouth closed"""
+
+    bl_idname = OP_LIVE_CALIBRATE
+    bl_label = "Calibrate Neutral"
+    bl_options = set()
+
+    clear: bpy.props.BoolProperty(
+        name="Clear", description="Forget the calibrated face instead", options={"SKIP_SAVE", "HIDDEN"}
+    )
+
+    @classmethod
+    def poll(cls, _context):
+        return session.live_running()
+
+    def execute(self, _context):
+        session.live.calibrate(self.clear)
+        return {"FINISHED"}
+
+
+class MIEN_OT_live_record(bpy.types.Operator):
+    """Record a take from the live face, or end it. The camera goes on"""
+
+    bl_idname = OP_LIVE_RECORD
+    bl_label = "Record"
+    bl_options = set()
+
+    punch: bpy.props.BoolProperty(
+        name="Punch",
+        description="Record at once, along the timeline: the take replaces what the head does at those frames",
+        options={"SKIP_SAVE"},
+    )
+
+    @classmethod
+    def description(cls, _context, properties):
+        if properties.punch:
+            return "Record at once along the timeline; baking replaces what the head does at just those frames"
+        return cls.__doc__
+
+    @classmethod
+    def poll(cls, _context):
+        if not session.live_running():
+            cls.poll_message_set("Start live capture first")
+            return False
+        return True
+
+    def execute(self, context):
+        try:
+            if session.live.recording:
+                live_workflow.end_take(context)
+            else:
+                live_workflow.record(context, punch=self.punch)
+        except MienError as error:
+            return _told(self, error)
+        workflow.redraw_panels()
+        return {"FINISHED"}
+
+
+class MIEN_OT_live_target_add(bpy.types.Operator):
+    """Let a further head follow the same face"""
+
+    bl_idname = OP_LIVE_TARGET_ADD
+    bl_label = "Add Head"
+    bl_options = {"REGISTER", "UNDO"}
+
+    def execute(self, context):
+        active = context.object
+        entry = live_workflow.settings(context).targets.add()
+        if active is not None and active.type == "MESH" and active != workflow.settings(context).target:
+            entry.mesh = active
+        return {"FINISHED"}
+
+
+class MIEN_OT_live_target_remove(bpy.types.Operator):
+    """Let this head no longer follow the face"""
+
+    bl_idname = OP_LIVE_TARGET_REMOVE
+    bl_label = "Remove Head"
+    bl_options = {"REGISTER", "UNDO"}
+
+    index: bpy.props.IntProperty(name="Index", description="Which of the further heads", options={"HIDDEN"})
+
+    def execute(self, context):
+        live_workflow.settings(context).targets.remove(self.index)
+        return {"FINISHED"}

@@ -1,0 +1,251 @@
+"""Live capture in the sidebar."""
+
+from __future__ import annotations
+
+import math
+
+import bpy
+
+from ...core.units import UNITS
+from .. import live_workflow, session, workflow
+from ..ids import (
+    LIST_TAKES,
+    OP_LIVE_CALIBRATE,
+    OP_LIVE_CAMERAS,
+    OP_LIVE_RECORD,
+    OP_LIVE_START,
+    OP_LIVE_STOP,
+    OP_LIVE_TARGET_ADD,
+    OP_LIVE_TARGET_REMOVE,
+    OP_TAKE_BAKE,
+    OP_TAKE_DELETE,
+    OP_TAKE_EXPORT,
+    OP_TAKE_PLAY,
+    OP_TAKE_RENAME,
+    OP_TAKES_REFRESH,
+    PANEL_LIVE,
+    PANEL_LIVE_OPTIONS,
+    PANEL_LIVE_OUTPUT,
+    SIDEBAR_TAB,
+    TAKE_LIST,
+)
+from .text import paragraph
+
+_STATES = {
+    "loading": "Starting",
+    "opening": "Waiting for the source",
+    "live": "Live",
+    "stalled": "No pictures",
+    "lost": "Source lost, trying again",
+}
+
+
+class _Panel:
+    bl_space_type = "VIEW_3D"
+    bl_region_type = "UI"
+    bl_category = SIDEBAR_TAB
+
+
+class MIEN_PT_live(_Panel, bpy.types.Panel):
+    bl_idname = PANEL_LIVE
+    bl_label = "Live"
+
+    def draw(self, context):
+        layout = self.layout
+        live = session.live
+        on = session.live_running()
+        column = layout.column()
+        column.enabled = not on
+        self._draw_source(context, column)
+
+        row = layout.row()
+        row.scale_y = 1.4
+        if on or session.playback is not None:
+            row.operator(OP_LIVE_STOP, text="Stop", icon="PAUSE")
+        else:
+            row.enabled = workflow.settings(context).target is not None
+            row.operator(OP_LIVE_START, text="Start", icon="PLAY")
+        if session.playback is not None:
+            layout.progress(factor=session.playback.position, text=session.playback.name)
+        if live is not None and live.error is not None and not on:
+            self._draw_error(context, layout, live.error)
+        if on:
+            self._draw_live(context, layout, live)
+
+    @staticmethod
+    def _draw_source(context, layout):
+        chosen = live_workflow.settings(context)
+        layout.prop(chosen, "source", expand=True)
+        if chosen.source == "camera":
+            row = layout.row(align=True)
+            row.prop(chosen, "camera", text="", icon="OUTLINER_OB_CAMERA", placeholder="First camera")
+            row.operator(OP_LIVE_CAMERAS, text="", icon="FILE_REFRESH")
+            row = layout.row(align=True)
+            row.prop(chosen, "size", text="")
+            row.prop(chosen, "fps")
+        elif chosen.source == "video":
+            layout.prop(chosen, "video", text="")
+        else:
+            row = layout.row(align=True)
+            row.prop(chosen, "format", text="")
+            row.prop(chosen, "port")
+            if chosen.format == "ifacialmocap":
+                layout.prop(chosen, "phone", placeholder="192.168.1.7")
+            _draw_lan(context, layout, chosen)
+        layout.prop(chosen, "mirror")
+
+    @staticmethod
+    def _draw_error(context, layout, error):
+        box = layout.box().column(align=True)
+        box.alert = True
+        paragraph(context, box, error.message, icon="ERROR")
+        paragraph(context, box, error.hint, icon="BLANK1")
+
+    def _draw_live(self, context, layout, live):
+        status = live.status
+        row = layout.row(align=True)
+        take = row.row(align=True)
+        take.scale_y = 1.4
+        take.alert = live.recording
+        if live.countdown:
+            take.operator(OP_LIVE_RECORD, text=f"Recording in {math.ceil(live.countdown)}", icon="TIME")
+        elif live.recording:
+            seconds = live.take.duration if live.take is not None and live.take.recording else 0.0
+            take.operator(OP_LIVE_RECORD, text=f"End Take ({seconds:.0f} s)", icon="SNAP_FACE")
+        else:
+            take.operator(OP_LIVE_RECORD, text="Record", icon="REC")
+            take.operator(OP_LIVE_RECORD, text="Punch In", icon="KEYFRAME").punch = True
+        row = layout.row(align=True)
+        row.operator(OP_LIVE_CALIBRATE, icon="USER")
+        if status.neutral:
+            row.operator(OP_LIVE_CALIBRATE, text="", icon="X").clear = True
+        told = {"running": "Hold still", "done": "Calibrated", "failed": "No face to calibrate on"}.get(status.neutral)
+        if told:
+            layout.label(text=told, icon="CHECKMARK" if status.neutral == "done" else "INFO")
+
+        column = layout.column(align=True)
+        column.scale_y = 0.8
+        text = _STATES.get(status.state, "")
+        column.label(text=f"{text}: {status.source}" if status.source else text, icon=_icon(status.state))
+        if status.error is not None:
+            paragraph(context, column, status.error.message)
+            paragraph(context, column, status.error.hint)
+        if not live.cast.left:
+            paragraph(context, column, "The head is gone: undo, or stop and choose another", icon="ERROR")
+        latency = "" if math.isnan(live.latency) else f"{live.latency * 1000:.0f} ms behind"
+        column.label(
+            text=f"{status.camera_fps:.0f} / {status.worker_fps:.0f} / {live.apply_fps:.0f} fps, {latency}".rstrip(", ")
+        )
+        column.label(text=f"Camera / worker / rig; {live.dropped} of {status.captured} pictures left out")
+        if status.waiting > 3:
+            column.label(text=f"{status.waiting} pictures wait: the take is kept whole", icon="INFO")
+        if status.refused:
+            column.label(text=f"{status.refused} packets refused", icon="INFO")
+        if live.counts.restarts:
+            column.label(text=f"Worker started again {live.counts.restarts} times", icon="INFO")
+
+        picture = session.picture_icon()
+        if picture and live_workflow.settings(context).show_picture and live.order.source != "network":
+            layout.template_icon(icon_value=picture, scale=8.0)
+        if live.label:
+            layout.label(text=f"{live.label.capitalize()} ({live.probability:.0%})", icon="MONKEY")
+        self._draw_meters(layout, live)
+
+    @staticmethod
+    def _draw_meters(layout, live):
+        sample = live.cast.sample
+        if sample is None:
+            return
+        grid = layout.grid_flow(columns=2, align=True, even_columns=True)
+        grid.enabled = live.found
+        for name, value in zip(UNITS, sample.units, strict=True):
+            grid.progress(factor=value, text=name)
+
+
+class MIEN_PT_live_options(_Panel, bpy.types.Panel):
+    bl_idname = PANEL_LIVE_OPTIONS
+    bl_parent_id = PANEL_LIVE
+    bl_label = "Live Options"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context):
+        layout = self.layout
+        layout.use_property_split = True
+        layout.use_property_decorate = False
+        chosen = live_workflow.settings(context)
+        column = layout.column()
+        column.prop(chosen, "smoothing", slider=True)
+        column.prop(chosen, "prediction", text="Prediction (ms)")
+        column.prop(chosen, "show_picture")
+        column = layout.column()
+        column.prop(chosen, "countdown")
+        column.prop(chosen, "play_timeline")
+        column = layout.column(align=True)
+        column.enabled = not session.live_running()
+        column.label(text="Further Heads")
+        for i, entry in enumerate(chosen.targets):
+            row = column.row(align=True)
+            row.prop(entry, "mesh", text="")
+            row.operator(OP_LIVE_TARGET_REMOVE, text="", icon="REMOVE").index = i
+        column.operator(OP_LIVE_TARGET_ADD, icon="ADD")
+
+
+class MIEN_PT_live_output(_Panel, bpy.types.Panel):
+    bl_idname = PANEL_LIVE_OUTPUT
+    bl_parent_id = PANEL_LIVE
+    bl_label = "Send"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context):
+        layout = self.layout
+        chosen = live_workflow.settings(context)
+        for switch, host, port in (
+            ("send_livelink", "livelink_host", "livelink_port"),
+            ("send_vmc", "vmc_host", "vmc_port"),
+        ):
+            column = layout.column(align=True)
+            column.prop(chosen, switch)
+            row = column.row(align=True)
+            row.enabled = getattr(chosen, switch)
+            row.prop(chosen, host, text="")
+            row.prop(chosen, port, text="")
+        row = layout.row()
+        row.enabled = chosen.send_vmc
+        row.prop(chosen, "vmc_blends", expand=True)
+        column = layout.column()
+        column.enabled = not session.live_running()
+        _draw_lan(context, column, chosen)
+
+
+class MIEN_UL_takes(bpy.types.UIList):
+    bl_idname = LIST_TAKES
+
+    def draw_item(self, _context, layout, _data, item, _icon, _active_data, _active_property):
+        row = layout.row()
+        row.label(text=item.name, icon="ACTION")
+        row.label(text=f"{item.duration:.1f} s, {item.frames} frames")
+
+
+def draw_take_list(context, layout) -> None:
+    """Draw the takes folder with what can be done with each take."""
+    known = getattr(context.window_manager, TAKE_LIST)
+    row = layout.row()
+    row.template_list(LIST_TAKES, "", known, "items", known, "active", rows=3)
+    column = row.column(align=True)
+    column.operator(OP_TAKES_REFRESH, text="", icon="FILE_REFRESH")
+    column.operator(OP_TAKE_RENAME, text="", icon="GREASEPENCIL")
+    column.operator(OP_TAKE_DELETE, text="", icon="TRASH")
+    row = layout.row(align=True)
+    row.operator(OP_TAKE_PLAY, text="Play", icon="PLAY")
+    row.operator(OP_TAKE_BAKE, text="Bake", icon="REC")
+    row.operator(OP_TAKE_EXPORT, text="CSV", icon="EXPORT")
+
+
+def _draw_lan(context, layout, chosen):
+    layout.prop(chosen, "lan", icon="INTERNET" if live_workflow.lan_allowed(chosen) else "LOCKED")
+    if chosen.lan and not bpy.app.online_access:
+        paragraph(context, layout, "Blender's online access is off: see Preferences > System", icon="ERROR")
+
+
+def _icon(state: str) -> str:
+    return {"live": "RADIOBUT_ON", "lost": "ERROR", "stalled": "ERROR"}.get(state, "TIME")

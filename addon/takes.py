@@ -1,0 +1,120 @@
+"""The takes folder: what is in it, and what can be done with a take as a file."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import os
+from pathlib import Path
+
+from ..core.errors import MienError
+from ..core.take import SUFFIX, Take
+
+BIN = "bin"
+"""Folder inside the takes folder that deleted takes go to."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A take on disk.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+    frames : int
+    duration : float
+        Seconds.
+    changed : float
+        When it was written, as files tell it.
+    """
+
+    path: Path
+    frames: int
+    duration: float
+    changed: float
+
+
+def new_path(folder: Path, moment: datetime.datetime | None = None) -> Path:
+    """Return a path for a new live take; makes the folder.
+
+    Raises
+    ------
+    MienError
+        ``"takes-folder"``
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MienError(
+            "takes-folder",
+            f"The takes folder {folder} cannot be made: {error.strerror}.",
+            "Choose another one in Mien's preferences.",
+        ) from error
+    stem = (moment or datetime.datetime.now()).strftime("live-%Y%m%d-%H%M%S")
+    return _free(folder / f"{stem}{SUFFIX}")
+
+
+def scan(folder: Path) -> list[Entry]:
+    """Return the takes of a folder, the newest first; what cannot be read is left out."""
+    entries = []
+    for path in folder.glob(f"*{SUFFIX}"):
+        with contextlib.suppress(MienError, OSError), Take(path) as take:
+            # The last frame tells the duration; reading all of a long take would hold Blender up.
+            duration = take[len(take) - 1].time - take[0].time if len(take) else 0.0
+            entries.append(Entry(path, len(take), duration, path.stat().st_mtime))
+    return sorted(entries, key=lambda entry: entry.changed, reverse=True)
+
+
+def rename(path: Path, name: str) -> Path:
+    """Give a take another name; returns its new path.
+
+    Raises
+    ------
+    MienError
+        ``"take-name"``, ``"take-exists"`` or ``"take-not-moved"``.
+    """
+    name = name.strip().removesuffix(SUFFIX)
+    if not name or name.startswith(".") or any(c in '<>:"/\\|?*' or ord(c) < 32 for c in name) or len(name) > 120:
+        raise MienError(
+            "take-name", f'A take cannot be called "{name}".', 'Use letters, numbers and spaces; no < > : " / \\ | ? *.'
+        )
+    goal = path.with_name(name + SUFFIX)
+    if goal == path:
+        return path
+    if goal.exists():
+        raise MienError("take-exists", f'There is a take "{name}" already.', "Choose another name.")
+    return _move(path, goal)
+
+
+def delete(path: Path) -> Path:
+    """Move a take into the bin folder beside it; returns where it is now."""
+    bin_folder = path.parent / BIN
+    try:
+        bin_folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise _not_moved(path, error) from error
+    return _move(path, _free(bin_folder / path.name))
+
+
+def _free(path: Path) -> Path:
+    number, free = 2, path
+    while free.exists():
+        free, number = path.with_name(f"{path.stem} {number}{path.suffix}"), number + 1
+    return free
+
+
+def _move(path: Path, goal: Path) -> Path:
+    try:
+        os.replace(path, goal)
+    except OSError as error:
+        raise _not_moved(path, error) from error
+    return goal
+
+
+def _not_moved(path: Path, error: OSError) -> MienError:
+    return MienError(
+        "take-not-moved",
+        f"The take {path.name} cannot be moved: {error.strerror or error}.",
+        "Close what has it open, and check that you may write in its folder.",
+    )
