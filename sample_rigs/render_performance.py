@@ -25,7 +25,7 @@ VIDEO = Path(__file__).with_name("performance.mp4")
 TRUTH = Path(__file__).with_name("performance.npz")
 
 
-def frames(folder: Path, samples: int = 6, part: int = 0, parts: int = 1) -> None:
+def frames(folder: Path, samples: int = 5, part: int = 0, parts: int = 1) -> None:
     """Render every `parts`-th frame from `part` on that is not in the folder yet."""
     bpy.ops.wm.open_mainfile(filepath=str(BLEND))
     render.prepare(samples)

@@ -108,12 +108,13 @@ def stylise(points: np.ndarray) -> np.ndarray:
     p[:, 1] -= 0.22 * bump(p, [0, -5.6, -3.75], [1.5, 1.2, 0.5])
     p[:, 1] -= 0.30 * bump(p, [0, -5.5, -5.0], [1.4, 1.2, 0.55])
     # The canonical lips are parted; bring them together along a seam that rises to the corners.
+    # Their edges cross here by what subdivision, rounding them into the mouth, takes back.
     for rings, direction in ((canonical.LIP_UPPER, 1), (canonical.LIP_LOWER, -1)):
         for ring, share in zip(rings, (0.0, 0.35, 0.7, 1.0)):
             for i in ring:
                 for v in {i, _MIRROR[i]}:
                     a = min(1.0, abs(p[v, 0]) / 2.1)
-                    seam = -4.24 + 0.02 * a - 0.10 * a * (1 - a) * 2 + 0.012 * direction
+                    seam = -4.24 + 0.02 * a - 0.10 * a * (1 - a) * 2 - 0.10 * direction * (share == 1.0)
                     level = p[v, 2] + share * (seam - p[v, 2])
                     if share == 1.0:
                         level = seam
