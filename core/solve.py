@@ -29,6 +29,9 @@ EASE = 0.6
 RETURN = 0.3
 """Seconds to ease into the live pose when the face is found again."""
 
+MIN_SEEN = 0.1
+"""Seconds; a face seen for less, away from any other, was none: a pattern that looks like one for a frame."""
+
 MAX_REST = 0.5
 """No more than this is taken for rest, so that a face that smiles all the time still smiles."""
 
@@ -86,7 +89,7 @@ class Performance:
     times : ndarray of float64, shape (n,)
         Seconds, growing.
     found : ndarray of bool, shape (n,)
-        Whether the frame had a face; where not, the row was bridged.
+        Whether the frame had a face; where not, or only for `MIN_SEEN`, the row was bridged.
     units : ndarray of float32, shape (n, 11)
         Expression unit weights 0..1, in the order of `UNITS`.
     arkit : ndarray of float32, shape (n, 52)
@@ -306,9 +309,23 @@ def solve_take(take: Take, options: SolveOptions | None = None, neutral: Neutral
     """
     options = options or SolveOptions()
     times = np.asarray(take.times, np.float64)
-    found = np.asarray(take.column("found"), bool).reshape(-1)
+    found = _lasting(times, np.asarray(take.column("found"), bool).reshape(-1))
     columns = [np.asarray(take.column(name), np.float64).reshape(len(times), size) for name, size in _LAYOUT.items()]
     return _solve(times, found, np.concatenate(columns, axis=1), options, neutral)
+
+
+def _lasting(times, found) -> npt.NDArray[np.bool_]:
+    """Return `found` without faces that show for less than `MIN_SEEN`, unless there are no others."""
+    where = np.flatnonzero(found)
+    # A face that flickers is one face: its sightings belong together over losses of up to HOLD.
+    lost = (np.diff(where) > 1) & (np.diff(times[where]) > HOLD)
+    groups = np.split(where, np.flatnonzero(lost) + 1)
+    lasting = [group for group in groups if len(group) and times[group[-1]] - times[group[0]] >= MIN_SEEN]
+    if not lasting:
+        return found
+    kept = np.zeros_like(found)
+    kept[np.concatenate(lasting)] = True
+    return kept
 
 
 def _solve(times, found, rows, options: SolveOptions, neutral: Neutral | None) -> Performance:

@@ -127,6 +127,23 @@ def test_long_gap_reaches_neutral():
         np.testing.assert_allclose(performance.eyes[middle], 0, atol=1e-6)
 
 
+@pytest.mark.parametrize("blip", ["x", "xx", "x.x"])
+def test_what_looks_like_a_face_for_a_moment_is_none(blip):
+    """In face_noface.mov a title passes for a face in one frame, and turned the head by 52 degrees."""
+    gone = "." * 30
+    without = solve_take(take_of(gapped("x" * 30 + gone + "." * len(blip) + gone)))
+    blipped = solve_take(take_of(gapped("x" * 30 + gone + blip + gone)))
+    np.testing.assert_array_equal(blipped.units, without.units)
+    np.testing.assert_array_equal(blipped.head, without.head)
+    assert not blipped.found[30:].any()
+
+
+@pytest.mark.parametrize("pattern", ["x", "." * 20 + "x" + "." * 20, "x....x....x....x", "x" * 4 + "." * 20 + "x" * 30])
+def test_short_sightings_count_where_they_are_all_there_is(pattern):
+    performance = solve_take(take_of(gapped(pattern)), RAW)
+    assert performance.found.tolist() == [mark == "x" for mark in pattern]
+
+
 def test_live_pose_is_held_briefly():
     performance = played(gapped("x" * 30 + "." * 30), RAW)
     held = performance.units[29 : 29 + int(HOLD * 30), JAW]
