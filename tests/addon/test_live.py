@@ -1,0 +1,499 @@
+"""Live capture in Blender: real workers, a source that needs no camera, and all that a user does meanwhile."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import bpy
+import numpy as np
+import pytest
+
+from mien.addon import bake, live, live_workflow, session, takes
+from mien.addon.rig.puppet import Channels, Puppet, Sample
+from mien.addon.rig.targets import find_target
+from mien.core.take import Take, TakeHeader, TakeWriter
+from mien.core.types import FrameResult
+from mien.core.units import UNIT_INDEX
+
+from .conftest import BONES, make_performance, make_rig
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# The real worker, loop, recorder and solver; only the device and the model are stood in for.
+WORKER = """
+import os, sys, time
+sys.path.insert(0, {root!r})
+import numpy as np
+from core import live, worker
+from core.capture import camera
+from core.clock import now
+from core.types import FrameResult
+
+class Device:
+    def __init__(self, number):
+        self.next = now()
+    def isOpened(self): return not os.path.exists({gone!r})
+    def set(self, *args): return True
+    def get(self, what): return {{3: 64, 4: 48, 5: 60}}.get(what, -1.0)
+    def grab(self):
+        if os.path.exists({gone!r}):
+            return False
+        self.next = max(self.next + 1 / 60, now() - 0.1)
+        time.sleep(max(self.next - now(), 0))
+        return True
+    def retrieve(self): return True, np.zeros((48, 64, 3), np.uint8)
+    def release(self): pass
+
+class Pipeline:
+    def step(self, frame):
+        units = np.full(11, 0.5 + 0.4 * np.sin(frame.time * 3))
+        return FrameResult(frame.index, frame.time, found=True, confidence=1.0, size=(64, 48), box=(10, 10, 20, 20),
+                           units=units, expression="happiness", probabilities=[0, 0, 0, 0.9, 0, 0, 0.1])
+    def close(self): pass
+
+camera.open_device = Device
+camera.list_cameras = lambda: [camera.CameraInfo("0", "Stand-in")]
+live.make_pipeline = Pipeline
+sys.exit(worker.main())
+"""
+
+
+@pytest.fixture
+def device(tmp_path):
+    """A worker whose camera is a stand-in; the given file's existence unplugs it."""
+    gone = tmp_path / "gone"
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER.format(root=str(ROOT), gone=str(gone)))
+    session.worker_command = [sys.executable, str(script)]
+    yield gone
+    live.stop()
+    live.wait_for_end()
+    session.worker_command = None
+
+
+@pytest.fixture
+def head():
+    mesh = make_rig()
+    bpy.context.scene.mien.target = mesh
+    return mesh
+
+
+def until(condition, seconds=30.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+        live.tick()
+        time.sleep(0.004)
+
+
+def run_for(seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        live.tick()
+        time.sleep(0.004)
+
+
+def start():
+    assert bpy.ops.mien.live_start() == {"FINISHED"}
+    until(lambda: session.live.counts.applied > 3)
+    return session.live
+
+
+def values(mesh):
+    return [block.value for block in mesh.data.shape_keys.key_blocks[1:]]
+
+
+def pose(mesh):
+    return [tuple(bone.rotation_quaternion) for bone in mesh.parent.pose.bones]
+
+
+def sample(performance, i):
+    p = performance
+    return Sample(p.units[i].tolist(), p.arkit[i].tolist(), p.head[i].tolist(), p.eyes[i].tolist())
+
+
+# --- the puppet
+
+
+@pytest.mark.parametrize("mode", ["QUATERNION", "XYZ", "ZXY", "AXIS_ANGLE"])
+@pytest.mark.parametrize("bones", [BONES, ("head", "jaw"), ("neck", "eye.L")])
+def test_live_puts_on_what_a_bake_would(mode, bones):
+    """One sample applied live and the same one baked leave the rig in the same pose."""
+    mesh = make_rig(bones=bones, mode=mode)
+    target = find_target(mesh)
+    performance = make_performance(30, fps=24.0)
+    puppet = Puppet(target, Channels())
+    seen = []
+    for i in range(30):
+        assert puppet.apply(sample(performance, i))
+        bpy.context.view_layer.update()
+        seen.append((values(mesh), [bone.matrix.copy() for bone in mesh.parent.pose.bones]))
+    puppet.restore()
+    bake.bake_performance(bpy.context, target, performance, bake.BakeOptions(tolerance=0.0, rotation_tolerance=0.0))
+    for i in range(0, 30, 7):
+        bpy.context.scene.frame_set(1 + i)
+        assert np.allclose(values(mesh), seen[i][0], atol=1e-4)
+        for bone, matrix in zip(mesh.parent.pose.bones, seen[i][1], strict=True):
+            assert np.allclose(np.array(bone.matrix), np.array(matrix), atol=1e-4)
+
+
+def test_puppet_leaves_the_rig_as_it_was(unchanged):
+    mesh = make_rig()
+    mesh.data.shape_keys.key_blocks["Smile"].value = 0.25
+    unchanged()
+    puppet = Puppet(find_target(mesh), Channels())
+    performance = make_performance(5)
+    for i in range(5):
+        puppet.apply(sample(performance, i))
+    assert values(mesh)[UNIT_INDEX["Smile"]] != pytest.approx(0.25)
+    puppet.restore()
+
+
+def test_puppet_drives_only_what_was_asked():
+    mesh = make_rig()
+    before = values(mesh), pose(mesh)
+    Puppet(find_target(mesh), Channels(False, False, False, False)).apply(sample(make_performance(5), 3))
+    assert (values(mesh), pose(mesh)) == before
+
+
+# --- a session
+
+
+def test_a_session_follows_and_leaves_nothing(device, head, unchanged):
+    unchanged()
+    began = time.monotonic()
+    running = start()
+    assert time.monotonic() - began < 20
+    assert running.status.source == "Stand-in"
+    assert running.label == "happiness"
+    assert running.probability == pytest.approx(0.9, abs=1e-3)
+    run_for(0.6)
+    assert 0.1 < values(head)[0] < 0.9
+    assert running.status.state == "live"
+    assert running.apply_fps > 5
+    assert 0 < running.latency < 1
+    pid = running._client.pid
+    assert bpy.ops.mien.live_stop() == {"FINISHED"}
+    until(lambda: not live.busy())
+    assert not Path(f"/proc/{pid}").exists() or sys.platform != "linux"
+
+
+def test_any_number_of_heads(device, head):
+    second = make_rig()
+    bpy.context.scene.mien_live.targets.add().mesh = second
+    start()
+    assert values(head) == pytest.approx(values(second), abs=1e-5)
+
+
+def test_a_session_is_no_undo_step(device, head):
+    bpy.ops.ed.undo_push(message="before")
+    start()
+    run_for(0.2)
+    bpy.ops.mien.live_stop()
+    assert not {"UNDO"} & set(bpy.types.MIEN_OT_live_start.bl_options | bpy.types.MIEN_OT_live_stop.bl_options)
+
+
+def test_undo_while_live(device, head):
+    bpy.ops.ed.undo_push(message="one")
+    head.location.x = 3.0
+    bpy.ops.ed.undo_push(message="two")
+    start()
+    bpy.ops.ed.undo()
+    run_for(0.3)
+    mesh = bpy.context.scene.mien.target
+    assert mesh.location.x == 0.0
+    first = values(mesh)
+    run_for(0.3)
+    assert values(mesh) != first
+    bpy.ops.ed.redo()
+    run_for(0.2)
+    bpy.ops.mien.live_stop()
+
+
+def test_the_file_gets_the_rig_as_it_was(device, head, tmp_path):
+    before = values(head)
+    start()
+    assert values(head) != before
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "a.blend"))
+    assert values(head) != before  # put on again
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "a.blend"))
+    assert session.live is None
+    assert values(bpy.context.scene.mien.target) == before
+    until(lambda: not live.busy())
+
+
+def test_loading_another_file_ends_it(device, head):
+    client = start()._client
+    bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
+    assert not session.live_running()
+    until(lambda: not live.busy())
+    assert not client.alive
+
+
+def test_deleting_the_head_is_told_and_undone(device, head):
+    bpy.ops.ed.undo_push(message="there")
+    running = start()
+    bpy.data.objects.remove(head)
+    run_for(0.2)
+    assert running.cast.left == 0
+    assert running.running
+    bpy.ops.mien.live_stop()
+
+
+def test_renaming_and_edit_mode(device, head):
+    running = start()
+    head.name = "Someone else"
+    run_for(0.2)
+    assert running.cast.left == 1
+    bpy.context.view_layer.objects.active = head
+    bpy.ops.object.mode_set(mode="EDIT")
+    run_for(0.2)
+    bpy.ops.object.mode_set(mode="OBJECT")
+    before = values(head)
+    run_for(0.3)
+    assert values(head) != before
+
+
+def test_switching_scenes(device, head):
+    start()
+    other = bpy.data.scenes.new("Other")
+    bpy.context.window.scene = other
+    before = values(head)
+    run_for(0.3)
+    assert values(head) != before
+    assert bpy.ops.mien.live_stop() == {"FINISHED"}
+
+
+def test_live_wins_over_an_animated_head_and_gives_it_back(device, head, unchanged):
+    scene = bpy.context.scene
+    flat = make_performance(60, fps=24.0)
+    flat.units[:] = np.linspace(0.0, 0.01, 60)[:, None]
+    bake.bake_performance(bpy.context, find_target(head), flat, bake.BakeOptions(tolerance=0.0))
+    scene.frame_set(1)
+    unchanged()
+    start()
+    for frame in (2, 3, 30):  # the timeline plays
+        scene.frame_set(frame)
+        assert max(values(head)) > 0.05
+    bpy.ops.mien.live_stop()
+    bpy.context.view_layer.update()
+    assert values(head)[0] == pytest.approx(0.01 * 29 / 59, abs=2e-3)
+    scene.frame_set(1)
+
+
+def test_rendering_holds_it_still(device, head):
+    running = start()
+    for handler in bpy.app.handlers.render_init:
+        handler(bpy.context.scene)
+    before = values(head)
+    run_for(0.2)
+    assert values(head) == before
+    for handler in bpy.app.handlers.render_complete:
+        handler(bpy.context.scene)
+    run_for(0.2)
+    assert values(head) != before
+    assert running.running
+
+
+# --- takes
+
+
+def record(running, seconds):
+    assert bpy.ops.mien.live_record(punch=False) == {"FINISHED"}
+    until(lambda: running.take is not None and running.take.recording)
+    run_for(seconds)
+    bpy.ops.mien.live_record()
+    until(lambda: not running.take.recording)
+    return Path(running.take.take)
+
+
+def test_record_and_bake(device, head):
+    bpy.context.scene.mien_live.countdown = 0
+    running = start()
+    path = record(running, 0.7)
+    with Take(path) as take:
+        assert len(take) == running.take.frames > 10
+        assert take.times[0] == 0.0
+        assert (np.diff(take.times) > 0).all()
+        assert (np.diff(take.column("index")) == 1).all()
+        duration = take.duration
+    assert live_workflow.active_take() == path
+    assert bpy.ops.mien.take_bake() == {"FINISHED"}
+    assert head.data.shape_keys.animation_data.action is not None
+    assert bpy.context.scene.frame_end >= int(duration * 24)
+    bpy.ops.mien.live_stop()
+
+
+def test_countdown(device, head):
+    bpy.context.scene.mien_live.countdown = 1
+    running = start()
+    bpy.ops.mien.live_record()
+    assert running.countdown > 0.5
+    run_for(0.3)
+    assert running.take is None
+    until(lambda: running.take is not None)
+    assert running.recording
+    bpy.ops.mien.live_record()
+    until(lambda: not running.take.recording)
+
+
+def test_a_countdown_can_be_called_off(device, head):
+    bpy.context.scene.mien_live.countdown = 30
+    running = start()
+    bpy.ops.mien.live_record()
+    bpy.ops.mien.live_record()
+    assert not running.recording
+    run_for(0.1)
+    assert running.take is None
+
+
+def test_punch_in_replaces_only_its_frames(device, head):
+    scene = bpy.context.scene
+    flat = make_performance(100, fps=24.0)
+    flat.units[:] = 0.0
+    bake.bake_performance(bpy.context, find_target(head), flat, bake.BakeOptions(tolerance=0.0))
+    running = start()
+    scene.frame_set(40)
+    assert bpy.ops.mien.live_record(punch=True) == {"FINISHED"}
+    run_for(0.6)
+    bpy.ops.mien.live_record()
+    until(lambda: running.take is not None and not running.take.recording)
+    frames = int(running.take.duration * 24)
+    bpy.ops.mien.live_stop()
+    assert bpy.ops.mien.take_bake() == {"FINISHED"}
+    seen = {}
+    for frame in (20, 39, *range(41, 40 + frames), 41 + frames + 3, 90):
+        scene.frame_set(frame)
+        seen[frame] = max(values(head))
+    assert max(seen.pop(frame) for frame in range(41, 40 + frames)) > 0.05
+    assert max(seen.values()) < 0.02
+
+
+def test_calibration_goes_into_the_take(device, head):
+    running = start()
+    bpy.ops.mien.live_calibrate()
+    until(lambda: running.status.neutral == "done")
+    bpy.context.scene.mien_live.countdown = 0
+    with Take(record(running, 0.2)) as take:
+        assert len(take.header.extra["neutral"]["head"]) == 4
+
+
+def test_playback(device, head, unchanged, tmp_path):
+    path = takes.new_path(tmp_path)
+    with TakeWriter(path, TakeHeader("test", fps=30)) as writer:
+        for i in range(20):
+            writer.write(FrameResult(i, i / 30, found=True, units=np.full(11, min(i / 19, 1.0))))
+    unchanged()
+    live_workflow.play_take(bpy.context, path)
+    seen = []
+    while session.playback is not None:
+        live.tick()
+        seen.append(values(head)[UNIT_INDEX["Smile"]])
+        time.sleep(0.01)
+    assert max(seen) > 0.3
+
+
+def test_take_list(device, head, tmp_path):
+    bpy.context.preferences.addons["mien"].preferences.takes_folder = str(tmp_path / "takes")
+    path = takes.new_path(tmp_path / "takes")
+    with TakeWriter(path, TakeHeader("test", fps=30)) as writer:
+        for i in range(4):
+            writer.write(FrameResult(i, i / 30, found=True))
+    (path.parent / "noise.mien").write_bytes(b"nothing")
+    bpy.ops.mien.takes_refresh()
+    listed = bpy.context.window_manager.mien_takes.items
+    assert [(item.frames, round(item.duration, 3)) for item in listed] == [(4, 0.1)]
+    assert bpy.ops.mien.take_rename(name="Happy take") == {"FINISHED"}
+    assert live_workflow.active_take().name == "Happy take.mien"
+    with pytest.raises(RuntimeError, match="cannot be called"):
+        bpy.ops.mien.take_rename(name="../out")
+    assert bpy.ops.mien.take_delete() == {"FINISHED"}
+    assert (path.parent / "bin" / "Happy take.mien").exists()
+    assert not listed
+
+
+# --- faults
+
+
+def test_camera_unplugged_and_back(device, head):
+    running = start()
+    device.touch()
+    until(lambda: running.status.state == "lost")
+    assert running.status.error.code in ("camera-gone", "camera-busy", "camera-refused")
+    assert running.status.error.hint
+    device.unlink()
+    until(lambda: running.status.state == "live")
+
+
+def test_worker_killed_is_started_again_and_the_take_goes_on(device, head):
+    bpy.context.scene.mien_live.countdown = 0
+    running = start()
+    bpy.ops.mien.live_record()
+    until(lambda: running.take is not None and running.take.frames > 5)
+    first, frames = Path(running.take.take), running.take.frames
+    running._client._process.kill()
+    until(lambda: running.take.recording and running.take.take != str(first) and running.take.frames > 5)
+    with Take(first) as take:
+        assert len(take) >= frames
+    bpy.ops.mien.live_record()
+    until(lambda: not running.take.recording)
+    assert Path(running.take.take).name == f"{first.stem}-part2.mien"
+    assert running.counts.restarts == 1
+
+
+def test_a_worker_that_keeps_dying_is_given_up(device, head, tmp_path):
+    (tmp_path / "worker.py").write_text("raise SystemExit(7)")
+    bpy.ops.mien.live_start()
+    until(lambda: not session.live.running)
+    assert session.live.error.code == "worker-died"
+    assert session.live.counts.restarts == live.MAX_DEATHS
+
+
+def test_errors_are_told(device, head):
+    chosen = bpy.context.scene.mien_live
+    chosen.source = "video"
+    with pytest.raises(RuntimeError, match="No video"):
+        bpy.ops.mien.live_start()
+    chosen.source = "network"
+    chosen.lan = True
+    if not bpy.app.online_access:
+        with pytest.raises(RuntimeError, match="online access"):
+            bpy.ops.mien.live_start()
+    bpy.context.scene.mien.target = None
+    with pytest.raises(RuntimeError):
+        bpy.ops.mien.live_start()
+
+
+def test_cameras_are_listed(device):
+    bpy.ops.mien.live_cameras()
+    until(lambda: session.lister is None)
+    assert session.cameras == [("0", "Stand-in")]
+
+
+def test_unregister_while_live(device, head):
+    import mien
+
+    pid = start()._client.pid
+    mien.unregister()
+    assert session.live is None
+    assert not Path(f"/proc/{pid}").exists() or sys.platform != "linux"
+    assert not bpy.app.timers.is_registered(live._on_timer)
+    mien.register()
+
+
+@pytest.mark.parametrize("mode", ["stop at once", "stop when live"])
+def test_cycles_leave_nothing(device, head, mode):
+    """A few here; tests/benchmarks/bench_live_cycles.py does 500."""
+    handles = Path("/proc/self/fd")
+    counts = []
+    for _ in range(4):
+        if mode == "stop at once":
+            bpy.ops.mien.live_start()
+        else:
+            start()
+        bpy.ops.mien.live_stop()
+        until(lambda: not live.busy())
+        counts.append(len(list(handles.iterdir())) if handles.exists() else 0)
+    assert counts[-1] <= counts[0]
