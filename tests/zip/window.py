@@ -3,7 +3,7 @@
     python tests/zip/window.py BLENDER ZIP CLIP --tool blender-window [--out FOLDER]
 
 BLENDER is a folder made by `blender-window setup`, --tool that script. Needs root and a machine to itself; not
-part of the tests. Leaves in FOLDER a picture per step (installed, head, capturing, cancelled, baked, material),
+part of the tests. Leaves in FOLDER a picture per step (installed, head, capturing, cancelled, baked),
 baked.blend and report.json.
 """
 

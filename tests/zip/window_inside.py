@@ -153,9 +153,6 @@ def steps():
     call(bpy.ops.ed.redo)
     yield
     report["keys after redo"] = keys()
-    _, area, _ = view()
-    area.spaces.active.shading.type = "MATERIAL"  # minutes without a graphics card, so last
-    yield from shot("material")
     report["ok"] = (
         bool(report["keys"]) and not report["keys after undo"] and report["keys after redo"] == report["keys"]
     )
