@@ -30,6 +30,7 @@ def main() -> int:
     parser.add_argument("clip", type=Path, help="video of a face")
     parser.add_argument("--tool", type=Path, required=True, help="the blender-window script")
     parser.add_argument("--out", type=Path, default=Path("out") / "window", help="folder for pictures and report")
+    parser.add_argument("--steps", default="window_inside.py", help="what is done inside: window_live_inside.py for live")
     parser.add_argument("--timeout", type=int, default=540, help="seconds for the session with the window")
     arguments = parser.parse_args()
 
@@ -37,7 +38,8 @@ def main() -> int:
         share = Path(scratch)
         shutil.copyfile(arguments.zip, share / "mien.zip")
         shutil.copyfile(arguments.clip, share / f"performance{arguments.clip.suffix}")
-        shutil.copyfile(HERE / "window_inside.py", share / "window_inside.py")
+        for script in HERE.glob("window_*inside.py"):
+            shutil.copyfile(script, share / script.name)
         environment = {**os.environ, "TIMEOUT": str(arguments.timeout), "SHOT_EVERY": str(SHOT_EVERY)}
         tool = [arguments.tool, "run", arguments.blender, share]
         install = ["--command", "extension", "install-file", "-r", "user_default", "--enable", "/share/mien.zip"]
@@ -45,7 +47,7 @@ def main() -> int:
         no_splash = "import bpy; bpy.context.preferences.view.show_splash = False; bpy.ops.wm.save_userpref()"
         subprocess.run([*tool, "--background", "--python-expr", no_splash], check=True, env=environment)
 
-        session = subprocess.Popen([*tool, "--python", "/share/window_inside.py"], env=environment)
+        session = subprocess.Popen([*tool, "--python", f"/share/{arguments.steps}"], env=environment)
         arguments.out.mkdir(parents=True, exist_ok=True)
         while session.poll() is None:
             follow(share, arguments.out)

@@ -158,22 +158,25 @@ def steps():
     )
 
 
-script = steps()
+def run(script):
+    """Have a timer go through the steps, then write the report and leave Blender."""
+
+    def tick():
+        try:
+            next(script)
+        except StopIteration:
+            pass
+        except BaseException:
+            report["ok"] = False
+            report["error"] = traceback.format_exc()
+        else:
+            return STEP
+        (SHARE / "report.json").write_text(json.dumps(report, indent=2))
+        bpy.ops.wm.quit_blender()
+        return None
+
+    bpy.app.timers.register(tick, first_interval=1.0)
 
 
-def tick():
-    try:
-        next(script)
-    except StopIteration:
-        pass
-    except BaseException:
-        report["ok"] = False
-        report["error"] = traceback.format_exc()
-    else:
-        return STEP
-    (SHARE / "report.json").write_text(json.dumps(report, indent=2))
-    bpy.ops.wm.quit_blender()
-    return None
-
-
-bpy.app.timers.register(tick, first_interval=1.0)
+if __name__ == "__main__":
+    run(steps())
