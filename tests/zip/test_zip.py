@@ -120,7 +120,7 @@ def test_it_is_small_enough_for_the_platform(extension_zip):
 def test_manifest_tells_why_it_needs_each_permission(builder):
     manifest = builder.read_manifest()
     # No camera, microphone or network in this version: live capture brings them.
-    assert set(manifest["permissions"]) == {"files"}
+    assert set(manifest["permissions"]) == {"camera", "files", "network"}
     assert manifest["blender_version_min"] == "4.2.0"
     assert set(manifest["platforms"]) == set(builder.PLATFORMS)
     for platform in builder.PLATFORMS:

@@ -30,7 +30,7 @@ def main() -> int:
     parser.add_argument("clip", type=Path, help="video of a face")
     parser.add_argument("--tool", type=Path, required=True, help="the blender-window script")
     parser.add_argument("--out", type=Path, default=Path("out") / "window", help="folder for pictures and report")
-    parser.add_argument("--steps", default="window_inside.py", help="what is done inside: window_live_inside.py for live")
+    parser.add_argument("--steps", default="window_inside.py", help="what is done inside")
     parser.add_argument("--timeout", type=int, default=540, help="seconds for the session with the window")
     arguments = parser.parse_args()
 

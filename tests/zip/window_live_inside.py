@@ -1,4 +1,7 @@
-"""Runs in a Blender with a window (see window.py): a clip as camera drives the sample head, and what a user does meanwhile."""
+"""Runs in a Blender with a window (see window.py): a clip as camera drives the sample head.
+
+What a user does meanwhile is done too: recording, saving, undoing, playing, leaving Blender.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import bpy
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from window_inside import SHARE, call, open_tab, report, run, shot, view, wait  # noqa: E402
+from window_inside import SHARE, call, open_tab, report, run, shot, view, wait
 
 MIEN = "bl_ext.user_default.mien"
 
