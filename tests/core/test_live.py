@@ -1,0 +1,633 @@
+"""Live capture in the worker: sources, recording and faults. Only the device and the model are stood in for."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mien.core import live as live_module
+from mien.core.capture import camera as camera_module
+from mien.core.capture import grabber as grabber_module
+from mien.core.capture.camera import Camera, CameraInfo, find_camera, list_cameras
+from mien.core.capture.grabber import Grabber
+from mien.core.capture.paced import PacedFile
+from mien.core.clock import now
+from mien.core.errors import MienError
+from mien.core.live import LiveSession, small_picture
+from mien.core.network import LiveLinkFaceSender, NetworkSource
+from mien.core.opencv import cv2
+from mien.core.protocol import (
+    PICTURE_HEIGHT,
+    LiveFrame,
+    LivePicture,
+    LiveStatus,
+    Output,
+    Record,
+    StartLive,
+    TakeStatus,
+    TuneLive,
+)
+from mien.core.solve import MAX_PREDICTION, Neutral, SolveOptions, Solver, solve_take
+from mien.core.take import Take
+from mien.core.types import FrameResult
+
+BLACK = np.zeros((48, 64, 3), np.uint8)
+
+
+class Device:
+    """What OpenCV gives for a camera, at 100 pictures a second."""
+
+    plugged = True
+    grabbed = 0
+    stamps = None
+
+    def __init__(self, number):
+        self.number = number
+        self.open = self.plugged
+        self.settings = {}
+
+    def isOpened(self):
+        return self.open
+
+    def set(self, what, value):
+        self.settings[what] = value
+        return True
+
+    def get(self, what):
+        if what == cv2.CAP_PROP_POS_MSEC:
+            return 1000.0 * (now() - self.stamps) if self.stamps is not None else 0.0
+        return {cv2.CAP_PROP_FRAME_WIDTH: 64.0, cv2.CAP_PROP_FRAME_HEIGHT: 48.0, cv2.CAP_PROP_FPS: 100.0}.get(what, 0)
+
+    def grab(self):
+        time.sleep(0.01)
+        Device.grabbed += 1
+        return self.plugged
+
+    def retrieve(self):
+        return True, np.full((48, 64, 3), (10, 20, 30), np.uint8)
+
+    def release(self):
+        self.open = False
+
+
+class Pipeline:
+    """A model that takes `pause` seconds and always sees a face."""
+
+    pause = 0.0
+
+    def step(self, frame):
+        time.sleep(self.pause)
+        return FrameResult(frame.index, frame.time, found=True, confidence=1.0, size=(64, 48), units=np.full(11, 0.5))
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def device(monkeypatch):
+    monkeypatch.setattr(Device, "plugged", True)
+    monkeypatch.setattr(Device, "stamps", None)
+    monkeypatch.setattr(camera_module, "open_device", Device)
+    monkeypatch.setattr(camera_module, "list_cameras", lambda: [CameraInfo("0", "Webcam"), CameraInfo("2", "Other")])
+    monkeypatch.setattr(grabber_module, "RETRY", 0.05)
+    return Device
+
+
+@pytest.fixture
+def session(device, monkeypatch):
+    """Make sessions that collect what they say, and are stopped at the end."""
+    monkeypatch.setattr(live_module, "make_pipeline", Pipeline)
+    monkeypatch.setattr(Pipeline, "pause", 0.0)
+    made = []
+
+    def make(**order):
+        said = []
+        new = LiveSession(
+            StartLive(1, **{"source": "camera", **order}), lambda message, droppable=False: said.append(message)
+        )
+        made.append(new)
+        return new, said
+
+    yield make
+    for one in made:
+        if not one.ended:
+            one.stop()
+
+
+def until(session, condition, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+        session.step()
+
+
+def of(said, cls):
+    return [message for message in said if isinstance(message, cls)]
+
+
+# --- cameras
+
+
+def test_linux_cameras_have_names(tmp_path, monkeypatch):
+    for number, name, index in ((0, "HD Webcam", 0), (1, "HD Webcam", 1), (2, "Capture", 0), (10, "Capture", 0)):
+        folder = tmp_path / f"video{number}"
+        folder.mkdir()
+        (folder / "name").write_text(name + "\n")
+        (folder / "index").write_text(f"{index}\n")
+    (tmp_path / "video3").mkdir()  # unplugged while we look
+    monkeypatch.setattr(camera_module, "DEVICES", tmp_path)
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert list_cameras() == [
+        CameraInfo("0", "HD Webcam"),
+        CameraInfo("2", "Capture (video2)"),
+        CameraInfo("10", "Capture (video10)"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("which", "id"), [("", "0"), ("Webcam", "0"), ("2", "2"), ("Other", "2"), ("/dev/video2", "2"), ("7", "7")]
+)
+def test_cameras_are_found_by_name_and_number(which, id):
+    assert find_camera(which, [CameraInfo("0", "Webcam"), CameraInfo("2", "Other")]).id == id
+
+
+def test_a_camera_that_is_not_there():
+    with pytest.raises(MienError) as error:
+        find_camera("", [])
+    assert error.value.code == "camera-none"
+    with pytest.raises(MienError) as error:
+        find_camera("My phone", [CameraInfo("0", "Webcam")])
+    assert error.value.code == "camera-gone"
+    assert "My phone" in error.value.message
+
+
+def test_camera_settings_and_pictures(device):
+    camera = Camera("Webcam", (1280, 720), 60.0)
+    settings = camera._device.settings
+    assert settings[cv2.CAP_PROP_FRAME_WIDTH] == 1280
+    assert settings[cv2.CAP_PROP_FPS] == 60
+    assert settings[cv2.CAP_PROP_BUFFERSIZE] == 1
+    moment, image = camera.read()
+    assert 0 <= now() - moment < 0.5
+    assert image[0, 0].tolist() == [30, 20, 10]  # RGB, where OpenCV gives BGR
+    assert (camera.size, camera.fps, camera.name) == ((64, 48), 100.0, "Webcam")
+
+
+def test_mirror_turns_the_picture(device, monkeypatch):
+    picture = BLACK.copy()
+    picture[:, :10] = 255
+    monkeypatch.setattr(Device, "retrieve", lambda self: (True, picture))
+    _moment, image = Camera(mirror=True).read()
+    assert image[0, -1].tolist() == [255] * 3
+    assert image[0, 0].tolist() == [0] * 3
+
+
+@pytest.mark.parametrize(("age", "believed"), [(0.03, True), (-0.01, False), (5.0, False), (None, False)])
+def test_the_drivers_stamp_is_believed_when_it_can_be(device, monkeypatch, age, believed):
+    monkeypatch.setattr(Device, "stamps", age)
+    moment, _image = Camera().read()
+    assert (now() - moment > 0.025) == believed
+
+
+def test_a_refused_camera_says_so(device, monkeypatch):
+    def refuse(*_args):
+        raise PermissionError(13, "no")
+
+    monkeypatch.setattr(Device, "plugged", False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(camera_module.os, "open", refuse)
+    with pytest.raises(MienError) as error:
+        Camera()
+    assert error.value.code == "camera-refused"
+    monkeypatch.setattr(camera_module.os, "open", lambda *_args: (_ for _ in ()).throw(OSError(16, "busy")))
+    with pytest.raises(MienError) as error:
+        Camera()
+    assert error.value.code == "camera-busy"
+
+
+# --- the capture thread
+
+
+class Source:
+    """A source whose pictures come when the test says so."""
+
+    name, size, fps = "scripted", (64, 48), 30.0
+
+    def __init__(self):
+        self.go = threading.Semaphore(0)
+        self.error = None
+
+    def read(self):
+        assert self.go.acquire(timeout=20)
+        if self.error:
+            raise self.error
+        return now(), BLACK
+
+    def close(self):
+        pass
+
+
+def wait_for(condition, seconds=10.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.002)
+
+
+def test_newest_wins_unless_all_are_kept():
+    source = Source()
+    grabber = Grabber(lambda: source)
+    source.go.release(5)
+    wait_for(lambda: grabber.captured == 5)
+    assert (grabber.waiting, grabber.dropped) == (1, 4)
+    assert grabber.take(0).index == 4
+    grabber.keep_all = True
+    source.go.release(7)
+    wait_for(lambda: grabber.captured == 12)
+    assert [grabber.take(0).index for _ in range(7)] == list(range(5, 12))
+    assert grabber.take(0.01) is None
+    assert (grabber.dropped, grabber.lost) == (4, 0)
+    source.error = MienError("end", "End.")
+    source.go.release()
+    grabber.close()
+
+
+def test_the_queue_is_bounded(monkeypatch):
+    monkeypatch.setattr(grabber_module, "BACKLOG_BYTES", 3 * BLACK.nbytes)
+    source = Source()
+    grabber = Grabber(lambda: source)
+    grabber.keep_all = True
+    source.go.release(8)
+    wait_for(lambda: grabber.captured == 8)
+    assert (grabber.waiting, grabber.lost) == (3, 5)
+    source.error = MienError("end", "End.")
+    source.go.release()
+    grabber.close()
+
+
+def test_a_source_that_fails_is_opened_again(monkeypatch):
+    monkeypatch.setattr(grabber_module, "RETRY", 0.02)
+    opened = []
+
+    def opener():
+        opened.append(Source())
+        if len(opened) == 2:
+            raise ValueError("something nobody thought of")
+        opened[-1].go.release(100)
+        return opened[-1]
+
+    grabber = Grabber(opener)
+    wait_for(lambda: grabber.captured >= 100)
+    opened[0].error = MienError("camera-gone", "Gone.")
+    opened[0].go.release()
+    wait_for(lambda: grabber.state[0] == "lost")
+    wait_for(lambda: len(opened) == 3 and grabber.captured >= 200)
+    assert grabber.state == ("live", None)
+    opened[2].error = MienError("end", "End.")
+    opened[2].go.release()
+    grabber.close()
+
+
+def test_a_silent_source_is_stalled(monkeypatch):
+    monkeypatch.setattr(grabber_module, "STALL", 0.1)
+    source = Source()
+    grabber = Grabber(lambda: source)
+    source.go.release(2)
+    wait_for(lambda: grabber.captured == 2)
+    wait_for(lambda: grabber.state[0] == "stalled")
+    assert grabber.state[1].code == "camera-slow"
+    assert grabber.rate == 0.0
+    source.error = MienError("end", "End.")
+    source.go.release()
+    grabber.close()
+
+
+def make_clip(path, frames=30, fps=30):
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"mp4v"), fps, (64, 48))
+    for i in range(frames):
+        writer.write(np.full((48, 64, 3), i * 8 % 256, np.uint8))
+    writer.release()
+    return path
+
+
+def test_a_file_keeps_a_cameras_pace(tmp_path):
+    """One second of video takes about one second, again and again, with stamps of this clock."""
+    source = PacedFile(make_clip(tmp_path / "a.mp4"))
+    stamps = [source.read()[0] for _ in range(45)]
+    span = stamps[-1] - stamps[0]
+    assert 44 / 30 - 0.1 < span < 44 / 30 + 1.0
+    assert abs(now() - stamps[-1]) < 0.2
+    assert (np.diff(stamps) > 0).all()
+    source.close()
+
+
+# --- a session
+
+
+def test_frames_pictures_and_status(session):
+    one, said = session()
+    one.tune(TuneLive(1, picture=64))
+    until(one, lambda: len(of(said, LiveFrame)) > 20 and of(said, LivePicture))
+    frame = of(said, LiveFrame)[-1]
+    assert frame.captured <= frame.began <= frame.solved <= now()
+    assert frame.result.found
+    states = [status.state for status in of(said, LiveStatus)]
+    assert states[0] == "loading"
+    assert states[-1] == "live"
+    assert of(said, LiveStatus)[-1].source == "Webcam"
+    one.stop()
+    assert of(said, LiveStatus)[-1].state == "stopped"
+    assert threading.active_count() < 20
+
+
+def test_a_slow_model_shows_the_newest_picture(session, monkeypatch):
+    one, said = session()
+    monkeypatch.setattr(Pipeline, "pause", 0.05)
+    until(one, lambda: len(of(said, LiveFrame)) > 15)
+    ages = [frame.began - frame.captured for frame in of(said, LiveFrame)[3:]]
+    assert np.median(ages) < 0.03  # pictures come every 0.01 s
+    assert one._grabber.dropped > 15
+
+
+def test_a_recording_keeps_every_picture(session, tmp_path, monkeypatch):
+    """Also with a model that is three times slower than the camera; the live stream had dropped most."""
+    one, said = session()
+    until(one, lambda: len(of(said, LiveFrame)) > 3)
+    monkeypatch.setattr(Pipeline, "pause", 0.03)
+    one.record(Record(1, str(tmp_path / "a.mien"), scene_frame=12.5))
+    until(one, lambda: of(said, TakeStatus)[-1].frames >= 25)
+    one.end_take()
+    until(one, lambda: not of(said, TakeStatus)[-1].recording)
+    status = of(said, TakeStatus)[-1]
+    with Take(tmp_path / "a.mien") as take:
+        assert len(take) == status.frames >= 25
+        assert (np.diff(take.column("index")) == 1).all()
+        assert take.times[0] == 0
+        assert take.duration == pytest.approx(status.duration)
+        assert take.header.extra["scene_frame"] == 12.5
+        assert take.header.source == "Webcam"
+    assert (status.lost, status.error) == (0, None)
+
+
+def test_frames_are_in_the_take_before_they_are_sent(session, tmp_path):
+    one, said = session()
+    until(one, lambda: len(of(said, LiveFrame)) > 3)
+    path = tmp_path / "a.mien"
+    one.record(Record(1, str(path)))
+    written = []
+    emit = one._emit
+
+    def check(message, droppable=False):
+        if isinstance(message, LiveFrame):
+            with Take(path) as take:
+                written.append(len(take))
+        emit(message, droppable=droppable)
+
+    one._emit = check
+    until(one, lambda: len(written) >= 10)
+    assert np.all(np.diff(written[1:]) == 1)
+
+
+def test_takes_one_after_another_without_a_new_camera(session, tmp_path):
+    one, said = session()
+    until(one, lambda: len(of(said, LiveFrame)) > 3)
+    for name in "abc":
+        one.record(Record(1, str(tmp_path / f"{name}.mien")))
+        until(one, lambda: of(said, TakeStatus)[-1].frames > 5)
+    one.stop()
+    assert sum(not status.recording for status in of(said, TakeStatus)) == 3
+    for name in "abc":
+        with Take(tmp_path / f"{name}.mien") as take:
+            assert len(take) > 5
+            assert not take.truncated
+
+
+def test_a_take_that_cannot_be_written(session, tmp_path):
+    one, said = session()
+    one.record(Record(1, str(tmp_path / "no" / "folder.mien")))
+    status = of(said, TakeStatus)[-1]
+    assert not status.recording
+    assert status.error.code == "take-not-written"
+    until(one, lambda: len(of(said, LiveFrame)) > 3)  # live goes on
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_ends_the_take_and_not_the_session(session):
+    one, said = session()
+    until(one, lambda: len(of(said, LiveFrame)) > 3)
+    one.record(Record(1, "/dev/full"))
+    until(one, lambda: of(said, TakeStatus) and not of(said, TakeStatus)[-1].recording)
+    assert of(said, TakeStatus)[-1].error.code == "disk-full"
+    count = len(of(said, LiveFrame))
+    until(one, lambda: len(of(said, LiveFrame)) > count + 5)
+
+
+def test_disk_fills_up_while_recording(session, tmp_path, monkeypatch):
+    """A limit on the size of files stands for the disk: the frames before are kept and read."""
+    resource = pytest.importorskip("resource")
+    import signal
+
+    monkeypatch.setattr(signal, "SIGXFSZ", signal.SIGXFSZ)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    one, said = session()
+    until(one, lambda: len(of(said, LiveFrame)) > 3)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, hard))
+    try:
+        one.record(Record(1, str(tmp_path / "a.mien")))
+        until(one, lambda: not of(said, TakeStatus)[-1].recording)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    status = of(said, TakeStatus)[-1]
+    assert status.error.code == "disk-full"
+    with Take(tmp_path / "a.mien") as take:
+        assert len(take) == status.frames > 5
+
+
+def test_camera_unplugged_while_recording_and_back(session, device, tmp_path, monkeypatch):
+    one, said = session()
+    until(one, lambda: len(of(said, LiveFrame)) > 3)
+    one.record(Record(1, str(tmp_path / "a.mien")))
+    until(one, lambda: of(said, TakeStatus)[-1].frames > 5)
+    monkeypatch.setattr(Device, "plugged", False)
+    until(one, lambda: of(said, LiveStatus)[-1].state == "lost")
+    assert of(said, LiveStatus)[-1].error.hint
+    monkeypatch.setattr(Device, "plugged", True)
+    until(one, lambda: of(said, LiveStatus)[-1].state == "live")
+    frames = of(said, TakeStatus)[-1].frames
+    until(one, lambda: of(said, TakeStatus)[-1].frames > frames)
+    one.stop()
+    with Take(tmp_path / "a.mien") as take:
+        assert (np.diff(take.times) > 0).all()
+
+
+@pytest.mark.parametrize("jump", [-1000.0, 3600.0])
+def test_a_jumping_clock(session, tmp_path, monkeypatch, jump):
+    """A driver's clock that jumps: times in the take rise, values stay finite, live goes on."""
+    moment = [0.0]
+    read = Camera.read
+    monkeypatch.setattr(Camera, "read", lambda self: (read(self)[0] + moment[0], BLACK))
+    one, said = session()
+    until(one, lambda: len(of(said, LiveFrame)) > 3)
+    one.record(Record(1, str(tmp_path / "a.mien")))
+    until(one, lambda: of(said, TakeStatus)[-1].frames > 5)
+    moment[0] = jump
+    count = len(of(said, LiveFrame))
+    until(one, lambda: len(of(said, LiveFrame)) > count + 20)
+    moment[0] = 0.0
+    until(one, lambda: len(of(said, LiveFrame)) > count + 40)
+    one.stop()
+    with Take(tmp_path / "a.mien") as take:
+        assert (np.diff(take.times) > 0).all()
+
+
+def test_the_time_of_day_does_not_matter(session, monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: 0.0)
+    one, said = session()
+    until(one, lambda: len(of(said, LiveFrame)) > 5)
+    assert all(0 <= frame.solved - frame.captured < 5 for frame in of(said, LiveFrame))
+
+
+def free_port():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_network_in_and_out(session, tmp_path):
+    """A face that comes as Live Link Face goes on the rig, into a take, and out again as VMC."""
+    port_in, port_out = free_port(), free_port()
+    one, said = session(source="network", name="livelink", port=port_in)
+    with NetworkSource("vmc", port_out) as listener, LiveLinkFaceSender(port=port_in) as phone:
+        one.tune(TuneLive(1, smoothing=0.0, neutral="none", outputs=(Output("vmc", "127.0.0.1", port_out),)))
+        one.record(Record(1, str(tmp_path / "a.mien")))
+        came = []
+        for i in range(200):
+            phone.send(FrameResult(i, now(), found=True, arkit=np.full(52, 0.25)))
+            one.step()
+            came += listener.poll()
+            if len(came) > 5:
+                break
+        assert came[-1].arkit == pytest.approx(np.full(52, 0.25), abs=0.01)
+    status = of(said, LiveStatus)[-1]
+    assert status.state == "live"
+    one.stop()
+    with Take(tmp_path / "a.mien") as take:
+        assert len(take) > 5
+        assert take[len(take) - 1].arkit == pytest.approx(np.full(52, 0.25), abs=0.01)
+
+
+def test_network_tells_that_it_waits(session):
+    one, said = session(source="network", name="vmc", port=free_port())
+    until(one, lambda: len(of(said, LiveStatus)) > 1)
+    assert of(said, LiveStatus)[-1].state == "opening"
+    assert "this machine alone" in of(said, LiveStatus)[-1].error.hint
+
+
+def test_a_port_that_is_taken(session):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        other.bind(("127.0.0.1", 0))
+        with pytest.raises(MienError) as error:
+            session(source="network", name="vmc", port=other.getsockname()[1])
+    assert error.value.code == "port-busy"
+
+
+def test_lan_addresses_need_the_switch(session):
+    one, _said = session(source="network", name="vmc", port=free_port())
+    with pytest.raises(MienError) as error:
+        one.tune(TuneLive(1, outputs=(Output("vmc", "192.168.1.7", 39539),)))
+    assert error.value.code == "network-not-allowed"
+
+
+def test_calibration(session, monkeypatch):
+    one, said = session()
+    until(one, lambda: len(of(said, LiveFrame)) > 3)
+    one.calibrate(clear=False)
+    until(one, lambda: of(said, LiveStatus)[-1].neutral == "done")
+    until(one, lambda: abs(of(said, LiveFrame)[-1].result.units[0]) < 0.01)  # 0.5 was its rest
+    one.calibrate(clear=True)
+    until(one, lambda: of(said, LiveStatus)[-1].neutral == "")
+
+
+def test_calibration_without_a_face(session, monkeypatch):
+    monkeypatch.setattr(live_module, "_CALIBRATION_PATIENCE", 0.2)
+    monkeypatch.setattr(Pipeline, "step", lambda self, frame: FrameResult(frame.index, frame.time))
+    one, said = session()
+    until(one, lambda: len(of(said, LiveFrame)) > 3)
+    one.calibrate(clear=False)
+    until(one, lambda: of(said, LiveStatus)[-1].neutral == "failed")
+
+
+# --- solving live
+
+
+def test_neutral_survives_the_header():
+    results = [FrameResult(i, i / 30, found=True, units=np.full(11, 0.2)) for i in range(5)]
+    neutral = Neutral.of(results)
+    again = Neutral.from_dict(neutral.to_dict())
+    assert np.allclose(again.weights, neutral.weights)
+    for nonsense in (None, 3, {}, {"weights": [1], "head": [1, 0, 0, 0]}, {**neutral.to_dict(), "head": [0, 0, 0, 0]}):
+        assert Neutral.from_dict(nonsense) is None
+    assert Neutral.of([FrameResult(0, 0.0)]) is None
+
+
+def test_a_calibrated_take_has_its_rest_taken_out():
+    class FakeTake:
+        times = np.arange(20) / 30
+
+        def column(self, name):
+            rows = [FrameResult(i, t, found=True, units=np.full(11, 0.2)) for i, t in enumerate(self.times)]
+            return np.array([getattr(row, name) for row in rows])
+
+    neutral = Neutral.of([FrameResult(0, 0.0, found=True, units=np.full(11, 0.2))])
+    assert solve_take(FakeTake(), SolveOptions(), neutral).units.max() < 1e-3
+
+
+def test_prediction_leads():
+    """On a steady movement, prediction takes the lag away that smoothing brings."""
+    errors = {}
+    for prediction in (0.0, 0.05):
+        solver = Solver(SolveOptions(neutral="none", prediction=prediction))
+        for i in range(60):
+            value = i / 100
+            out = solver.step(FrameResult(i, i / 30, found=True, units=np.full(11, value)))
+        errors[prediction] = abs(float(out.units[0]) - value)
+    assert errors[0.05] < 0.7 * errors[0.0]
+    with pytest.raises(ValueError, match="prediction"):
+        SolveOptions(prediction=MAX_PREDICTION * 2)
+
+
+def test_tuning_keeps_the_pose():
+    solver = Solver(SolveOptions(neutral="none", smoothing=0.8))
+    for i in range(30):
+        before = solver.step(FrameResult(i, i / 30, found=True, units=np.full(11, 0.4)))
+    solver.tune(dataclasses.replace(solver.options, smoothing=0.1))
+    after = solver.step(FrameResult(31, 31 / 30, found=True, units=np.full(11, 0.4)))
+    assert after.units == pytest.approx(before.units, abs=0.02)
+
+
+# --- the small picture
+
+
+@pytest.mark.parametrize("shape", [(480, 640), (1080, 1920), (1920, 1080), (3, 5000), (2000, 4)])
+def test_small_pictures_are_bounded(shape):
+    image = np.zeros((*shape, 3), np.uint8)
+    image[: shape[0] // 2] = 200
+    found = FrameResult(0, 0.0, found=True, box=(-50, -50, 1e5, 1e5), points68=np.full((68, 2), -1e4))
+    width, height, pixels = small_picture(image, found, 192)
+    assert width <= 192
+    assert height <= PICTURE_HEIGHT
+    assert len(pixels) == width * height * 4
+    LivePicture(1, width, height, pixels)
+    rows = np.frombuffer(pixels, np.uint8).reshape(height, width, 4)
+    if height > 10:
+        assert rows[-3, width // 2, 0] > rows[2, width // 2, 0]  # the lowest row comes first
+    assert (rows[..., 3] == 255).all()
