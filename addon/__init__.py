@@ -13,6 +13,7 @@ MODULES = (
     "live_properties",
     "operators",
     "panels",
+    "preview",
     "handlers",
 )
 """Modules with their own ``register`` and ``unregister``, in order of registration."""

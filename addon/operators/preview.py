@@ -1,0 +1,138 @@
+"""Operators of the preview."""
+
+from __future__ import annotations
+
+import bpy
+
+from ..ids import (
+    OP_PREVIEW,
+    OP_PREVIEW_EXPRESSION,
+    OP_PREVIEW_EXPRESSION_REMOVE,
+    OP_PREVIEW_EXPRESSION_SAVE,
+)
+from ..preview import overlay
+from ..preview.expressions import BASIC
+from ..preview.properties import add_effects, settings
+from ..registration import register_classes, unregister_classes
+
+
+class MIEN_OT_preview(bpy.types.Operator):
+    bl_idname = OP_PREVIEW
+    bl_label = "Preview"
+    bl_description = "Draw the faces on the GPU, in every 3D viewport, without waiting for their shape keys"
+
+    def execute(self, context):
+        if overlay.running():
+            overlay.stop()
+        else:
+            add_effects(settings(context.scene))
+            overlay.start()
+        return {"FINISHED"}
+
+
+class MIEN_OT_preview_expression(bpy.types.Operator):
+    bl_idname = OP_PREVIEW_EXPRESSION
+    bl_label = "Wear Expression"
+    bl_description = "Lay this expression over the captured face; again takes it off"
+    bl_options = {"REGISTER", "UNDO"}
+
+    name: bpy.props.StringProperty(name="Expression", description="A basic expression, or one that was saved")
+    strength: bpy.props.FloatProperty(
+        name="Strength", description="How far it covers the capture", default=1.0, min=0.0, max=1.0, subtype="FACTOR"
+    )
+
+    @classmethod
+    def poll(cls, _context):
+        return overlay.running()
+
+    def execute(self, context):
+        chosen = settings(context.scene)
+        if self.name not in BASIC and self.name not in chosen.expressions:
+            self.report({"WARNING"}, f"No expression {self.name!r}")
+            return {"CANCELLED"}
+        worn = chosen.expression == self.name and chosen.strength > 0.0
+        chosen.expression = self.name
+        chosen.strength = 0.0 if worn else self.strength
+        return {"FINISHED"}
+
+
+class MIEN_OT_preview_expression_save(bpy.types.Operator):
+    bl_idname = OP_PREVIEW_EXPRESSION_SAVE
+    bl_label = "Save Expression"
+    bl_description = "Keep the face of the active head, as the preview shows it, as an expression of this file"
+    bl_options = {"REGISTER", "UNDO"}
+
+    name: bpy.props.StringProperty(name="Name", description="Name of the expression", default="Expression")
+
+    @classmethod
+    def poll(cls, context):
+        return overlay.running() and bool(overlay.heads_of(context.scene))
+
+    def invoke(self, context, _event):
+        return context.window_manager.invoke_props_dialog(self)
+
+    def execute(self, context):
+        name = self.name.strip()
+        if not name or name in BASIC:
+            self.report({"WARNING"}, "Give the expression a name of its own")
+            return {"CANCELLED"}
+        heads = overlay.heads_of(context.scene)
+        obj = context.object if context.object in heads else heads[0]
+        chosen = settings(context.scene)
+        kept = chosen.expressions.get(name) or chosen.expressions.add()
+        kept.name = name
+        kept.values.clear()
+        for shape, value in overlay.face_of(obj).items():
+            if value > 0.0:
+                item = kept.values.add()
+                item.name, item.value = shape, value
+        chosen.expression = name
+        return {"FINISHED"}
+
+
+class MIEN_OT_preview_expression_remove(bpy.types.Operator):
+    bl_idname = OP_PREVIEW_EXPRESSION_REMOVE
+    bl_label = "Remove Expression"
+    bl_description = "Forget an expression that was saved in this file"
+    bl_options = {"REGISTER", "UNDO"}
+
+    name: bpy.props.StringProperty(name="Name", description="Name of the expression")
+
+    def execute(self, context):
+        chosen = settings(context.scene)
+        at = chosen.expressions.find(self.name)
+        if at < 0:
+            return {"CANCELLED"}
+        chosen.expressions.remove(at)
+        return {"FINISHED"}
+
+
+CLASSES = (
+    MIEN_OT_preview,
+    MIEN_OT_preview_expression,
+    MIEN_OT_preview_expression_save,
+    MIEN_OT_preview_expression_remove,
+)
+
+_keys: list = []
+"""Hot keys in Mien's own layer of the key map."""
+
+
+def register():
+    register_classes(CLASSES)
+    keys = bpy.context.window_manager.keyconfigs.addon if bpy.context.window_manager else None
+    if keys is None:  # no window
+        return
+    layer = keys.keymaps.new(name="3D View", space_type="VIEW_3D")
+    digits = ("ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN")
+    for digit, name in zip(digits, BASIC):
+        item = layer.keymap_items.new(OP_PREVIEW_EXPRESSION, digit, "PRESS", ctrl=True, alt=True)
+        item.properties.name = name
+        _keys.append((layer, item))
+
+
+def unregister():
+    for layer, item in _keys:
+        layer.keymap_items.remove(item)
+    _keys.clear()
+    unregister_classes(CLASSES)

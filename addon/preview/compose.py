@@ -1,0 +1,196 @@
+"""Puts a picture together: what stands behind, then the heads, then what flies about."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import bpy
+import gpu
+import numpy as np
+
+from . import lights, properties, reading
+from .drawing import SHADOW_SIZE, Scene, Target, View, draw_gradient, draw_picture, restored_state, texture
+from .heads import Head
+from .lights import Lighting
+
+
+@dataclasses.dataclass
+class Posed:
+    """A head in the pose of one picture.
+
+    Attributes
+    ----------
+    head : Head
+    effects : dict of str to float
+        Particles, by strength.
+    """
+
+    head: Head
+    effects: dict[str, float] = dataclasses.field(default_factory=dict)
+
+
+class CameraPicture:
+    """The camera's newest picture, brought to the GPU when it is first drawn."""
+
+    def __init__(self):
+        self._pixels: np.ndarray | None = None
+        self._texture: gpu.types.GPUTexture | None = None
+
+    def set(self, pixels: np.ndarray | None) -> None:
+        """Take a picture, (H, W, 3) uint8 RGB with its first line highest; None takes it away."""
+        if pixels is not None:
+            pixels = np.asarray(pixels)
+            if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
+                raise ValueError(f"picture must be (H, W, 3) uint8, got {pixels.shape} {pixels.dtype}")
+            pixels = pixels.copy()
+        self._pixels, self._texture = pixels, None
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Width and height, or None where there is no picture."""
+        return None if self._pixels is None else (self._pixels.shape[1], self._pixels.shape[0])
+
+    def texture(self) -> gpu.types.GPUTexture | None:
+        """Return the picture as a texture, its first line first."""
+        if self._texture is None and self._pixels is not None:
+            rgba = np.ones((*self._pixels.shape[:2], 4), np.float32)
+            np.multiply(self._pixels, np.float32(1 / 255), out=rgba[..., :3])
+            self._texture = texture(rgba, "RGBA8")
+        return self._texture
+
+    def drop_texture(self) -> None:
+        """Let go of the GPU's copy."""
+        self._texture = None
+
+
+camera = CameraPicture()
+
+
+def cover(size: tuple[int, int], width: float, height: float) -> tuple[float, float, float, float]:
+    """Return the area, in clip space, over which a picture fills a frame and keeps its shape.
+
+    >>> cover((200, 100), 100, 100)
+    (-2.0, -1.0, 2.0, 1.0)
+    """
+    ratio = (size[0] / size[1]) / (width / height)
+    x, y = (ratio, 1.0) if ratio > 1.0 else (1.0, 1.0 / ratio)
+    return (-x, -y, x, y)
+
+
+def draw_background(chosen, width: float, height: float, curve: str) -> bool:
+    """Fill the bound frame buffer behind everything; returns whether there was anything to fill it with.
+
+    Parameters
+    ----------
+    chosen : properties.MienPreviewSettings
+    width, height : float
+    curve : str
+        Key of `drawing.TONE_CURVES`.
+    """
+    kind = chosen.background
+    if kind in {"COLOUR", "GRADIENT"}:
+        inner = (*chosen.inner, 1.0)
+        outer = (*chosen.outer, 1.0) if kind == "GRADIENT" else inner
+        draw_gradient(inner, outer, width / height, curve)
+        return True
+    # A picture is shown as it was taken: no film curve over it.
+    plain = "STANDARD" if curve != "NONE" else "NONE"
+    if kind == "CAMERA" and camera.size:
+        draw_picture(
+            camera.texture(), cover(camera.size, width, height), top_first=True, encoded=True, curve=plain
+        )
+        return True
+    image = chosen.image
+    if kind == "IMAGE" and image is not None and image.size[0] and image.size[1]:
+        draw_picture(gpu.texture.from_image(image), cover(tuple(image.size), width, height), curve=plain)
+        return True
+    return False
+
+
+def ball(heads: list[Posed]) -> tuple[np.ndarray, float]:
+    """Return centre and radius of a ball round all heads, as they stand at rest in the world."""
+    centres, radii = zip(*(posed.head.ball() for posed in heads))
+    centres, radii = np.array(centres), np.array(radii)
+    low, high = (centres - radii[:, None]).min(0), (centres + radii[:, None]).max(0)
+    centre = (low + high) / 2
+    return centre, float((np.linalg.norm(centres - centre, axis=1) + radii).max())
+
+
+def lighting_for(chosen, depsgraph, heads: list[Posed]) -> Lighting:
+    """Return the chosen light; the studio's where the scene has none."""
+    if chosen.lighting == "SCENE":
+        found = lights.read_scene(depsgraph)
+        if found is not None:
+            return found
+    name = "STUDIO" if chosen.lighting == "SCENE" else chosen.lighting
+    if not heads:
+        return lights.preset(name, (0.0, 0.0, 0.0), 1.0)
+    frame = heads[0].head.frame
+    unit = float(np.linalg.norm(frame[:3, 0]))
+    # A head is some four distances between the eyes across; the lights stand round the first one's rest.
+    matrix = heads[0].head.matrix[:3, :3]
+    turn = matrix / np.maximum(np.linalg.norm(matrix, axis=0), 1e-9)
+    return lights.preset(name, frame[:3, 3], 4.0 * unit, turn)
+
+
+class ShadowMap:
+    """The texture that the shadow is drawn into, made once."""
+
+    def __init__(self):
+        self.target: Target | None = None
+
+    def cast(self, scene: Scene, heads: list[Posed]) -> None:
+        """Draw the first light's shadow for a picture."""
+        if self.target is None:
+            self.target = Target(SHADOW_SIZE, SHADOW_SIZE, "R32F")
+        centre, radius = ball(heads)
+        scene.cast_shadow(self.target, [posed.head.gpu for posed in heads], centre, radius)
+
+
+def make_scene(chosen, depsgraph, heads: list[Posed], view: View, curve: str, shadow: ShadowMap) -> Scene:
+    """Set up camera, light and shadow as chosen."""
+    scene = Scene(view, lighting_for(chosen, depsgraph, heads), curve, 2.0**chosen.exposure)
+    if chosen.shadows and heads:
+        shadow.cast(scene, heads)
+    return scene
+
+
+def draw_heads(scene: Scene, heads: list[Posed], time: float) -> None:
+    """Draw heads and particles into the bound frame buffer."""
+    effects = [(posed.head.frame, posed.effects) for posed in heads if posed.effects]
+    scene.draw([posed.head.gpu for posed in heads], effects, time)
+
+
+def draw_picture_of(
+    target: Target, chosen, depsgraph, heads: list[Posed], view: View, *, curve: str, time: float, shadow: ShadowMap
+) -> None:
+    """Fill a target: background, heads, particles."""
+    scene = make_scene(chosen, depsgraph, heads, view, curve, shadow)
+    with target.frame.bind(), restored_state():
+        target.frame.clear(color=(0.0, 0.0, 0.0, 0.0), depth=1.0)
+        gpu.state.depth_test_set("NONE")
+        gpu.state.depth_mask_set(False)
+        gpu.state.blend_set("NONE")
+        draw_background(chosen, target.width, target.height, curve)
+        draw_heads(scene, heads, time)
+
+
+def offset_matrix(obj) -> np.ndarray:
+    """Return what the preview alone does to an object: its place, turn and size there."""
+    from mathutils import Euler, Matrix
+
+    chosen = properties.head_settings(obj)
+    matrix = Matrix.LocRotScale(chosen.location, Euler(chosen.rotation), (chosen.scale,) * 3)
+    return np.array(matrix, np.float64)
+
+
+def has_face(obj) -> bool:
+    """Whether an object is a head: a mesh with at least one shape key of a name Mien knows."""
+    if obj.type != "MESH" or obj.data.shape_keys is None:
+        return False
+    return any(key.name in properties.KNOWN for key in reading.shape_keys(obj))
+
+
+def scene_curve(scene: bpy.types.Scene) -> str:
+    """Return the tone curve nearest to a scene's view transform."""
+    return "AGX" if scene.view_settings.view_transform in {"AgX", "Filmic"} else "STANDARD"

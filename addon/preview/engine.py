@@ -1,0 +1,155 @@
+"""Mien Preview as a render engine: the preview's drawing in F12 and in Rendered view, with or without a window."""
+
+from __future__ import annotations
+
+import time
+
+import bpy
+import gpu
+import numpy as np
+from bpy.app.handlers import persistent
+
+from ..ids import ENGINE
+from . import compose, overlay, properties
+from .compose import ShadowMap
+from .drawing import Target, View, draw_picture
+from .heads import Head
+
+SAMPLES = 2
+"""Pixels per side that are averaged to one, against jagged edges."""
+
+_kept: dict[int, Head] = {}
+"""Meshes of the render under way: from frame to frame only what changed goes to the GPU again."""
+
+_view_kept: dict[int, Head] = {}
+"""The same for Rendered view."""
+
+
+class MienPreviewEngine(bpy.types.RenderEngine):
+    bl_idname = ENGINE
+    bl_label = "Mien Preview"
+    bl_use_preview = False
+    bl_use_gpu_context = True
+
+    def render(self, depsgraph):
+        scene = depsgraph.scene
+        percent = scene.render.resolution_percentage / 100.0
+        width, height = int(scene.render.resolution_x * percent), int(scene.render.resolution_y * percent)
+        camera = scene.camera
+        if camera is None:
+            self.report({"ERROR"}, "No camera to render from")
+            return
+        camera = camera.evaluated_get(depsgraph)
+        projection = camera.calc_matrix_camera(
+            depsgraph,
+            x=width,
+            y=height,
+            scale_x=scene.render.pixel_aspect_x,
+            scale_y=scene.render.pixel_aspect_y,
+        )
+        view = View(
+            np.linalg.inv(np.array(camera.matrix_world.normalized(), np.float64)), np.array(projection, np.float64)
+        )
+        try:
+            for head in _kept.values():
+                head.suspect = True
+            target = Target(width * SAMPLES, height * SAMPLES, "RGBA16F")
+            seconds = (scene.frame_current + scene.frame_subframe) * scene.render.fps_base / scene.render.fps
+            draw(target, depsgraph, view, _kept, seconds)
+            pixels = target.read()
+        except (SystemError, RuntimeError) as error:
+            self.report({"ERROR"}, f"Mien Preview cannot draw on this machine: {error}")
+            return
+        smoothed = pixels.reshape(height, SAMPLES, width, SAMPLES, 4).mean(axis=(1, 3))
+        result = self.begin_result(0, 0, width, height)
+        result.layers[0].passes["Combined"].rect.foreach_set(smoothed.ravel())
+        self.end_result(result)
+
+    def view_update(self, _context, depsgraph):
+        changed = {
+            update.id.original.session_uid
+            for update in depsgraph.updates
+            if update.is_updated_geometry and isinstance(update.id, bpy.types.Object)
+        }
+        for uid in changed & set(_view_kept):
+            _view_kept[uid].suspect = True
+
+    def view_draw(self, context, depsgraph):
+        overlay.guarded(lambda: self._view_draw(context, depsgraph))
+
+    def _view_draw(self, context, depsgraph):
+        region, data = context.region, context.region_data
+        view = View(np.array(data.view_matrix, np.float64), np.array(data.window_matrix, np.float64))
+        target = Target(region.width, region.height, "RGBA16F")
+        draw(target, depsgraph, view, _view_kept, time.monotonic())
+        gpu.state.blend_set("ALPHA")
+        self.bind_display_space_shader(depsgraph.scene)
+        draw_picture(target.colour)
+        self.unbind_display_space_shader()
+        gpu.state.blend_set("NONE")
+
+
+def meshes(depsgraph) -> list:
+    """Return the evaluated mesh objects that a picture shows."""
+    final = depsgraph.mode == "RENDER"
+    result = []
+    for obj in depsgraph.objects:
+        original = obj.original
+        if obj.type != "MESH" or obj.display_type in {"BOUNDS", "WIRE"} or (final and original.hide_render):
+            continue
+        if properties.head_settings(original).show:
+            result.append(obj)
+    return result
+
+
+def draw(target: Target, depsgraph, view: View, kept: dict[int, Head], seconds: float) -> None:
+    """Draw a scene's meshes, linear, into a target."""
+    scene = depsgraph.scene.original
+    chosen = properties.settings(scene)
+    objects = meshes(depsgraph)
+    posed = overlay.pose_heads(objects, scene, depsgraph, kept)
+    for obj, item in zip(objects, posed):
+        if compose.has_face(obj.original):
+            item.effects = overlay.effects_of(chosen, obj.original, item)
+    # Light and shadow follow the faces; clothes and props come after them.
+    posed.sort(key=lambda item: not item.head.face)
+    compose.draw_picture_of(target, chosen, depsgraph, posed, view, curve="NONE", time=seconds, shadow=ShadowMap())
+
+
+@persistent
+def _after_render(*_args) -> None:
+    _kept.clear()
+
+
+@persistent
+def _before_load(*_args) -> None:
+    _kept.clear()
+    _view_kept.clear()
+
+
+_HANDLERS = (("render_complete", _after_render), ("render_cancel", _after_render), ("load_pre", _before_load))
+
+
+def _panels():
+    """Yield Blender's own panels that make sense for this engine too."""
+    left_out = {"VIEWLAYER_PT_filter", "VIEWLAYER_PT_layer_passes", "RENDER_PT_freestyle"}
+    for panel in bpy.types.Panel.__subclasses__():
+        if "BLENDER_RENDER" in getattr(panel, "COMPAT_ENGINES", ()) and panel.__name__ not in left_out:
+            yield panel
+
+
+def register():
+    bpy.utils.register_class(MienPreviewEngine)
+    for panel in _panels():
+        panel.COMPAT_ENGINES.add(ENGINE)
+    for name, function in _HANDLERS:
+        getattr(bpy.app.handlers, name).append(function)
+
+
+def unregister():
+    _before_load()
+    for name, function in reversed(_HANDLERS):
+        getattr(bpy.app.handlers, name).remove(function)
+    for panel in _panels():
+        panel.COMPAT_ENGINES.discard(ENGINE)
+    bpy.utils.unregister_class(MienPreviewEngine)

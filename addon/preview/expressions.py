@@ -1,0 +1,76 @@
+"""Whole-face expressions to lay over a capture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ...core.units import EXPRESSIONS
+
+BASIC: dict[str, dict[str, float]] = {
+    "neutral": {},
+    "happiness": {"Smile": 0.9, "CheekSquint": 0.7, "BrowRaise": 0.12, "JawOpen": 0.12},
+    "sadness": {"BrowRaise": 0.45, "BrowFurrow": 0.5, "Frown": 0.8, "BlinkLeft": 0.18, "BlinkRight": 0.18},
+    "surprise": {"BrowRaise": 1.0, "EyeWide": 0.9, "JawOpen": 0.65},
+    "fear": {"BrowRaise": 0.8, "BrowFurrow": 0.55, "EyeWide": 1.0, "JawOpen": 0.3, "Frown": 0.35},
+    "disgust": {"NoseWrinkle": 1.0, "BrowFurrow": 0.4, "CheekSquint": 0.5, "Frown": 0.4},
+    "anger": {"BrowFurrow": 1.0, "EyeWide": 0.45, "NoseWrinkle": 0.4, "Frown": 0.35},
+}
+"""The seven basic expressions as unit weights, after the prototypes of Ekman & Friesen, EMFACS, 1983."""
+
+assert tuple(BASIC) == EXPRESSIONS
+
+ARKIT_OF: dict[str, tuple[str, ...]] = {
+    "BrowRaise": ("browInnerUp", "browOuterUpLeft", "browOuterUpRight"),
+    "BrowFurrow": ("browDownLeft", "browDownRight"),
+    "EyeWide": ("eyeWideLeft", "eyeWideRight"),
+    "BlinkLeft": ("eyeBlinkLeft",),
+    "BlinkRight": ("eyeBlinkRight",),
+    "CheekSquint": ("cheekSquintLeft", "cheekSquintRight"),
+    "NoseWrinkle": ("noseSneerLeft", "noseSneerRight"),
+    "Smile": ("mouthSmileLeft", "mouthSmileRight"),
+    "Frown": ("mouthFrownLeft", "mouthFrownRight"),
+    "JawOpen": ("jawOpen",),
+    "Pucker": ("mouthPucker",),
+}
+"""ARKit shapes that stand in for a unit on heads without the 11 units."""
+
+
+def on_shapes(expression: Mapping[str, float], shapes: tuple[str, ...]) -> dict[str, float]:
+    """Return an expression as weights of a head's own shapes."""
+    result: dict[str, float] = {}
+    for name, value in expression.items():
+        for shape in (name,) if name in shapes else ARKIT_OF.get(name, ()):
+            if shape in shapes:
+                result[shape] = value
+    return result
+
+
+def blend(captured: Mapping[str, float], expression: Mapping[str, float], strength: float) -> dict[str, float]:
+    """Lay an expression over captured weights.
+
+    At strength 1 the face wears the expression; eyes still blink and the jaw still speaks, since for
+    those the larger of both counts.
+
+    Parameters
+    ----------
+    captured : mapping of str to float
+        Weights of all the head's shapes.
+    expression : mapping of str to float
+    strength : float
+        0..1.
+
+    Returns
+    -------
+    dict of str to float
+
+    Examples
+    --------
+    >>> blend({"Smile": 0.0, "JawOpen": 0.6}, {"Smile": 1.0}, 0.5)
+    {'Smile': 0.5, 'JawOpen': 0.6}
+    """
+    result = {}
+    for name, value in captured.items():
+        mixed = (1.0 - strength) * value + strength * expression.get(name, 0.0)
+        spoken = "blink" in name.lower() or name.lower() == "jawopen"
+        result[name] = max(value, mixed) if spoken else mixed
+    return result

@@ -1,0 +1,218 @@
+"""The heads that the preview knows, in this run of Blender. Nothing here is saved.
+
+A head is a mesh object with relative shape keys. It is read once, and again when its mesh or keys change.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import bpy
+import numpy as np
+
+from . import reading
+from .drawing import GpuModel
+from .expressions import blend, on_shapes
+from .looks import Look, read_look
+from .particles import anchor_frame
+from .properties import KNOWN
+from .render_data import MeshArrays, build_model
+
+
+@dataclasses.dataclass
+class Sample:
+    """Values from a live session, which stand in for the scene's.
+
+    Attributes
+    ----------
+    weights : dict of str to float
+    bones : dict of str to (w, x, y, z)
+    label : str
+        Expression label.
+    """
+
+    weights: dict[str, float] = dataclasses.field(default_factory=dict)
+    bones: dict[str, tuple[float, float, float, float]] = dataclasses.field(default_factory=dict)
+    label: str = ""
+
+
+class Head:
+    """One mesh object as the preview has it.
+
+    Parameters
+    ----------
+    uid : int
+        ``session_uid`` of the object: pointers to Blender's data do not live through an undo.
+    """
+
+    def __init__(self, uid: int):
+        self.uid = uid
+        self.gpu: GpuModel | None = None
+        self.exact = True
+        self.uploads = 0
+        self.matrix = np.eye(4)
+        self.frame = np.eye(4)
+        self.values: dict[str, float] = {}
+        self.face = False
+        self._eyes = np.zeros((2, 3))
+        self._structure: tuple | None = None
+        self._content = 0
+        self._looks: list[Look] | None = None
+        self.suspect = True
+
+    def sync(self, obj, depsgraph=None, *, thorough: bool = True) -> None:
+        """Read the object again if it changed since.
+
+        Parameters
+        ----------
+        obj : bpy.types.Object
+        depsgraph : bpy.types.Depsgraph, optional
+            Where given, an object whose shape keys and bones alone cannot make is taken as it stands there.
+        thorough : bool
+            Compare coordinates too, if something hints at a change.
+        """
+        original = obj.original if depsgraph is not None else obj
+        looks = [read_look(slot.material) for slot in original.material_slots] or [Look()]
+        if depsgraph is not None and not reading.is_exact(original):
+            self.exact = False
+            mesh = reading.read_evaluated(original, depsgraph)
+            self._upload(mesh, looks, original)
+            self._structure = None
+            return
+        structure = reading.structure(original)
+        changed = structure != self._structure
+        if self.suspect and thorough:
+            content = reading.content(original)
+            changed |= content != self._content
+            self._content = content
+            self.suspect = False
+        if changed or self.gpu is None:
+            self.exact = reading.is_exact(original)
+            self._upload(reading.read_mesh(original), looks, original)
+            self._structure = structure
+        elif looks != self._looks:
+            occlusion = self.gpu.occlusion
+            self.gpu = GpuModel(self.gpu.model, looks)
+            self.gpu.dress(occlusion)
+            self._looks = looks
+
+    def _upload(self, mesh, looks: list[Look], obj) -> None:
+        self.gpu = GpuModel(build_model(mesh), looks)
+        self._looks = looks
+        self.face = any(key.name in KNOWN for key in reading.shape_keys(obj))
+        self.uploads += 1
+        if len(mesh.positions):
+            self._eyes = find_eyes(obj, mesh)
+            self.gpu.bake_occlusion(*self._ajar(obj))
+
+    def _ajar(self, obj):
+        """Return the pose for occlusion: the mouth half open, so that it is no black hole later."""
+        from ..rig.pose import about
+        from ..rig.targets import JAW_ANGLE, JAW_ANGLE_PROPERTY
+
+        shapes = self.gpu.model.shapes
+        weights = np.zeros(len(shapes), np.float32)
+        for name in ("JawOpen", "jawOpen"):
+            if name in shapes:
+                weights[shapes.index(name)] = 0.6
+        bones = None
+        if "jaw" in self.gpu.model.bones:
+            armature = reading.armature_modifier(obj).object
+            angle = float(armature.get(JAW_ANGLE_PROPERTY, JAW_ANGLE))
+            rest = {bone.name: (1.0, 0.0, 0.0, 0.0) for bone in armature.pose.bones}
+            rest["jaw"] = tuple(about(0, 0.6 * angle))
+            bones = reading.read_bones(obj, self.gpu.model.bones, rest)
+        return weights, bones
+
+    def weights(self, obj, sample: Sample | None = None, depsgraph=None) -> dict[str, float]:
+        """Return the weight of every shape: the sample's where it has one, else the scene's."""
+        shapes = self.gpu.model.shapes
+        values = dict(zip(shapes, map(float, reading.read_weights(obj, shapes, depsgraph))))
+        if sample is not None:
+            values.update((name, value) for name, value in sample.weights.items() if name in values)
+        return values
+
+    def pose(
+        self,
+        obj,
+        sample: Sample | None = None,
+        *,
+        depsgraph=None,
+        offset: np.ndarray | None = None,
+        expression: dict[str, float] | None = None,
+        strength: float = 0.0,
+    ) -> None:
+        """Bring the weights and matrices of this moment to the GPU.
+
+        Parameters
+        ----------
+        obj : bpy.types.Object
+        sample : Sample, optional
+        depsgraph : bpy.types.Depsgraph, optional
+            Where to read the scene's values; the viewport's by default.
+        offset : ndarray, shape (4, 4), optional
+            Put before the object's own matrix.
+        expression : dict of str to float, optional
+            Unit weights to lay over the face.
+        strength : float
+            Of the expression, 0..1.
+        """
+        model = self.gpu.model
+        self.values = self.weights(obj, sample, depsgraph)
+        if expression is not None and strength > 0.0:
+            self.values = blend(self.values, on_shapes(expression, model.shapes), strength)
+        bones = reading.read_bones(obj, model.bones, sample.bones if sample else None, depsgraph)
+        matrix = reading.object_matrix(obj)
+        self.matrix = matrix if offset is None else matrix @ offset
+        self.gpu.pose(self.matrix, list(self.values.values()), bones)
+        self.frame = self._frame(bones)
+
+    def _frame(self, bones: np.ndarray) -> np.ndarray:
+        """Return where the face is: the middle between the eyes, and the head's axes."""
+        carry = np.eye(4)
+        if "head" in self.gpu.model.bones:
+            carry = bones[self.gpu.model.bones.index("head")]
+        carry = self.matrix @ carry
+        left, right = (carry[:3, :3] @ eye + carry[:3, 3] for eye in self._eyes)
+        return anchor_frame(left, right, carry[:3, :3])
+
+    def rest_middle(self) -> np.ndarray:
+        """Return the middle between the eyes at rest, in the world."""
+        middle = self._eyes.mean(axis=0)
+        return self.matrix[:3, :3] @ middle + self.matrix[:3, 3]
+
+    def ball(self) -> tuple[np.ndarray, float]:
+        """Return centre and radius of a ball round the head at rest, in the world."""
+        model = self.gpu.model
+        scale = float(np.linalg.norm(self.matrix[:3, :3], axis=0).max())
+        # A tenth more than the box's own ball leaves room for the pose.
+        centre = self.matrix[:3, :3] @ model.centre + self.matrix[:3, 3]
+        return centre, 0.55 * model.size * scale
+
+
+def find_eyes(obj, mesh: MeshArrays) -> np.ndarray:
+    """Return where the actor's left and right eye are at rest, in the object's space, shape (2, 3).
+
+    From the eye bones, or the middle of what the blinks move, or else a guess from the mesh's box.
+    """
+    modifier = reading.armature_modifier(obj)
+    bones = modifier.object.data.bones if modifier else {}
+    if "eye.L" in bones and "eye.R" in bones:
+        into = np.linalg.inv(reading.object_matrix(obj)) @ reading.object_matrix(modifier.object)
+        heads = [np.array(bones[name].head_local) for name in ("eye.L", "eye.R")]
+        return np.array([into[:3, :3] @ head + into[:3, 3] for head in heads])
+    for pair in (("BlinkLeft", "BlinkRight"), ("eyeBlinkLeft", "eyeBlinkRight")):
+        if all(name in mesh.shapes for name in pair):
+            moved = [mesh.deltas[mesh.shapes.index(name)][0] for name in pair]
+            if all(map(len, moved)):
+                return np.array([mesh.positions[index].mean(axis=0) for index in moved], np.float64)
+    low, high = mesh.positions.min(axis=0), mesh.positions.max(axis=0)
+    middle, span = (low + high) / 2, high - low
+    side = np.array((0.2 * span[0], 0.0, 0.0))
+    front = np.array((middle[0], low[1] + 0.15 * span[1], middle[2]))
+    return np.array((front + side, front - side), np.float64)
+
+
+def find(uid: int) -> bpy.types.Object | None:
+    """Return the object of a uid, if it still is there."""
+    return next((obj for obj in bpy.data.objects if obj.session_uid == uid), None)

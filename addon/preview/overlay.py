@@ -1,0 +1,427 @@
+"""The preview in the 3D viewports: what runs, what it follows, and the draw handlers.
+
+Everything here lasts as long as this run of Blender and is never saved.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+
+import bpy
+import gpu
+import numpy as np
+from bpy.app.handlers import persistent
+
+from . import compose, properties, reading
+from .compose import Posed, ShadowMap
+from .drawing import Target, View, draw_picture, restored_state
+from .expressions import BASIC, blend, on_shapes
+from .heads import Head, Sample
+from .particles import Fader, wanted
+from .properties import redraw
+
+log = logging.getLogger(__name__)
+
+SETTLE = 0.3
+"""Seconds without another change before coordinates are compared."""
+
+TICK = 1 / 30
+"""Seconds between redraws while particles fly."""
+
+
+@dataclasses.dataclass
+class _State:
+    handles: list = dataclasses.field(default_factory=list)
+    heads: dict[int, Head] = dataclasses.field(default_factory=dict)
+    faders: dict[int, Fader] = dataclasses.field(default_factory=dict)
+    hidden: set[int] = dataclasses.field(default_factory=set)
+    shadow: ShadowMap = dataclasses.field(default_factory=ShadowMap)
+    window: Target | None = None
+    posed_at: float = 0.0
+    last_values: dict[int, dict[str, float]] = dataclasses.field(default_factory=dict)
+
+
+_state = _State()
+
+samples: dict[str, Sample] = {}
+"""Newest values of live sessions, by the object's name."""
+
+problem: str | None = None
+"""Why nothing can be drawn on this machine, in words; None while all is well."""
+
+busy_seconds = 0.0
+"""How long Python and the driver took for the last picture."""
+
+
+def running() -> bool:
+    """Whether the preview is on."""
+    return bool(_state.handles)
+
+
+def start() -> None:
+    """Turn the preview on in every 3D viewport."""
+    global problem
+    if running():
+        return
+    problem = None
+    add = bpy.types.SpaceView3D.draw_handler_add
+    _state.handles = [
+        add(_draw_in_place, (), "WINDOW", "POST_VIEW"),
+        add(_draw_window, (), "WINDOW", "POST_PIXEL"),
+    ]
+    place_heads()
+    redraw()
+
+
+def stop() -> None:
+    """Turn the preview off, show what it hid, and let go of all it put on the GPU."""
+    global _state
+    if not running():
+        return
+    for handle in _state.handles:
+        bpy.types.SpaceView3D.draw_handler_remove(handle, "WINDOW")
+    _show_again()
+    for timer in (_settle, _tick):
+        if bpy.app.timers.is_registered(timer):
+            bpy.app.timers.unregister(timer)
+    _state = _State()
+    redraw()
+
+
+def heads_of(scene: bpy.types.Scene) -> list[bpy.types.Object]:
+    """Return the objects that the preview takes for heads, whether shown or not."""
+    return [obj for obj in scene.objects if compose.has_face(obj)]
+
+
+def head(obj) -> Head | None:
+    """Return what the preview holds of an object."""
+    return _state.heads.get(obj.session_uid)
+
+
+def face_of(obj) -> dict[str, float]:
+    """Return the weights that an object's face shows just now: the sample's, else the scene's, and the expression."""
+    shapes = tuple(key.name for key in reading.shape_keys(obj))
+    values = dict(zip(shapes, map(float, reading.read_weights(obj, shapes))))
+    sample = samples.get(obj.name)
+    if sample is not None:
+        values.update((name, value) for name, value in sample.weights.items() if name in values)
+    chosen = properties.settings(bpy.context.scene)
+    layered = expression(chosen)
+    return blend(values, on_shapes(layered, shapes), chosen.strength) if layered and chosen.strength else values
+
+
+def place_heads() -> None:
+    """Hide the heads that the preview draws in place, and show those it does not."""
+    if not running():
+        return
+    _show_again()
+    for scene in bpy.data.scenes:
+        if properties.settings(scene).placement != "IN_PLACE":
+            continue
+        for layer in scene.view_layers:
+            for obj in heads_of(scene):
+                shown = properties.head_settings(obj).show and obj.name in layer.objects
+                if shown and obj.visible_get(view_layer=layer):
+                    obj.hide_set(True, view_layer=layer)
+                    _state.hidden.add(obj.session_uid)
+    redraw()
+
+
+def _show_again() -> None:
+    for scene in bpy.data.scenes:
+        for layer in scene.view_layers:
+            for obj in layer.objects:
+                if obj.session_uid in _state.hidden:
+                    obj.hide_set(False, view_layer=layer)
+    _state.hidden.clear()
+
+
+def expression(chosen) -> dict[str, float] | None:
+    """Return the expression that a scene has chosen, one of its own or a basic one."""
+    own = chosen.expressions.get(chosen.expression)
+    if own is not None:
+        return {item.name: item.value for item in own.values}
+    return BASIC.get(chosen.expression)
+
+
+def pose_heads(objects, scene: bpy.types.Scene, depsgraph=None, cache: dict[int, Head] | None = None, **options):
+    """Bring heads up to date and into their pose.
+
+    Parameters
+    ----------
+    objects : iterable of bpy.types.Object
+    scene : bpy.types.Scene
+    depsgraph : bpy.types.Depsgraph, optional
+        While rendering: the render's own.
+    cache : dict of int to Head, optional
+        Where heads are kept; the viewport's by default.
+    **options
+        For `Head.sync`.
+
+    Returns
+    -------
+    list of Posed
+    """
+    chosen = properties.settings(scene)
+    cache = _state.heads if cache is None else cache
+    layered = expression(chosen)
+    posed = []
+    for obj in objects:
+        original = obj.original
+        kept = cache.setdefault(original.session_uid, Head(original.session_uid))
+        kept.sync(obj, depsgraph, **options)
+        if not len(kept.gpu.model.position):
+            continue
+        kept.pose(
+            obj,
+            samples.get(original.name),
+            depsgraph=depsgraph,
+            offset=compose.offset_matrix(original),
+            expression=layered,
+            strength=chosen.strength,
+        )
+        posed.append(Posed(kept))
+    return posed
+
+
+def effects_of(chosen, obj, posed: Posed) -> dict[str, float]:
+    """Return which particles a head's face asks for, at full strength at once."""
+    if not chosen.use_particles:
+        return {}
+    sample = samples.get(obj.name)
+    label = sample.label if sample else ""
+    # An expression that covers the face is as good as a captured one.
+    if chosen.strength >= 0.5 and chosen.expression in BASIC:
+        label = chosen.expression
+    return wanted(chosen.effects, posed.head.values, label)
+
+
+def _posed_for(context) -> list[Posed]:
+    """Return the heads that this viewport shows, posed; particles come and go by the clock."""
+    scene, layer, space = context.scene, context.view_layer, context.space_data
+    chosen = properties.settings(scene)
+    objects = []
+    for obj in heads_of(scene):
+        if not properties.head_settings(obj).show or obj.name not in layer.objects:
+            continue
+        seen = obj.session_uid in _state.hidden or obj.visible_get(view_layer=layer)
+        if seen and (space.local_view is None or obj.local_view_get(space)):
+            objects.append(obj)
+    gone = set(_state.heads) - {obj.session_uid for obj in bpy.data.objects}
+    for uid in gone:
+        del _state.heads[uid]
+        _state.faders.pop(uid, None)
+    posed = []
+    for obj in objects:
+        kept = _state.heads.get(obj.session_uid)
+        # While a slider is dragged its own changes hide whether the mesh changed too: look when it rests.
+        values = None if kept is None or kept.gpu is None else kept.weights(obj)
+        resting = values == _state.last_values.get(obj.session_uid)
+        posed += pose_heads([obj], scene, thorough=resting)
+        kept = _state.heads[obj.session_uid]
+        _state.last_values[obj.session_uid] = kept.weights(obj)
+        if kept.suspect and not bpy.app.timers.is_registered(_settle):
+            bpy.app.timers.register(_settle, first_interval=SETTLE)
+    now = time.monotonic()
+    passed = min(now - _state.posed_at, 0.2)
+    _state.posed_at = now
+    for obj, item in zip(objects, posed):
+        fader = _state.faders.setdefault(obj.session_uid, Fader())
+        item.effects = fader.step(effects_of(chosen, obj, item), passed)
+    if any(item.effects for item in posed) and not bpy.app.timers.is_registered(_tick):
+        bpy.app.timers.register(_tick, first_interval=TICK)
+    return posed
+
+
+def _settle() -> None:
+    redraw()
+
+
+def _tick() -> float | None:
+    redraw()
+    flying = any(any(fader.strength.values()) for fader in _state.faders.values())
+    return TICK if running() and flying else None
+
+
+def guarded(draw) -> None:
+    """Draw; if this machine cannot, say so once in the panel and let the rest of Mien work."""
+    global problem, busy_seconds
+    if problem is not None:
+        return
+    began = time.perf_counter()
+    try:
+        draw()
+    except Exception as error:
+        # A draw handler that raises would be called again at every redraw, for ever.
+        problem = f"The preview cannot draw on this machine: {error}"
+        log.exception("preview")
+    busy_seconds = time.perf_counter() - began
+
+
+def _draw_in_place() -> None:
+    if properties.settings(bpy.context.scene).placement == "IN_PLACE":
+        guarded(_in_place)
+
+
+def _in_place() -> None:
+    context = bpy.context
+    posed = _posed_for(context)
+    chosen = properties.settings(context.scene)
+    if not posed and chosen.background == "NONE":
+        return
+    view = View(
+        np.array(gpu.matrix.get_model_view_matrix(), np.float64), np.array(gpu.matrix.get_projection_matrix(), np.float64)
+    )
+    curve = compose.scene_curve(context.scene)
+    scene = compose.make_scene(chosen, context.evaluated_depsgraph_get(), posed, view, curve, _state.shadow)
+    with restored_state():
+        gpu.state.depth_test_set("LESS_EQUAL")
+        gpu.state.depth_mask_set(False)
+        gpu.state.blend_set("NONE")
+        compose.draw_background(chosen, context.region.width, context.region.height, curve)
+        compose.draw_heads(scene, posed, time.monotonic())
+
+
+def _draw_window() -> None:
+    if properties.settings(bpy.context.scene).placement == "WINDOW":
+        guarded(_window)
+
+
+def _window() -> None:
+    context = bpy.context
+    region, chosen = context.region, properties.settings(context.scene)
+    height = max(int(region.height * chosen.size), 32)
+    width = max(int(height * 0.8), 32)
+    posed = _posed_for(context)
+    if _state.window is None or (_state.window.width, _state.window.height) != (2 * width, 2 * height):
+        _state.window = Target(2 * width, 2 * height, "RGBA16F")
+    curve = compose.scene_curve(context.scene)
+    if posed:
+        compose.draw_picture_of(
+            _state.window,
+            chosen,
+            context.evaluated_depsgraph_get(),
+            posed,
+            portrait(posed, width / height),
+            curve=curve,
+            time=time.monotonic(),
+            shadow=_state.shadow,
+        )
+    margin = 12
+    right = region.width - margin - _sidebar_width(context)
+    areas = [(_state.window.colour, right - width, width, False)] if posed else []
+    size = compose.camera.size
+    if chosen.camera_beside and size:
+        wide = int(height * size[0] / size[1])
+        areas.append((compose.camera.texture(), right - width * bool(posed) - wide, wide, True))
+    with restored_state():
+        gpu.state.depth_test_set("NONE")
+        gpu.state.depth_mask_set(False)
+        for picture, left, wide, from_camera in areas:
+            gpu.state.blend_set("NONE" if from_camera else "ALPHA")
+            low = 2.0 * margin / region.height - 1.0
+            area = (
+                2.0 * left / region.width - 1.0,
+                low,
+                2.0 * (left + wide) / region.width - 1.0,
+                low + 2.0 * height / region.height,
+            )
+            draw_picture(picture, area, top_first=from_camera)
+
+
+def _sidebar_width(context) -> int:
+    """Return how much of the viewport the sidebar covers."""
+    for region in context.area.regions:
+        if region.type == "UI" and region.width > 1 and context.preferences.system.use_region_overlap:
+            return region.width
+    return 0
+
+
+def portrait(posed: list[Posed], aspect: float) -> View:
+    """Return a portrait lens's view of all heads from the front.
+
+    It stays where it is when a head turns: a camera on a stand, not on a helmet.
+    """
+    frames = [item.head.frame for item in posed]
+    first = posed[0].head
+    turn = first.matrix[:3, :3] / np.maximum(np.linalg.norm(first.matrix[:3, :3], axis=0), 1e-9)
+    unit = max(float(np.linalg.norm(frame[:3, 0])) for frame in frames)
+    middles = np.array([item.head.rest_middle() for item in posed])
+    centre = middles.mean(axis=0) - turn[:, 2] * 0.42 * unit
+    spread = float(np.abs((middles - centre) @ turn[:, 0]).max())
+    half = max(2.35 * unit, (spread + 1.9 * unit) / aspect)
+    distance = half / np.tan(np.radians(9.0))
+    axes = np.eye(4)
+    axes[:3, :3] = np.stack((turn[:, 0], turn[:, 2], -turn[:, 1]))
+    axes[:3, 3] = -axes[:3, :3] @ (centre - turn[:, 1] * distance)
+    near, far = 0.2 * distance, 3.0 * distance
+    slope = distance / half
+    projection = np.zeros((4, 4))
+    projection[0, 0], projection[1, 1] = slope / aspect, slope
+    projection[2, 2], projection[2, 3] = -(far + near) / (far - near), -2 * far * near / (far - near)
+    projection[3, 2] = -1.0
+    return View(axes, projection)
+
+
+@persistent
+def _before_load(*_args) -> None:
+    stop()
+    samples.clear()
+    compose.camera.set(None)
+
+
+@persistent
+def _after_undo(*_args) -> None:
+    for kept in _state.heads.values():
+        kept.suspect = True
+    if running():
+        place_heads()
+
+
+@persistent
+def _after_update(_scene, depsgraph) -> None:
+    if not running():
+        return
+    changed = {
+        update.id.original.session_uid
+        for update in depsgraph.updates
+        if update.is_updated_geometry and isinstance(update.id, bpy.types.Object)
+    }
+    for uid in changed & set(_state.heads):
+        _state.heads[uid].suspect = True
+
+
+@persistent
+def _before_save(*_args) -> None:
+    """A file saved while the preview runs must not open with its heads hidden."""
+    _show_again()
+
+
+@persistent
+def _after_save(*_args) -> None:
+    place_heads()
+
+
+_HANDLERS = (
+    ("load_pre", _before_load),
+    ("undo_post", _after_undo),
+    ("redo_post", _after_undo),
+    ("depsgraph_update_post", _after_update),
+    ("save_pre", _before_save),
+    ("save_post", _after_save),
+)
+
+
+def register():
+    for name, function in _HANDLERS:
+        getattr(bpy.app.handlers, name).append(function)
+
+
+def unregister():
+    stop()
+    samples.clear()
+    compose.camera.set(None)
+    for name, function in reversed(_HANDLERS):
+        getattr(bpy.app.handlers, name).remove(function)
