@@ -129,7 +129,11 @@ def test_versions_agree():
 
 def test_pyproject_lists_every_package():
     listed = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["packages"]
-    folders = {path.parent for package in PACKAGES for path in sources(package)}
+    try:
+        listing = subprocess.run(["git", "ls-files", *PACKAGES], cwd=ROOT, check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    folders = {Path(name).parent for name in listing.stdout.splitlines() if name.endswith(".py")}
     # Training code runs from the checkout only.
     expected = {"mien." + ".".join(folder.parts) for folder in folders if folder.parts[:2] != ("core", "training")}
     assert set(listed) == expected | {"mien", "mien.models"}

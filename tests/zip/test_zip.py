@@ -24,7 +24,14 @@ TOP = {
     "sample_rigs",
     "wheels",
 }
-NOT_SHIPPED = {"core/cli.py", "core/fetch.py", "addon/cli.py", "addon/contact_sheet.py"}
+NOT_SHIPPED = {
+    "addon/cli.py",
+    "addon/contact_sheet.py",
+    "core/cli.py",
+    "core/datasets.py",
+    "core/evaluate.py",
+    "core/fetch.py",
+}
 SUFFIXES = {"addon": {".py"}, "core": {".py"}, "models": {".json", ".md", ".npz", ".onnx", ".task"}, "wheels": {".whl"}}
 
 # Blender's extension platform takes no more than 100 MB (reported by add-on authors).
