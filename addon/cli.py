@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..core.cli import add_solve_arguments, capture_take, solve
+from ..core.cli import add_rate_argument, add_solve_arguments, capture_take, number, solve
 from ..core.errors import MienError
 from ..core.units import ARKIT, UNITS
 
@@ -27,11 +27,14 @@ def add_arguments(parser):
     parser.add_argument(
         "--out", type=Path, metavar="OUT.blend", help="file to write (default: out/<name of the video>.blend)"
     )
-    parser.add_argument("--fps", type=float, help="frames a second of a picture sequence (default 24)")
-    parser.add_argument("--scene-fps", type=float, help="frame rate of the scene (default: the rig file's own)")
+    add_rate_argument(parser)
+    parser.add_argument("--scene-fps", type=number(1, 1000), help="frame rate of the scene (default: the rig file's own)")
     parser.add_argument("--start", type=int, default=1, help="scene frame of the video's first picture (default 1)")
     parser.add_argument(
-        "--tolerance", type=float, default=0.005, help="how far reduced keys may stray, 0 keeps all (default 0.005)"
+        "--tolerance",
+        type=number(0, 0.5),
+        default=0.005,
+        help="how far reduced keys may stray, 0 keeps all (default 0.005)",
     )
     parser.add_argument("--action", help="name of the new action (default: the name of the video)")
     parser.add_argument("--no-sheet", action="store_true", help="do not render the contact sheet")
@@ -39,7 +42,14 @@ def add_arguments(parser):
 
 
 def run(args, console) -> dict:
-    import bpy
+    try:
+        import bpy
+    except ImportError as error:
+        raise MienError(
+            "blender-missing",
+            f"Blender's Python module cannot be loaded: {error}.",
+            "From a checkout, run `python3.11 . bake`, which sets it up.",
+        ) from error
 
     from ..core.take import SUFFIX, Take
     from . import bake
@@ -47,7 +57,8 @@ def run(args, console) -> dict:
     from .rig.targets import find_target
 
     rig = args.rig or _SAMPLES / "mien_head.blend"
-    out = args.out or Path("out") / f"{args.source.stem}.blend"
+    name = args.source.stem.strip(".") or args.source.absolute().name  # `.` and `..` are folders too
+    out = args.out or Path("out") / f"{name}.blend"
     if out.suffix != ".blend":
         raise MienError("bad-output", f"{out} is not a .blend file.", "Give --out a name that ends in .blend.")
     if not rig.is_file():
@@ -55,7 +66,7 @@ def run(args, console) -> dict:
     try:
         bpy.ops.wm.open_mainfile(filepath=str(rig.resolve()), load_ui=False)
     except RuntimeError as error:
-        raise MienError("rig-damaged", f"{rig} cannot be opened: {error}.", "Choose another .blend file.") from error
+        raise MienError("rig-damaged", f"{rig} cannot be opened: {_reason(error)}.", "Choose another .blend file.") from error
     scene = bpy.context.scene
     if args.scene_fps:
         scene.render.fps = max(1, round(args.scene_fps))
@@ -72,13 +83,12 @@ def run(args, console) -> dict:
             start_frame=args.start,
             tolerance=args.tolerance,
             rotation_tolerance=args.tolerance / 3,
-            action_name=args.action or args.source.stem,
+            action_name=args.action or name,
         )
         baked = bake.bake_performance(bpy.context, target, performance, options)
         scene.frame_start, scene.frame_end = baked.start, baked.end
         scene.frame_set(baked.start)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        bpy.ops.wm.save_as_mainfile(filepath=str(out.resolve()), compress=True)
+        _save(out)
         for notice in baked.notices:
             console.say(f"Note: {notice}.")
         console.say(f"{out}: {baked.keys_after} keys on {baked.channels} curves, frames {baked.start}-{baked.end}")
@@ -106,6 +116,26 @@ def run(args, console) -> dict:
             console.say(f"{sheet}: contact sheet")
             outcome["sheet"] = str(sheet)
     return outcome
+
+
+def _save(path: Path):
+    """Save the file that is open; one that was there is only replaced by a whole one, and keeps no backup."""
+    import bpy
+
+    bpy.context.preferences.filepaths.save_version = 0
+    try:
+        bpy.ops.wm.save_as_mainfile(filepath=str(path.resolve()), compress=True)
+    except RuntimeError as error:
+        raise MienError(
+            "blend-not-written",
+            f"{path} cannot be written: {_reason(error)}.",
+            "Check that you may write there and that the disk has room.",
+        ) from error
+
+
+def _reason(error: RuntimeError) -> str:
+    """Return what Blender said, as a part of a sentence."""
+    return str(error).strip().removeprefix("Error: ").rstrip(".")
 
 
 def _head(objects, name: str | None):

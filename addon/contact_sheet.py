@@ -14,6 +14,8 @@ from bpy_extras.object_utils import world_to_camera_view
 from mathutils import Matrix, Vector
 
 from ..core.capture import open_source
+from ..core.errors import MienError
+from ..core.files import replacing
 from ..core.solve import Performance
 from ..core.units import UNITS
 
@@ -232,6 +234,11 @@ def write_contact_sheet(
     -------
     list of int
         The frames shown, as indices into the take.
+
+    Raises
+    ------
+    MienError
+        ``sheet-not-written``, and what the source raises.
     """
     import cv2
 
@@ -251,7 +258,16 @@ def write_contact_sheet(
     columns = 2 if len(pairs) > 1 else 1
     pairs += [np.zeros_like(pairs[0])] * (-len(pairs) % columns)
     sheet = np.vstack([np.hstack(pairs[i : i + columns]) for i in range(0, len(pairs), columns)])
-    path.parent.mkdir(parents=True, exist_ok=True)
     # imencode rather than imwrite: it takes any path that Python can open.
-    path.write_bytes(cv2.imencode(".png", np.ascontiguousarray(sheet[:, :, ::-1]))[1].tobytes())
+    data = cv2.imencode(".png", np.ascontiguousarray(sheet[:, :, ::-1]))[1].tobytes()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as part:
+            part.write_bytes(data)
+    except OSError as error:
+        raise MienError(
+            "sheet-not-written",
+            f"{path} cannot be written: {error.strerror or error}.",
+            "Check that you may write there and that the disk has room.",
+        ) from error
     return moments

@@ -8,29 +8,35 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NoReturn, TextIO
 
 from .errors import MienError
 
 
 class Console:
-    """Where a command tells a person what happens; silent on stdout when ``--json`` is asked for."""
+    """Where a command tells a person what happens; silent when ``--json`` is asked for."""
 
-    def __init__(self, quiet: bool):
+    def __init__(self, quiet: bool, out: TextIO | None = None):
         self.quiet = quiet
+        self._out = out
+        self._bars = []
 
     def say(self, text: str):
         if not self.quiet:
-            print(text, flush=True)
+            print(text, file=self._out, flush=True)
 
     def progress(self, title: str, unit: str = "frame"):
         """Return a callable ``(done, total)`` that draws a progress bar on stderr."""
         from tqdm import tqdm
 
         bar = tqdm(desc=title, unit=unit, disable=self.quiet, dynamic_ncols=True, mininterval=0.2)
+        self._bars.append(bar)
 
         def update(done: int, total: int | None):
             bar.total = total
@@ -40,20 +46,60 @@ class Console:
 
         return update
 
+    def close(self):
+        """End bars that stand half-way, so that what is said next has a line of its own."""
+        for bar in self._bars:
+            bar.close()
+
+
+def number(low: float, high: float) -> Callable[[str], float]:
+    """Return what reads an argument that must lie in [low, high]."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text} is not a number from {low:g} to {high:g}")
+        return value
+
+    return read
+
+
+def _make_folder(path: Path):
+    """Make the folder that a file is to be written in."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MienError(
+            "folder-not-made",
+            f"The folder {path.parent} cannot be made: {error.strerror or error}.",
+            "Give a place where you may write.",
+        ) from error
+
 
 def capture_take(source: Path, take: Path, console: Console, fps: float | None = None):
     """Capture `source` into `take` with a progress bar; returns the job's summary."""
     from . import jobs
 
+    _make_folder(take)
     bar = console.progress("capture")
-    take.parent.mkdir(parents=True, exist_ok=True)
-    return jobs.capture(source, take, fps=fps, on_progress=lambda progress: bar(progress.frame, progress.total))
+    summary = jobs.capture(source, take, fps=fps, on_progress=lambda progress: bar(progress.frame, progress.total))
+    if summary.incomplete:
+        console.say(f"Note: {source} is cut or damaged, so pictures are missing.")
+    return summary
+
+
+def add_rate_argument(parser: argparse.ArgumentParser):
+    """Add the rate of picture sequences; shared by every command that opens a source."""
+    parser.add_argument("--fps", type=number(0.01, 1000), help="frames a second of a picture sequence (default 24)")
 
 
 def add_solve_arguments(parser: argparse.ArgumentParser):
     """Add the options that turn raw capture into a performance; shared by every command that needs one."""
     parser.add_argument(
-        "--smoothing", type=float, default=0.5, metavar="0..1", help="0 none, 1 strongest (default 0.5)"
+        "--smoothing", type=number(0, 1), default=0.5, metavar="0..1", help="0 none, 1 strongest (default 0.5)"
     )
     parser.add_argument(
         "--rest",
@@ -73,7 +119,7 @@ def solve(take, args: argparse.Namespace):
 def _capture_arguments(parser):
     parser.add_argument("source", type=Path, help="video file, picture folder or first picture of a sequence")
     parser.add_argument("--out", type=Path, required=True, metavar="TAKE", help="take file to write")
-    parser.add_argument("--fps", type=float, help="frames a second of a picture sequence (default 24)")
+    add_rate_argument(parser)
 
 
 def _capture(args, console):
@@ -88,7 +134,7 @@ def _capture(args, console):
 def _export_arguments(parser):
     parser.add_argument("take", type=Path)
     parser.add_argument("--csv", type=Path, required=True, metavar="FILE", help="Live Link Face CSV to write")
-    parser.add_argument("--fps", type=float, default=60.0, help="rows a second (default 60)")
+    parser.add_argument("--fps", type=number(1, 1000), default=60.0, help="rows a second (default 60)")
     add_solve_arguments(parser)
 
 
@@ -97,6 +143,7 @@ def _export(args, console):
     from .take import Take
 
     with Take(args.take) as take:
+        _make_folder(args.csv)
         rows = livelink_csv.export(solve(take, args), args.csv, fps=args.fps)
     console.say(f"{args.csv}: {rows} rows")
     return {"csv": str(args.csv), "rows": rows, "fps": args.fps}
@@ -130,8 +177,58 @@ COMMANDS = (
 )
 
 
+class _Parser(argparse.ArgumentParser):
+    """Tells a wrong argument as every other error is told."""
+
+    def error(self, message: str) -> NoReturn:
+        raise MienError("usage", f"{message[:1].upper()}{message[1:]}.", f"See `{self.prog} --help`.")
+
+
+def _parser(commands: Sequence) -> argparse.ArgumentParser:
+    parser = _Parser(prog="mien", description="Facial performance capture for Blender.")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in commands:
+        sub = subparsers.add_parser(command.NAME, help=command.HELP, description=command.HELP)
+        command.add_arguments(sub)
+        sub.add_argument("--json", action="store_true", help="print what happened as one JSON object")
+        sub.set_defaults(run=command.run)
+    return parser
+
+
+def _keep_stdout(chatter: int) -> TextIO | None:
+    """Return standard output as a stream of Mien's own; what others print there goes to `chatter` instead.
+
+    Blender prints from C ("Read blend", "Fra:1 Mem:..."), also when the process ends: so the
+    descriptor itself is turned away, and for good.
+    """
+    if sys.stdout is None:
+        return None
+    sys.stdout.flush()
+    own = open(os.dup(1), "w", encoding=sys.stdout.encoding, errors="backslashreplace")
+    os.dup2(chatter, 1)
+    return own
+
+
+def _run(command: str, action: Callable[[], dict]) -> dict:
+    """Return the outcome of a command, whatever happens."""
+    try:
+        return {"ok": True, **action()}
+    except MienError as error:
+        failure = error
+    except KeyboardInterrupt:
+        failure = MienError("cancelled", "Interrupted; no file was left half-written.")
+    except Exception as error:
+        traceback.print_exc()
+        what = f"Mien met an error that it did not expect ({type(error).__name__}: {error})."
+        failure = MienError("internal", what, f"Report it with the lines above and the command: {command}.")
+    return {"ok": False, "error": failure.to_dict()}
+
+
+_STATUS = {"usage": 2, "cancelled": 130}
+
+
 def main(argv: Sequence[str] | None = None, commands: Sequence = ()) -> int:
-    """Run one command.
+    """Run one command. The process is the command's: its standard output is redirected.
 
     Parameters
     ----------
@@ -143,29 +240,26 @@ def main(argv: Sequence[str] | None = None, commands: Sequence = ()) -> int:
     Returns
     -------
     int
-        Exit status: 0 done, 1 an error told in words, 130 interrupted.
+        Exit status: 0 done, 1 an error told in words, 2 a wrong argument, 130 interrupted.
     """
-    parser = argparse.ArgumentParser(prog="mien", description="Facial performance capture for Blender.")
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (*commands, *COMMANDS):
-        sub = subparsers.add_parser(command.NAME, help=command.HELP, description=command.HELP)
-        command.add_arguments(sub)
-        sub.add_argument("--json", action="store_true", help="print what happened as one JSON object")
-        sub.set_defaults(run=command.run)
-    args = parser.parse_args(argv)
-    console = Console(quiet=args.json)
+    argv = sys.argv[1:] if argv is None else list(argv)
+    name, as_json = "mien", "--json" in argv
     try:
-        outcome = {"ok": True, **args.run(args, console)}
+        args = _parser((*commands, *COMMANDS)).parse_args(argv)
     except MienError as error:
-        if not args.json:
-            print(f"mien {args.command}: {error}", file=sys.stderr)
-        outcome = {"ok": False, "error": error.to_dict()}
-    except KeyboardInterrupt:
-        if not args.json:
-            print(f"mien {args.command}: interrupted, nothing written", file=sys.stderr)
-        outcome = {"ok": False, "error": {"code": "cancelled", "message": "Interrupted.", "hint": ""}}
-    if args.json:
-        print(json.dumps(outcome))
-    if outcome["ok"]:
-        return 0
-    return 130 if outcome["error"]["code"] == "cancelled" else 1
+        out, outcome = sys.stdout, {"ok": False, "error": error.to_dict()}
+    else:
+        name = f"mien {args.command}"
+        # For scripts the chatter is a log; for people it is noise.
+        chatter = os.dup(2) if as_json and sys.stderr is not None else os.open(os.devnull, os.O_WRONLY)
+        out = _keep_stdout(chatter)
+        os.close(chatter)
+        console = Console(as_json, out)
+        outcome = _run(name, lambda: args.run(args, console))
+        console.close()
+    if as_json:
+        print(json.dumps(outcome), file=out, flush=True)
+    elif not outcome["ok"]:
+        error = MienError.from_dict(outcome["error"])
+        print(f"{name}: {error}", file=sys.stderr)
+    return 0 if outcome["ok"] else _STATUS.get(outcome["error"]["code"], 1)

@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import MienError
+from .files import PART_SUFFIX
 from .take import TakeHeader, TakeWriter
 from .types import FrameResult
 
 if TYPE_CHECKING:
     from .capture import Source
     from .pipeline import Pipeline
-
-PART_SUFFIX = ".part"
-"""Added to a take's name until it is whole."""
 
 PROGRESS_INTERVAL = 0.1
 """Seconds between two reports, at the least."""

@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from .action_units import from_arkit
 from .errors import MienError
+from .files import replacing
 from .fusion import fuse
 from .network.livelink import ANGLES, angles_from_pose, pose_from_angles
 from .solve import Performance, SolveOptions, solve_take
@@ -79,7 +80,7 @@ def export(recording: Performance | Take, path: str | os.PathLike, fps: float = 
     recording : Performance or Take
         A take is written as it was measured, without smoothing or calibration.
     path : path
-        The file; one that exists is replaced.
+        The file; one that exists is replaced, but only by a whole one.
     fps : float
         Rows per second; the recording is resampled to it.
 
@@ -110,7 +111,7 @@ def export(recording: Performance | Take, path: str | os.PathLike, fps: float = 
     values |= {_column(name): angles[:, i] for i, name in enumerate(ANGLES)}
     table = np.stack([values[name] for name in COLUMNS], axis=1)
     try:
-        with open(path, "w", encoding="utf-8", newline="") as file:
+        with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
             file.write(",".join(HEADER) + "\n")
             for time, row in zip(times - start, table, strict=True):
                 cells = ",".join(f"{value:.8f}" for value in row)
