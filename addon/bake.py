@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.errors import MienError
-from ..core.units import ARKIT_INDEX, UNIT_INDEX, UNITS
+from ..core.units import ARKIT_INDEX, UNIT_INDEX
 from . import actions, curves
 from .rig import pose
 from .rig.targets import Rig, Target

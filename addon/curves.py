@@ -13,6 +13,7 @@ samples at once instead of Python seeing a thousand segments one by one.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,7 @@ _ROUNDING_SHARE = 0.02
 # still has one answer. Small against (frames^3 / 105), the weight of a real segment.
 _SLOPE_PULL = 0.01
 _SWEEPS = 6
+_PATIENCE = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +161,7 @@ def fit(samples, tolerances, low=-np.inf, high=np.inf) -> list[Keys]:
     flat = samples.ravel()
     return [
         Keys(keys[a:b] - c * count, flat[keys[a:b]], left[a:b], right[a:b])
-        for c, (a, b) in enumerate(zip(bounds[:-1], bounds[1:], strict=True))
+        for c, (a, b) in enumerate(itertools.pairwise(bounds))
     ]
 
 
@@ -210,7 +212,7 @@ class _Fitted:
     left: Floats
     right: Floats
     worst: Floats  # per segment: distance / allowed
-    worst_at: Ints  # per segment: flat sample index
+    worst_at: Ints  # per segment that is too far off: flat sample index
 
 
 class _Problem:
@@ -242,7 +244,7 @@ class _Problem:
         # Most channels are done after a few rounds; the last ones should not pay for all.
         active = np.arange(self.channels)
         part = self
-        while True:
+        for turn in itertools.count():
             fitted = part.solve(keyed[active])
             bad = fitted.worst > 1.0
             if not bad.any():
@@ -255,6 +257,9 @@ class _Problem:
                 refilled = np.zeros(len(bad), dtype=bool)
                 refilled[segment] = True
                 add = np.concatenate((candidates, fitted.worst_at[bad & ~refilled]))
+            if turn > _PATIENCE:
+                # Beside a long segment, which decides the slope, keys can be pushed along one by one.
+                add = np.concatenate((add, (fitted.keys[:-1][bad] + fitted.keys[1:][bad]) // 2))
             rows, columns = np.divmod(add, self.count)
             keyed[active[rows], columns] = True
             still = np.unique(rows)
@@ -276,32 +281,34 @@ class _Problem:
         y = self.samples.ravel()
         keys = np.flatnonzero(keyed)
         lengths = np.diff(keys)
-        segment = np.repeat(np.arange(len(lengths)), lengths)  # segment of each sample but the very last
-        at = np.arange(len(segment))
         start = keys[:-1]
-        length = lengths.astype(np.float64)
         # The step from one channel's last sample to the next one's first is no segment.
         real = start // self.count == keys[1:] // self.count
 
-        t = (at - start[segment]) / length[segment]
-        h00, h10, h01, h11 = _hermite(t)
-        a = h10 * length[segment]
-        b = h11 * length[segment]
-        chord = h00 * y[start][segment] + h01 * y[keys[1:]][segment]
-        rest = y[:-1] - chord
+        def spread(values):  # from segments to samples, all but the very last
+            return np.repeat(values, lengths)
 
-        def total(values):
+        def total(values):  # and back
             return np.add.reduceat(values, start) * real
+
+        length = spread(lengths.astype(np.float64))
+        t = (np.arange(len(length)) - spread(start)) / length
+        still = 1.0 - t
+        a = t * still * still * length  # the Hermite basis of the two slopes
+        b = -t * t * still * length
+        first = spread(y[start])
+        rest = (y[:-1] - first) - (3.0 - 2.0 * t) * t * t * (spread(y[keys[1:]]) - first)
 
         aa, ab, bb = total(a * a), total(a * b), total(b * b)
         ar, br = total(a * rest), total(b * rest)
-        left, right = self._slopes(keys, length, real, aa, ab, bb, ar, br)
+        left, right = self._slopes(keys, lengths.astype(np.float64), real, aa, ab, bb, ar, br)
 
-        distance = np.abs(a * right[:-1][segment] + b * left[1:][segment] - rest) * self.scale[:-1]
+        distance = np.abs(a * spread(right[:-1]) + b * spread(left[1:]) - rest) * self.scale[:-1]
         worst = np.maximum.reduceat(distance, start) * real
-        hit = np.flatnonzero(distance >= worst[segment])
+        limit = spread(worst)
+        hit = np.flatnonzero((limit > 1.0) & (distance >= limit))[::-1]  # backwards: the first of equals wins
         worst_at = np.zeros(len(lengths), dtype=np.int64)
-        worst_at[segment[hit[::-1]]] = hit[::-1]  # reversed: the first of equals wins
+        worst_at[np.searchsorted(start, hit, side="right") - 1] = hit
         return _Fitted(keys, left, right, worst, worst_at)
 
     def _slopes(self, keys, length, real, aa, ab, bb, ar, br):
@@ -341,7 +348,8 @@ class _Problem:
         # Constant over the sweeps: the right-hand sides, and who waits for whom.
         before = np.maximum(np.arange(len(keys)) - 1, 0)
         after = np.minimum(np.arange(len(keys)) + 1, len(keys) - 1)
-        joint = (in_rest + out_rest + pull * middle, in_cross, out_cross, in_weight + out_weight + pull, both_min, both_max)
+        weight = in_weight + out_weight + pull
+        joint = (in_rest + out_rest + pull * middle, in_cross, out_cross, weight, both_min, both_max)
         at_in = (in_rest + pull * backward, in_cross, in_weight + pull, in_min, in_max)
         at_out = (out_rest + pull * forward, out_cross, out_weight + pull, out_min, out_max)
         parity = (np.arange(len(keys)) - np.searchsorted(keys, channel * self.count)) % 2
@@ -349,9 +357,10 @@ class _Problem:
         for odd in (1, 0):
             smooth = np.flatnonzero((parity == odd) & ~corner)
             broken = np.flatnonzero((parity == odd) & corner)
-            turns.append((smooth, [v[smooth] for v in joint], broken, [v[broken] for v in at_in], [v[broken] for v in at_out]))
+            picked = [v[smooth] for v in joint], [v[broken] for v in at_in], [v[broken] for v in at_out]
+            turns.append((smooth, broken, *picked))
         for _ in range(_SWEEPS):
-            for smooth, (rest, cross_in, cross_out, own, least, most), broken, ins, outs in turns:
+            for smooth, broken, (rest, cross_in, cross_out, own, least, most), ins, outs in turns:
                 slope = (rest - cross_in * right[before[smooth]] - cross_out * left[after[smooth]]) / own
                 left[smooth] = right[smooth] = np.minimum(np.maximum(slope, least), most)
                 if len(broken):

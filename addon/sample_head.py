@@ -41,7 +41,7 @@ def append_sample_head(context: bpy.types.Context) -> tuple[bpy.types.Object, bp
         )
     if bpy.data.filepath and Path(bpy.data.filepath).resolve() == FILE:
         raise MienError(
-            "sample-head-open", f"{FILE.name} is the file that is open.", "Its head is here already: choose it as Target."
+            "sample-head-open", f"{FILE.name} is the file that is open.", "Its head is here: choose it as Target."
         )
     try:
         with bpy.data.libraries.load(str(FILE), link=False) as (source, wanted):

@@ -51,7 +51,7 @@ class MIEN_OT_bake_take(bpy.types.Operator, ImportHelper):
 
 
 class MIEN_OT_export_csv(bpy.types.Operator, ExportHelper):
-    """Write a take as a Live Link Face CSV file: the 52 ARKit shapes, head and eyes, with smoothing and rest pose as set"""
+    """Write a take as Live Link Face CSV: the 52 ARKit shapes, head and eyes, with smoothing and rest pose as set"""
 
     bl_idname = OP_EXPORT_CSV
     bl_label = "Export CSV"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import bpy
 import mathutils
 import numpy as np
 import pytest
-from mien.addon import actions, bake
+
+from mien.addon import actions
 from mien.addon.bake import BakeOptions, bake_performance
 from mien.addon.rig.targets import find_target
 from mien.core.errors import MienError
@@ -142,7 +144,7 @@ def test_handles_are_a_third_and_stay_so(rig):
         after = [(*p.handle_left, *p.handle_right) for p in curve.keyframe_points]
         assert np.allclose(before, after, atol=1e-5)
         points = curve.keyframe_points
-        for a, b in zip(points[:-1], points[1:], strict=True):
+        for a, b in itertools.pairwise(points):
             third = (b.co.x - a.co.x) / 3
             assert a.handle_right.x - a.co.x == pytest.approx(third, rel=1e-4)
             assert b.co.x - b.handle_left.x == pytest.approx(third, rel=1e-4)

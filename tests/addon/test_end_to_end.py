@@ -8,6 +8,7 @@ from pathlib import Path
 import bpy
 import numpy as np
 import pytest
+
 from mien.addon import session
 from mien.core.jobs import PART_SUFFIX
 

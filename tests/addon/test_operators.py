@@ -8,9 +8,10 @@ from pathlib import Path
 import bpy
 import numpy as np
 import pytest
+
 from mien.addon import session
 from mien.addon.capturing import CaptureJob, take_path
-from mien.core.take import Take, TakeHeader, TakeWriter
+from mien.core.take import TakeHeader, TakeWriter
 from mien.core.types import FrameResult
 from mien.core.units import UNITS
 
@@ -193,7 +194,7 @@ def test_export_csv(ready, fake_worker, tmp_path):
     assert bpy.ops.mien.export_csv(filepath=str(path)) == {"FINISHED"}
     assert "JawOpen" in path.read_text(encoding="utf-8").splitlines()[0]
     with pytest.raises(RuntimeError):
-        bpy.ops.mien.export_csv(filepath=str(tmp_path / "no" / "folder.csv"))
+        bpy.ops.mien.export_csv(filepath=str(path / "below a file.csv"))
 
 
 def test_cancel_ends_the_worker_and_keeps_nothing(tmp_path, fake_worker):

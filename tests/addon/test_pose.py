@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from mathutils import Euler, Quaternion
+
 from mien.addon.rig import pose
 
 
@@ -31,7 +32,8 @@ def test_axis_angle_is_blenders(quaternions):
 
 def test_products_and_inverses_are_blenders(quaternions):
     a, b = quaternions[:30], quaternions[30:]
-    assert np.allclose(pose.multiply(a, b), [Quaternion(x) @ Quaternion(y) for x, y in zip(a, b, strict=True)], atol=1e-6)
+    products = [Quaternion(x) @ Quaternion(y) for x, y in zip(a, b, strict=True)]
+    assert np.allclose(pose.multiply(a, b), products, atol=1e-6)
     assert np.allclose(pose.multiply(a, pose.inverse(a)), pose.IDENTITY)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bpy
 import pytest
+
 from mien import addon
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bpy
 import pytest
+
 from mien.addon import sample_head
 from mien.addon.bake import BakeOptions, bake_performance
 from mien.addon.rig.targets import find_target
@@ -20,7 +21,7 @@ def test_it_is_added_as_the_target_with_all_its_channels():
     target = find_target(bpy.context.scene.mien.target)
     assert target.rig.keys == UNITS
     assert set(target.rig.bones) == set(BONES)
-    assert not (target.missing_units or target.missing_bones or target.notices)
+    assert (target.missing_units, target.missing_bones, target.notices) == ((), (), ())
     assert target.rig.jaw_angle > 0.1
     assert bpy.context.scene.camera is not None
     summary = bake_performance(bpy.context, target, make_performance(30, 24.0), BakeOptions())

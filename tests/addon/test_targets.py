@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bpy
 import pytest
+
 from mien.addon.bake import BakeOptions, bake_performance
 from mien.addon.rig.targets import find_target
 from mien.core.errors import MienError
@@ -26,7 +27,7 @@ def test_everything_there(rig):
     assert target.rig.keys == UNITS
     assert set(target.rig.bones) == set(BONES)
     assert target.armature == rig.parent
-    assert not (target.missing_units or target.missing_bones or target.notices)
+    assert (target.missing_units, target.missing_bones, target.notices) == ((), (), ())
 
 
 def test_some_keys_are_enough():

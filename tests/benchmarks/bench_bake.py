@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def _load(name: str, path: Path, package: bool = False):
-    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=[str(ROOT)] if package else None)
+    folders = [str(ROOT)] if package else None
+    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=folders)
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
@@ -30,12 +31,12 @@ def _load(name: str, path: Path, package: bool = False):
 
 
 def _timed(action, repeat: int = 1) -> float:
-    """Return the median of `repeat` runs, seconds."""
+    """Return the median of `repeat` runs in CPU seconds: a machine busy with other things must not decide."""
     runs = []
     for _ in range(repeat):
-        started = time.perf_counter()
+        started = time.process_time()
         action()
-        runs.append(time.perf_counter() - started)
+        runs.append(time.process_time() - started)
     return statistics.median(runs)
 
 
