@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,55 +19,15 @@ from mien.core.types import FrameResult
 from mien.core.units import UNIT_INDEX
 
 from .conftest import BONES, make_performance, make_rig
+from .stand_in import make_worker
 
 ROOT = Path(__file__).resolve().parents[2]
-
-# The real worker, loop, recorder and solver; only the device and the model are stood in for.
-WORKER = """
-import os, sys, time
-sys.path.insert(0, {root!r})
-import numpy as np
-from core import live, worker
-from core.capture import camera
-from core.clock import now
-from core.types import FrameResult
-
-class Device:
-    def __init__(self, number):
-        self.next = now()
-    def isOpened(self): return not os.path.exists({gone!r})
-    def set(self, *args): return True
-    def get(self, what): return {{3: 64, 4: 48, 5: 60}}.get(what, -1.0)
-    def grab(self):
-        if os.path.exists({gone!r}):
-            return False
-        self.next = max(self.next + 1 / 60, now() - 0.1)
-        time.sleep(max(self.next - now(), 0))
-        return True
-    def retrieve(self): return True, np.zeros((48, 64, 3), np.uint8)
-    def release(self): pass
-
-class Pipeline:
-    def step(self, frame):
-        units = np.full(11, 0.5 + 0.4 * np.sin(frame.time * 3))
-        return FrameResult(frame.index, frame.time, found=True, confidence=1.0, size=(64, 48), box=(10, 10, 20, 20),
-                           units=units, expression="happiness", probabilities=[0, 0, 0, 0.9, 0, 0, 0.1])
-    def close(self): pass
-
-camera.open_device = Device
-camera.list_cameras = lambda: [camera.CameraInfo("0", "Stand-in")]
-live.make_pipeline = Pipeline
-sys.exit(worker.main())
-"""
 
 
 @pytest.fixture
 def device(tmp_path):
     """A worker whose camera is a stand-in; the given file's existence unplugs it."""
-    gone = tmp_path / "gone"
-    script = tmp_path / "worker.py"
-    script.write_text(WORKER.format(root=str(ROOT), gone=str(gone)))
-    session.worker_command = [sys.executable, str(script)]
+    session.worker_command, gone = make_worker(tmp_path)
     yield gone
     live.stop()
     live.wait_for_end()
@@ -481,6 +442,56 @@ def test_unregister_while_live(device, head):
     assert not Path(f"/proc/{pid}").exists() or sys.platform != "linux"
     assert not bpy.app.timers.is_registered(live._on_timer)
     mien.register()
+
+
+BLENDER = """
+import sys, time
+from pathlib import Path
+root, folder = Path(sys.argv[1]), Path(sys.argv[2])
+sys.path[:0] = [str(root / "tests"), str(root)]
+from tests import conftest  # noqa: F401  makes the checkout importable as mien
+import bpy, mien
+from tests.addon import conftest, stand_in
+from mien.addon import live, session
+conftest.empty_file()
+entry = bpy.context.preferences.addons.new()
+entry.module = "mien"
+mien.register()
+bpy.context.preferences.addons["mien"].preferences.takes_folder = str(folder / "takes")
+session.worker_command, _gone = stand_in.make_worker(folder)
+bpy.context.scene.mien.target = conftest.make_rig()
+bpy.context.scene.mien_live.countdown = 0
+bpy.ops.mien.live_start()
+told = False
+while True:
+    live.tick()
+    running = session.live
+    if running.counts.applied > 3 and not running.recording:
+        bpy.ops.mien.live_record()
+    if running.take is not None and running.take.frames > 10 and not told:
+        told = True
+        print("WORKER", running._client.pid, running.take.take, running.take.frames, flush=True)
+    time.sleep(0.005)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_blender_killed_ends_the_worker_and_keeps_the_take(tmp_path):
+    blender = subprocess.Popen(
+        [sys.executable, "-c", BLENDER, str(ROOT), str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    line = next(line for line in blender.stdout if line.startswith("WORKER"))
+    _word, pid, take, frames = line.split()
+    blender.kill()
+    begin = time.monotonic()
+    while Path(f"/proc/{pid}").exists() and time.monotonic() - begin < 10:
+        time.sleep(0.01)
+    assert time.monotonic() - begin < 2.0
+    blender.wait()
+    blender.stdout.close()
+    with Take(take) as kept:
+        assert len(kept) >= int(frames)
+        assert np.isfinite(kept.column("units")).all()
 
 
 @pytest.mark.parametrize("mode", ["stop at once", "stop when live"])
