@@ -349,9 +349,9 @@ def portrait(posed: list[Posed], aspect: float) -> View:
     turn = first.matrix[:3, :3] / np.maximum(np.linalg.norm(first.matrix[:3, :3], axis=0), 1e-9)
     unit = max(float(np.linalg.norm(frame[:3, 0])) for frame in frames)
     middles = np.array([item.head.rest_middle() for item in posed])
-    centre = middles.mean(axis=0) - turn[:, 2] * 0.42 * unit
+    centre = middles.mean(axis=0) - turn[:, 2] * 0.12 * unit
     spread = float(np.abs((middles - centre) @ turn[:, 0]).max())
-    half = max(2.35 * unit, (spread + 1.9 * unit) / aspect)
+    half = max(2.6 * unit, (spread + 1.9 * unit) / aspect)
     distance = half / np.tan(np.radians(9.0))
     axes = np.eye(4)
     axes[:3, :3] = np.stack((turn[:, 0], turn[:, 2], -turn[:, 1]))

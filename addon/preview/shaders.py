@@ -461,7 +461,8 @@ void main()
     float t = smoothstep(0.0, 1.0, clamp(far, 0.0, 1.0));
     /* Steps of one 255th would show as rings. */
     float grain = fract(52.9829189 * fract(dot(gl_FragCoord.xy, vec2(0.06711056, 0.00583715)))) - 0.5;
-    c = mix(first, second, t) * (1.0 + 0.012 * grain);
+    c = mix(first, second, t);
+    c.rgb *= 1.0 + 0.012 * grain;
   }
   else {
     vec2 at = (paint.x > 1.5) ? vec2(v_uv.x, 1.0 - v_uv.y) : v_uv;
