@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..core.client import WorkerClient, WorkerDied
 from ..core.errors import MienError
-from ..core.jobs import PART_SUFFIX
+from ..core.jobs import PART_SUFFIX, CaptureSummary
 from ..core.protocol import Failed, Finished, Progress, StartCapture
 from ..core.take import APP, SUFFIX
 
@@ -34,6 +34,8 @@ class CaptureJob:
     ----------
     progress : core.protocol.Progress or None
         The newest report.
+    summary : core.jobs.CaptureSummary or None
+        What the capture gave, once it has.
     error : MienError or None
         Why there is no take.
     """
@@ -43,6 +45,7 @@ class CaptureJob:
         self.take = take
         self.fps = fps
         self.progress: Progress | None = None
+        self.summary: CaptureSummary | None = None
         self.error: MienError | None = None
         self._client = WorkerClient(command)
         self._running = False
@@ -80,13 +83,14 @@ class CaptureJob:
             if isinstance(message, Progress):
                 self.progress = message
             elif isinstance(message, Finished):
+                self.summary = message.summary
                 self._end()
                 break
             elif isinstance(message, Failed):
                 self._end(message.error)
                 break
             elif isinstance(message, WorkerDied):
-                self._end(message.error)
+                self._end(self._saying_where(message.error))
                 break
         return self._running
 
@@ -105,7 +109,17 @@ class CaptureJob:
             return
         # Hanging up ends it within a frame, also while it is still loading its libraries.
         self._end(MienError("cancelled", "The capture was cancelled."), patience=0.0)
-        self.take.with_name(self.take.name + PART_SUFFIX).unlink(missing_ok=True)
+        self._part.unlink(missing_ok=True)
+
+    @property
+    def _part(self) -> Path:
+        return self.take.with_name(self.take.name + PART_SUFFIX)
+
+    def _saying_where(self, error: MienError) -> MienError:
+        """Add where the frames are that a worker had written when it died."""
+        if not self._part.is_file():
+            return error
+        return MienError(error.code, error.message, f"{error.hint} They are in {self._part}: Bake Take takes it.")
 
     def _end(self, error: MienError | None = None, patience: float = 0.5):
         self._running = False

@@ -28,7 +28,7 @@ def add_arguments(parser):
         "--out", type=Path, metavar="OUT.blend", help="file to write (default: out/<name of the video>.blend)"
     )
     add_rate_argument(parser)
-    parser.add_argument("--scene-fps", type=number(1, 1000), help="frame rate of the scene (default: the rig file's own)")
+    parser.add_argument("--scene-fps", type=number(1, 1000), help="frame rate of the scene (default: that of the rig)")
     parser.add_argument("--start", type=int, default=1, help="scene frame of the video's first picture (default 1)")
     parser.add_argument(
         "--tolerance",
@@ -66,7 +66,8 @@ def run(args, console) -> dict:
     try:
         bpy.ops.wm.open_mainfile(filepath=str(rig.resolve()), load_ui=False)
     except RuntimeError as error:
-        raise MienError("rig-damaged", f"{rig} cannot be opened: {_reason(error)}.", "Choose another .blend file.") from error
+        message = f"{rig} cannot be opened: {_reason(error)}."
+        raise MienError("rig-damaged", message, "Choose another .blend file.") from error
     scene = bpy.context.scene
     if args.scene_fps:
         scene.render.fps = max(1, round(args.scene_fps))

@@ -168,13 +168,14 @@ def placed(options: BakeOptions, path: Path) -> BakeOptions:
     return dataclasses.replace(options, start_frame=round(frame), new_action=False)
 
 
-def outcome_of(summary: BakeSummary) -> session.Outcome:
-    """Return what the panel tells about a bake."""
+def outcome_of(summary: BakeSummary, *, incomplete: bool = False) -> session.Outcome:
+    """Return what the panel tells about a bake; `incomplete` if its source is cut or damaged."""
     saved = 1.0 - summary.keys_after / max(summary.keys_before, 1)
     lines = [
         f"Frames {summary.start} to {summary.end}, {summary.channels} channels",
         f"Face in {summary.found} of {summary.source_frames} pictures ({summary.found / summary.source_frames:.0%})",
         f"{summary.keys_before:,} keys, {summary.keys_after:,} kept ({saved:.0%} fewer)",
+        *(["The source is cut or damaged: pictures are missing"] if incomplete else []),
         *summary.notices,
     ]
     return session.Outcome(lines)

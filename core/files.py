@@ -21,10 +21,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     ------
     OSError
     """
-    path = Path(os.path.realpath(path))
-    if path.exists() and not path.is_file():
-        yield path
+    if os.path.exists(path) and not os.path.isfile(path):
+        yield Path(path)
         return
+    path = Path(os.path.realpath(path))
     part = path.with_name(path.name + PART_SUFFIX)
     try:
         yield part

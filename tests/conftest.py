@@ -23,6 +23,22 @@ def _import_checkout_as_mien():
 
 _import_checkout_as_mien()
 
+_COMMAND = f"""
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location(
+    "mien", {str(ROOT / "__init__.py")!r}, submodule_search_locations=[{str(ROOT)!r}])
+sys.modules["mien"] = module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+from mien.__main__ import main
+sys.exit(main())
+"""
+
+
+@pytest.fixture(scope="session")
+def mien_command() -> list[str]:
+    """The `mien` command of this checkout as a process of its own, installed or not."""
+    return [sys.executable, "-c", _COMMAND]
+
 
 @pytest.fixture(scope="session")
 def data() -> Path:

@@ -1,0 +1,233 @@
+"""The `mien` command as people and scripts run it: a process of its own, with what it prints and leaves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mien.core import cli
+from mien.core.errors import MienError
+from mien.core.livelink_csv import HEADER
+from mien.core.take import Take, TakeHeader, TakeWriter
+from mien.core.types import FrameResult
+
+from .face_helpers import needs_model
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and limits")
+
+
+@pytest.fixture
+def mien(mien_command, tmp_path):
+    """Run `mien` in a folder of its own."""
+
+    def run(*arguments, **options):
+        command = [*mien_command, *map(str, arguments)]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=120, **options)
+
+    return run
+
+
+def outcome(done) -> dict:
+    """What `--json` printed: one object on one line, and nothing else."""
+    assert done.stdout.count("\n") == 1, done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+def failure(done, status=1) -> dict:
+    assert done.returncode == status, done.stdout + done.stderr
+    told = outcome(done)
+    assert told["ok"] is False
+    error = told["error"]
+    assert set(error) == {"code", "message", "hint"}
+    assert error["message"].endswith(".")
+    assert "Traceback" not in done.stderr
+    return error
+
+
+@pytest.fixture
+def take(tmp_path):
+    path = tmp_path / "some.mien"
+    with TakeWriter(path, TakeHeader(source="some.mp4", fps=25.0)) as writer:
+        for i in range(26):
+            writer.write(FrameResult(index=i, time=i / 25.0, found=True, confidence=1.0))
+    return path
+
+
+@pytest.fixture(scope="module")
+def clip(data, tmp_path_factory):
+    if not shutil.which("ffmpeg"):
+        pytest.skip("ffmpeg is not installed")
+    path = tmp_path_factory.mktemp("clip") / "kurz ü.mp4"
+    cut = ["ffmpeg", "-v", "error", "-t", "1", "-i", str(data / "video" / "single_face.mp4"), "-vf", "fps=12", "-an"]
+    subprocess.run([*cut, str(path)], check=True)
+    return path
+
+
+@needs_model
+@pytest.mark.data
+def test_capture_and_export(mien, clip, tmp_path):
+    path = tmp_path / "not there yet" / "täke 1.mien"
+    done = mien("capture", clip, "--out", path, "--json")
+    assert done.returncode == 0, done.stderr
+    told = outcome(done)
+    assert (told["ok"], told["frames"], told["found"], told["take"]) == (True, 12, 12, str(path))
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+    with Take(path) as take:
+        assert len(take) == 12
+
+    csv = tmp_path / "also new" / "out put.csv"
+    told = outcome(mien("export", path, "--csv", csv, "--fps", 30, "--smoothing", 0, "--json"))
+    assert told == {"ok": True, "csv": str(csv), "rows": 28, "fps": 30.0}
+    lines = csv.read_text(encoding="utf-8").splitlines()
+    assert lines[0] == ",".join(HEADER)
+    assert len(lines) == 29
+
+
+@needs_model
+def test_models(mien):
+    told = outcome(mien("models", "--json"))
+    assert told["ok"]
+    assert told["model"].endswith("face_landmarker.task")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "COMMAND"),
+        (("dance",), "dance"),
+        (("capture",), "source"),
+        (("capture", "x.mp4", "--out", "x.mien", "--fps", "0"), "--fps"),
+        (("export", "x.mien", "--csv", "x.csv", "--smoothing", "2"), "0 to 1"),
+        (("export", "x.mien", "--csv", "x.csv", "--smoothing", "nan"), "--smoothing"),
+        (("export", "x.mien", "--csv", "x.csv", "--smoothing", "much"), "much"),
+        (("export", "x.mien", "--csv", "x.csv", "--rest", "perhaps"), "perhaps"),
+        (("bake", "--tolerance", "-1"), "--tolerance"),
+        (("bake", "--scene-fps", "inf"), "--scene-fps"),
+    ],
+)
+def test_wrong_arguments(capsys, arguments, told):
+    assert cli.main([*arguments, "--json"], commands=(_bake(),)) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert error["code"] == "usage"
+    assert told in error["message"]
+    assert "--help" in error["hint"]
+    assert cli.main(list(arguments), commands=(_bake(),)) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert told in printed.err
+
+
+def _bake():
+    from mien.addon import cli as bake
+
+    return bake
+
+
+def test_errors_without_json_are_two_sentences_on_stderr(mien):
+    done = mien("export", "gone.mien", "--csv", "x.csv")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == "mien export: There is no take at gone.mien. Check the path, or record the take again.\n"
+
+
+def test_missing_source(mien, tmp_path):
+    assert failure(mien("capture", "gone.mp4", "--out", "x.mien", "--json"))["code"] == "source-not-found"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_places_that_cannot_be_written(mien, take, tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    for csv, code in (("file/x.csv", "folder-not-made"), ("folder", "csv-not-written")):
+        error = failure(mien("export", take, "--csv", csv, "--json"))
+        assert error["code"] == code
+        assert error["hint"]
+
+
+@posix
+def test_a_file_is_replaced_only_by_a_whole_one(mien, take, tmp_path):
+    import resource
+
+    csv = tmp_path / "x.csv"
+    csv.write_text("from before")
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))  # noqa: E731
+    assert failure(mien("export", take, "--csv", csv, "--json", preexec_fn=limit))["code"] == "csv-not-written"
+    assert csv.read_text() == "from before"
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["some.mien", "x.csv"]
+
+
+@posix
+def test_export_into_a_pipe(mien, take):
+    done = mien("export", take, "--csv", "/dev/stderr", "--json")
+    assert outcome(done)["ok"]
+    assert done.stderr.startswith("Timecode,")
+
+
+@posix
+@needs_model
+@pytest.mark.data
+def test_ctrl_c_leaves_what_was_there(mien_command, data, tmp_path):
+    path = tmp_path / "x.mien"
+    path.write_text("from before")
+    command = [*mien_command, "capture", str(data / "video" / "d9.mp4"), "--out", str(path), "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
+    part = tmp_path / "x.mien.part"
+    deadline = time.monotonic() + 60
+    while not (part.exists() and part.stat().st_size > 20_000) and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+    assert json.loads(out)["error"]["code"] == "cancelled"
+    assert path.read_text() == "from before"
+    assert not part.exists()
+
+
+def test_what_others_print_stays_off_stdout(mien_command):
+    """Blender prints from C, into the descriptor itself, and once more when the process ends."""
+    checkout = mien_command[2].partition("from mien")[0]
+    program = checkout + """
+import atexit, os
+from types import SimpleNamespace
+from mien.core import cli
+
+def run(args, console):
+    os.write(1, b"from C\\n")
+    print("from Python")
+    console.say("from Mien")
+    atexit.register(os.write, 1, b"at the end\\n")
+    return {"answer": 42}
+
+sys.exit(cli.main(FLAGS, [SimpleNamespace(NAME="chat", HELP="", add_arguments=lambda parser: None, run=run)]))
+"""
+    start = [sys.executable, "-c"]
+    done = subprocess.run([*start, program.replace("FLAGS", '["chat", "--json"]')], capture_output=True, text=True)
+    assert done.stdout == '{"ok": true, "answer": 42}\n'
+    assert sorted(done.stderr.splitlines()) == ["at the end", "from C", "from Python"]
+    done = subprocess.run([*start, program.replace("FLAGS", '["chat"]')], capture_output=True, text=True)
+    assert done.stdout == "from Mien\n"
+    assert done.stderr == ""
+
+
+def test_a_bug_is_one_json_object_too(capfd):
+    def broken():
+        raise ZeroDivisionError("by nothing")
+
+    told = cli._run("mien capture", broken)
+    assert (told["ok"], told["error"]["code"]) == (False, "internal")
+    assert "ZeroDivisionError" in told["error"]["message"]
+    assert "Traceback" in capfd.readouterr().err
+    assert cli._run("mien", lambda: {"a": 1}) == {"ok": True, "a": 1}
+
+    def refused():
+        raise MienError("x", "No.", "Go.")
+
+    assert cli._run("mien", refused) == {"ok": False, "error": {"code": "x", "message": "No.", "hint": "Go."}}
