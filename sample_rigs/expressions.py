@@ -12,5 +12,5 @@ EXPRESSIONS: dict[str, dict[str, float]] = {
     "anger": {"BrowFurrow": 1.0, "NoseWrinkle": 0.45, "EyeWide": 0.20, "Frown": 0.45, "CheekSquint": 0.15},
 }
 
-POSTER: dict[str, float] = {"Smile": 0.62, "CheekSquint": 0.30, "BrowRaise": 0.18, "JawOpen": 0.03}
+POSTER: dict[str, float] = {"Smile": 0.78, "CheekSquint": 0.35, "BrowRaise": 0.20, "JawOpen": 0.10}
 """The face of the poster picture."""

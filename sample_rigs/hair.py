@@ -1,10 +1,10 @@
-"""Hair: a scalp cap and sculpted, overlapping locks that follow a combed direction field."""
+"""Hair: one sculpted mass, combed back from the hairline, its grooves following the comb."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from .parts import Part, grid_faces, join, make, srgb, tidy, tube
+from .parts import Part, grid_faces, make, srgb, tidy
 from .skin import _body, _section, ramp
 
 
@@ -68,7 +68,7 @@ def _surface(alpha: np.ndarray, s: np.ndarray, start: np.ndarray, extra) -> np.n
 
 
 def build(colour: np.ndarray) -> Part:
-    """The hair as one part: a grooved mass, and loose locks that break its outline."""
+    """The hair as one part: a combed, grooved mass."""
     rng = np.random.default_rng(7)
     ridges, per, rows = 30, 4, 16
     reach = 1.80
@@ -98,28 +98,7 @@ def build(colour: np.ndarray) -> Part:
     short = start > END - 0.30
     faces = [f for f in grid_faces(rows, columns) if not short[[v % columns for v in f]].any()]
     tint = colour * np.concatenate(tints)[:, None]
-    pieces = [tidy(make(q, faces, "MienHair", tint))]
-
-    for k in range(26):
-        a = TOP + reach * np.clip(-0.93 + 1.86 * (k + rng.uniform(0.2, 0.8)) / 26, -0.95, 0.95)
-        top = float(np.exp(-(((a - TOP - 0.1) / 0.9) ** 4)))
-        first = 0.0 if k % 3 else rng.uniform(0.15, 0.4)
-        last = min(1.0, first + rng.uniform(0.34, 0.6))
-        steps = 11
-        s = np.linspace(first, last, steps)
-        drift = np.linspace(0, rng.uniform(-0.10, 0.06), steps)
-        column = a + drift
-        begin = np.interp(column, alpha, start)
-        if begin.max() > END - 0.35:
-            continue
-        t = np.linspace(0, 1, steps)
-        lift = 0.02 + 0.20 * np.sin(np.pi * np.minimum(1, t * 0.98)) + 0.20 * t**2 * (0.4 + 0.6 * top)
-        path = _surface(column, s, begin + 0.01, lift)
-        radii = (0.55 + 0.30 * top) * rng.uniform(0.75, 1.15) * np.sin(np.pi * (0.13 + 0.86 * t)) ** 0.8 + 0.008
-        q, faces = tube(path, radii, surface_normal(path), 6, 0.42)
-        shade_ = rng.uniform(0.85, 1.25) * (0.70 + 0.45 * np.repeat(t, 6))
-        pieces.append(make(q, faces, "MienHair", colour * shade_[:, None]))
-    return join(pieces)
+    return tidy(make(q, faces, "MienHair", tint))
 
 
 HAIR = srgb("6a2f1c")

@@ -241,7 +241,7 @@ def teeth(upper: bool) -> Part:
             q[:, 0] *= side
             if side < 0:
                 faces = [tuple(reversed(f)) for f in faces]
-            pieces.append(make(q, faces, "MienTeeth", srgb("efe6d8"), "head" if upper else "jaw"))
+            pieces.append(make(q, faces, "MienTeeth", srgb("fbf6ec"), "head" if upper else "jaw"))
     xs = np.linspace(-2.75 * scale, 2.75 * scale, 27)
     path = np.stack([xs, _arch(xs) + inset + 0.06, np.full_like(xs, edge + sign * 1.12)], 1)
     path[:, 2] -= sign * 0.18 * (np.abs(xs) / 2.6) ** 2

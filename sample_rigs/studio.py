@@ -65,8 +65,8 @@ def _light(collection, name, location, energy, size, colour, target=TARGET):
 
 def dress(scene, collection) -> None:
     """Three-point light, portrait camera, a soft background, and render settings of a poster."""
-    _light(collection, "MienKey", (0.55, -0.95, 0.75), 16.0, 0.45, (1.0, 0.94, 0.86))
-    _light(collection, "MienFill", (-0.9, -0.8, 0.25), 5.0, 0.8, (0.80, 0.90, 1.0))
+    _light(collection, "MienKey", (0.50, -0.95, 0.72), 19.0, 0.42, (1.0, 0.94, 0.86))
+    _light(collection, "MienFill", (-0.9, -0.8, 0.25), 4.0, 0.8, (0.80, 0.90, 1.0))
     _light(collection, "MienRim", (-0.45, 0.75, 0.70), 18.0, 0.4, (1.0, 0.86, 0.72))
     data = bpy.data.cameras.new("MienCamera")
     data.lens, data.sensor_width, data.sensor_fit = 105.0, 36.0, "HORIZONTAL"
