@@ -30,6 +30,7 @@ from ..core.protocol import (
     LiveFrame,
     LivePicture,
     LiveStatus,
+    PictureTaken,
     Record,
     StartLive,
     StopLive,
@@ -43,6 +44,9 @@ from .rig.targets import find_target
 
 INTERVAL = 1 / 120
 """Seconds between two looks at what the worker sent; half of it is added to the lag on average."""
+
+DRAIN = 0.02
+"""Seconds that one look may take at most, after Blender was busy with something else."""
 
 PANEL_INTERVAL = 0.1
 """Seconds between two redraws of the panel."""
@@ -254,13 +258,14 @@ class Live:
         if not self.running:
             return
         newest: LiveFrame | None = None
-        for message in self._client.poll():
+        for message in self._messages():
             if isinstance(message, LiveFrame):
                 self.counts.received += 1
                 self.counts.superseded += newest is not None
                 newest = message
             elif isinstance(message, LivePicture):
                 self.picture, self._dirty = message, True
+                self._client.send(PictureTaken(_JOB))
             elif isinstance(message, LiveStatus):
                 self._note(message)
             elif isinstance(message, TakeStatus):
@@ -275,6 +280,14 @@ class Live:
             self._apply(newest)
         self._begin_take_when_due()
         self._show()
+
+    def _messages(self):
+        """Yield what came, all of it: after seconds of drawing, the newest sample is the last one."""
+        end = now() + DRAIN
+        while True:
+            yield from self._client.poll()
+            if not self._client.more or now() > end:
+                return
 
     def _apply(self, frame: LiveFrame) -> None:
         if self.cast.held:

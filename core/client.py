@@ -182,6 +182,7 @@ class WorkerClient:
         self._deadline = 0.0
         self._error: MienError | None = None
         self._suspicion: MienError | None = None
+        self._more = False
 
     @property
     def alive(self) -> bool:
@@ -192,6 +193,11 @@ class WorkerClient:
     def connected(self) -> bool:
         """Whether the worker has said Hello."""
         return self._connection is not None
+
+    @property
+    def more(self) -> bool:
+        """Whether the last `poll` stopped at its budget, so that another one finds more at once."""
+        return self._more
 
     @property
     def pid(self) -> int | None:
@@ -259,6 +265,7 @@ class WorkerClient:
             Progress, FrameMessage, Finished and Failed messages in order, the worker's
             Hello when it is ready, and `WorkerDied`, always last, when it is gone.
         """
+        self._more = False
         if self._process is None:
             return []
         # Asked first, so that nothing that the worker said before its end is missed.
@@ -268,6 +275,7 @@ class WorkerClient:
         if self._connection is not None:
             self._flush()
             drained = self._receive(events)
+        self._more = not drained
         if self._connection is None and not ended and time.monotonic() > self._deadline:
             self._fail("worker-timeout", "Mien's worker does not answer.", "Try again; if it stays so, report its log.")
             self._process.kill()

@@ -74,6 +74,7 @@ class LiveSession:
         self._index = 0
         self._told: tuple | None = None
         self._status_due = self._picture_due = 0.0
+        self._picture_wanted = True
         self._pipeline = None
         emit(LiveStatus(order.job, "loading"))
         try:
@@ -152,6 +153,10 @@ class LiveSession:
         if clear:
             self._solver.calibrate(None)
 
+    def picture_taken(self) -> None:
+        """Send a picture again when there is one."""
+        self._picture_wanted = True
+
     def stop(self) -> None:
         """Finish the take and let go of everything; says that it stopped."""
         self.end_take()
@@ -205,10 +210,11 @@ class LiveSession:
         self._emit(LiveFrame(self.order.job, began, done, pack(solved).reshape(1)), droppable=True)
         for sender in self._senders:
             sender.send(solved)
-        if self._tuning.picture and frame is not None and done >= self._picture_due:
-            self._picture_due = done + PICTURE_INTERVAL
+        wanted = self._tuning.picture and self._picture_wanted and done >= self._picture_due
+        if wanted and frame is not None:
+            self._picture_wanted, self._picture_due = False, done + PICTURE_INTERVAL
             width, height, pixels = small_picture(frame.image, result, self._tuning.picture)
-            self._emit(LivePicture(self.order.job, width, height, pixels), droppable=True)
+            self._emit(LivePicture(self.order.job, width, height, pixels))
 
     def _calibrate_with(self, result: FrameResult) -> None:
         if self._calibration is None:

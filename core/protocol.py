@@ -707,6 +707,20 @@ class TakeStatus(_Json):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class PictureTaken(_Json):
+    """The last LivePicture was taken; another may come.
+
+    Pictures are large, and one that waits unread would hold up the frames behind it.
+    """
+
+    KIND: ClassVar[int] = 28
+    job: int
+
+    def __post_init__(self):
+        _whole("job", self.job, _MAX_JOB)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class ListCameras(_Json):
     """Ask for the cameras of this machine."""
 
@@ -747,14 +761,14 @@ KINDS = {
     for cls in (
         *(Hello, StartCapture, Cancel, Progress, FrameMessage, Finished, Failed, Shutdown),
         *(StartLive, TuneLive, StopLive, Record, EndTake, Calibrate, LiveFrame, LivePicture, LiveStatus, TakeStatus),
-        *(ListCameras, Cameras),
+        *(ListCameras, Cameras, PictureTaken),
     )
 }
 
 Message = (
     (Hello | StartCapture | Cancel | Progress | FrameMessage | Finished | Failed | Shutdown)
     | (StartLive | TuneLive | StopLive | Record | EndTake | Calibrate | LiveFrame | LivePicture | LiveStatus)
-    | (TakeStatus | ListCameras | Cameras)
+    | (TakeStatus | ListCameras | Cameras | PictureTaken)
 )
 
 

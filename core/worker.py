@@ -39,6 +39,7 @@ from .protocol import (
     ListCameras,
     LiveStatus,
     Message,
+    PictureTaken,
     Progress,
     Record,
     Refused,
@@ -57,7 +58,7 @@ OUTBOX_LIMIT = 1 << 18
 
 _HEARD = (
     *(Hello, StartCapture, Cancel, Shutdown, ListCameras),
-    *(StartLive, TuneLive, StopLive, Record, EndTake, Calibrate),
+    *(StartLive, TuneLive, StopLive, Record, EndTake, Calibrate, PictureTaken),
 )
 _RECEIVE = 1 << 16
 _NICE = 5
@@ -195,6 +196,8 @@ class Worker:
             self._live.end_take()
         elif isinstance(order, Calibrate):
             self._live.calibrate(order.clear)
+        elif isinstance(order, PictureTaken):
+            self._live.picture_taken()
         elif isinstance(order, StopLive):
             self._live.stop()
 

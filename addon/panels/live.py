@@ -75,7 +75,7 @@ class MIEN_PT_live(_Panel, bpy.types.Panel):
     @staticmethod
     def _draw_source(context, layout):
         chosen = live_workflow.settings(context)
-        layout.prop(chosen, "source", expand=True)
+        layout.row(align=True).prop(chosen, "source", expand=True)
         if chosen.source == "camera":
             row = layout.row(align=True)
             row.prop(chosen, "camera", text="", icon="OUTLINER_OB_CAMERA", placeholder="First camera")
@@ -132,11 +132,10 @@ class MIEN_PT_live(_Panel, bpy.types.Panel):
             paragraph(context, column, status.error.hint)
         if not live.cast.left:
             paragraph(context, column, "The head is gone: undo, or stop and choose another", icon="ERROR")
-        latency = "" if math.isnan(live.latency) else f"{live.latency * 1000:.0f} ms behind"
-        column.label(
-            text=f"{status.camera_fps:.0f} / {status.worker_fps:.0f} / {live.apply_fps:.0f} fps, {latency}".rstrip(", ")
-        )
-        column.label(text=f"Camera / worker / rig; {live.dropped} of {status.captured} pictures left out")
+        rates = f"camera {status.camera_fps:.0f}, worker {status.worker_fps:.0f}, rig {live.apply_fps:.0f}"
+        column.label(text=f"Fps: {rates}", icon="BLANK1")
+        latency = "" if math.isnan(live.latency) else f"{live.latency * 1000:.0f} ms behind, "
+        column.label(text=f"{latency}{live.dropped} dropped", icon="BLANK1")
         if status.waiting > 3:
             column.label(text=f"{status.waiting} pictures wait: the take is kept whole", icon="INFO")
         if status.refused:
@@ -146,7 +145,7 @@ class MIEN_PT_live(_Panel, bpy.types.Panel):
 
         picture = session.picture_icon()
         if picture and live_workflow.settings(context).show_picture and live.order.source != "network":
-            layout.template_icon(icon_value=picture, scale=8.0)
+            layout.template_icon(icon_value=picture, scale=7.0)
         if live.label:
             layout.label(text=f"{live.label.capitalize()} ({live.probability:.0%})", icon="MONKEY")
         self._draw_meters(layout, live)

@@ -335,6 +335,9 @@ def test_frames_pictures_and_status(session):
     one, said = session()
     one.tune(TuneLive(1, picture=64))
     until(one, lambda: len(of(said, LiveFrame)) > 20 and of(said, LivePicture))
+    assert len(of(said, LivePicture)) == 1  # until that was taken
+    one.picture_taken()
+    until(one, lambda: len(of(said, LivePicture)) == 2)
     frame = of(said, LiveFrame)[-1]
     assert frame.captured <= frame.began <= frame.solved <= now()
     assert frame.result.found
