@@ -229,6 +229,7 @@ def save(path: str | Path = BLEND) -> Path:
     import bpy
 
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    bpy.context.preferences.filepaths.save_version = 0  # no .blend1 beside it
     build()
     bpy.ops.outliner.orphans_purge(do_recursive=True)
     bpy.ops.wm.save_as_mainfile(filepath=str(path), compress=True, relative_remap=False)

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 EXPECTED: dict[str, tuple[tuple[str, ...], float]] = {
-    "BrowRaise": (("browInnerUp", "browOuterUpLeft", "browOuterUpRight"), 0.5),
+    "BrowRaise": (("browInnerUp", "browOuterUpLeft", "browOuterUpRight"), 0.4),
     "EyeWide": (("eyeWideLeft", "eyeWideRight"), 0.15),
     "Blinks": (("eyeBlinkLeft", "eyeBlinkRight"), 0.4),
     "CheekSquint": (("eyeSquintLeft", "eyeSquintRight"), 0.1),
