@@ -1,0 +1,202 @@
+"""`mien bake` as people and scripts run it: a process of its own, and the files that it leaves."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import bpy
+import numpy as np
+import pytest
+
+from mien.addon import cli
+from mien.core.cli import Console
+from mien.core.errors import MienError
+from mien.core.take import Take
+from mien.core.units import UNITS
+
+from .conftest import curves_of, empty_file, make_rig
+
+cv2 = pytest.importorskip("cv2")
+pytest.importorskip("mediapipe")
+
+pytestmark = [
+    pytest.mark.data,
+    pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg is not installed"),
+]
+posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and limits")
+
+OUTPUTS = ["look.blend", "look.mien", "look.png"]
+
+
+@pytest.fixture(scope="module")
+def clip(data, tmp_path_factory):
+    """The second in which the actor of a real clip begins to smile."""
+    path = tmp_path_factory.mktemp("clip") / "kurz ü.mp4"
+    cut = ["ffmpeg", "-v", "error", "-t", "1", "-i", str(data / "video" / "single_face.mp4"), "-vf", "fps=12", "-an"]
+    subprocess.run([*cut, str(path)], check=True)
+    return path
+
+
+@pytest.fixture
+def rig_file(tmp_path):
+    """Save a rig that renders in no time and glows, so that no light is needed."""
+
+    def save(**parts):
+        empty_file()
+        head = make_rig(**parts)
+        material = bpy.data.materials.new("Glow")
+        material.use_nodes = True
+        nodes = material.node_tree.nodes
+        glow = nodes.new("ShaderNodeEmission")
+        glow.inputs["Color"].default_value = (1.0, 0.3, 0.1, 1.0)
+        output = next(node for node in nodes if node.type == "OUTPUT_MATERIAL")
+        material.node_tree.links.new(glow.outputs[0], output.inputs[0])
+        head.data.materials.append(material)
+        path = tmp_path / "rig.blend"
+        bpy.ops.wm.save_as_mainfile(filepath=str(path))
+        empty_file()
+        return path
+
+    return save
+
+
+@pytest.fixture
+def mien(mien_command, tmp_path):
+    def run(*arguments, **options):
+        command = [*mien_command, *map(str, arguments)]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=300, **options)
+
+    return run
+
+
+def failure(done, status=1) -> dict:
+    assert done.returncode == status, done.stdout + done.stderr
+    told = json.loads(done.stdout)
+    assert told["ok"] is False
+    assert told["error"]["message"].endswith(".")
+    assert "Traceback" not in done.stderr
+    return told["error"]
+
+
+def names(folder):
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def test_the_sample_head_moves(mien, clip, tmp_path):
+    out = tmp_path / "neuer Ordner" / "größer" / "look.blend"
+    done = mien("bake", clip, "--out", out, "--no-sheet", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["ok"]
+    assert (told["blend"], told["take"]) == (str(out), str(out.with_suffix(".mien")))
+    assert (told["capture"]["frames"], told["capture"]["found"]) == (12, 12)
+    assert names(out.parent) == ["look.blend", "look.mien"]
+    with Take(out.with_suffix(".mien")) as take:
+        assert len(take) == 12
+
+    bpy.ops.wm.open_mainfile(filepath=str(out), load_ui=False)
+    scene = bpy.context.scene
+    assert (scene.frame_start, scene.frame_end) == (told["bake"]["start"], told["bake"]["end"]) == (1, 23)
+    mesh = bpy.data.objects["MienHead"]
+    assert mesh.data.shape_keys.animation_data.action.name == clip.stem
+    assert len(curves_of(mesh.data.shape_keys)) == len(UNITS)
+    assert curves_of(mesh.parent)
+    smiles, heads = [], []
+    for frame in range(1, 24):
+        scene.frame_set(frame)
+        smiles.append(mesh.data.shape_keys.key_blocks["Smile"].value)
+        heads.append(tuple(mesh.parent.pose.bones["head"].matrix.to_quaternion()))
+    assert max(smiles) - min(smiles) > 0.3
+    assert np.ptp(heads, axis=0).max() > 0.002
+
+
+def test_a_contact_sheet_and_what_a_person_reads(mien, clip, rig_file, tmp_path):
+    out = tmp_path / "look.blend"
+    for name in OUTPUTS:
+        (tmp_path / name).write_bytes(b"from before")
+    done = mien("bake", clip, "--rig", rig_file(), "--out", out, "--scene-fps", "12", "--start", "101")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2  # nothing of Blender's
+    assert lines[0].startswith(f"{out}: ")
+    assert lines[0].endswith("frames 101-112")
+    assert lines[1] == f"{out.with_suffix('.png')}: contact sheet"
+    assert names(tmp_path) == [*OUTPUTS, "rig.blend"]  # no backup, no part
+
+    sheet = cv2.imdecode(np.frombuffer((tmp_path / "look.png").read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    rows = sheet.shape[0] // 288
+    assert sheet.shape == (rows * 288, 4 * 288, 3)
+    tiles = sheet.reshape(rows, 288, 4, 288, 3).swapaxes(1, 2).reshape(-1, 288 * 288, 3)
+    for actor, rig in (tiles[0:2], tiles[2:4]):
+        assert actor.std() > 20
+        assert 0.02 < (rig.max(axis=1) > 150).mean() < 0.98  # the glowing head, before a dark world
+    assert (tiles[1] != tiles[3]).any()
+
+
+def test_wrong_rigs_are_refused_before_the_capture(clip, rig_file, tmp_path):
+    parser = argparse.ArgumentParser()
+    cli.add_arguments(parser)
+
+    def refused(*arguments):
+        out = tmp_path / "new" / "x.blend"
+        with pytest.raises(MienError) as caught:
+            cli.run(parser.parse_args([str(clip), "--out", str(out), *map(str, arguments)]), Console(quiet=True))
+        assert not out.parent.exists()
+        assert caught.value.hint
+        return caught.value
+
+    rig = rig_file(keys=("Key 1", "Key 2"))
+    assert refused("--rig", rig).code == "target-no-known-keys"
+    error = refused("--rig", rig, "--object", "Haupt")
+    assert error.code == "object-not-found"
+    assert "Haupt" in error.message
+    assert error.hint == "Its meshes are: Head."
+    assert refused("--rig", rig, "--object", "Rig").code == "target-not-mesh"
+    assert refused("--rig", clip).code == "rig-damaged"
+    assert refused("--rig", tmp_path / "gone.blend").code == "rig-not-found"
+    assert refused("--out", "x.png").code == "bad-output"
+
+
+def test_a_place_that_cannot_be_written(mien, clip, tmp_path):
+    (tmp_path / "x.blend").mkdir()
+    assert failure(mien("bake", clip, "--out", "x.blend", "--no-sheet", "--json"))["code"] == "blend-not-written"
+
+
+@posix
+def test_a_full_disk_keeps_the_file_from_before(mien, clip, tmp_path):
+    import resource
+
+    (tmp_path / "look.blend").write_bytes(b"from before")
+    # Room for the take, but not for the .blend.
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))  # noqa: E731
+    done = mien("bake", clip, "--out", "look.blend", "--no-sheet", "--json", preexec_fn=limit)
+    assert failure(done)["code"] == "blend-not-written"
+    assert (tmp_path / "look.blend").read_bytes() == b"from before"
+    assert names(tmp_path) == ["look.blend", "look.mien"]
+
+
+@posix
+def test_ctrl_c_while_rendering(mien_command, clip, rig_file, tmp_path):
+    """What is written by then is whole; the sheet is still the one from before."""
+    rig, out = rig_file(), tmp_path / "look.blend"
+    out.with_suffix(".png").write_bytes(b"from before")
+    command = [*mien_command, "bake", str(clip), "--rig", str(rig), "--out", str(out), "--json"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
+    deadline = time.monotonic() + 120
+    while not out.exists() and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    printed, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert json.loads(printed)["error"]["code"] == "cancelled"
+    assert out.with_suffix(".png").read_bytes() == b"from before"
+    assert names(tmp_path) == [*OUTPUTS, "rig.blend"]
+    bpy.ops.wm.open_mainfile(filepath=str(out), load_ui=False)
+    assert curves_of(bpy.data.objects["Head"].data.shape_keys)
