@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import bpy
+from pathlib import Path
 
+import bpy
+from bpy_extras.io_utils import ExportHelper
+
+from ...core.errors import MienError
+from ...core.take import Take
+from .. import workflow
 from ..ids import (
     OP_PREVIEW,
     OP_PREVIEW_EXPRESSION,
     OP_PREVIEW_EXPRESSION_REMOVE,
     OP_PREVIEW_EXPRESSION_SAVE,
+    OP_PREVIEW_RENDER_TAKE,
 )
-from ..preview import overlay
+from ..preview import overlay, playback
 from ..preview.expressions import BASIC
 from ..preview.properties import add_effects, settings
 from ..registration import register_classes, unregister_classes
@@ -107,11 +114,72 @@ class MIEN_OT_preview_expression_remove(bpy.types.Operator):
         return {"FINISHED"}
 
 
+class MIEN_OT_preview_render_take(bpy.types.Operator, ExportHelper):
+    bl_idname = OP_PREVIEW_RENDER_TAKE
+    bl_label = "Render Take"
+    bl_description = (
+        "Render the take baked last through Mien Preview, with light and background as set, as a film or pictures"
+    )
+
+    filename_ext = ".mp4"
+    filter_glob: bpy.props.StringProperty(default="*.mp4;*.png", options={"HIDDEN"})
+    film: bpy.props.BoolProperty(name="Film", description="One MP4 file instead of a PNG per frame", default=True)
+
+    @classmethod
+    def poll(cls, context):
+        if not workflow.settings(context).take:
+            cls.poll_message_set("Bake once, or choose a take")
+            return False
+        return not playback.busy()
+
+    def check(self, _context):
+        wanted = ".mp4" if self.film else ""
+        path = Path(self.filepath)
+        if path.suffix.lower() in {".mp4", ".png", ""} and path.suffix != wanted and path.name:
+            self.filepath = str(path.with_suffix(wanted))
+            return True
+        return False
+
+    def invoke(self, context, event):
+        if not self.filepath:
+            self.filepath = Path(workflow.settings(context).take).stem + ".mp4"
+        return ExportHelper.invoke(self, context, event)
+
+    def execute(self, context):
+        from ...core.solve import SolveOptions, solve_take
+
+        chosen = workflow.settings(context)
+        head = chosen.target or next(iter(overlay.heads_of(context.scene)), None)
+        if head is None:
+            self.report({"ERROR"}, "There is no head to render: choose one as Target")
+            return {"CANCELLED"}
+        path = Path(bpy.path.abspath(self.filepath))
+        if not self.film:
+            path = path.with_suffix("").with_name(f"{path.with_suffix('').name}_####")
+        try:
+            with Take(Path(bpy.path.abspath(chosen.take))) as take:
+                performance = solve_take(take, SolveOptions(**workflow.solving(context)))
+            scene = playback.begin(context, head, performance, path, film=self.film)
+        except MienError as error:
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        if bpy.app.background:
+            try:
+                bpy.ops.render.render(animation=True, scene=scene)
+            finally:
+                playback.finish()
+        else:
+            # Blender's own render job: its progress bar, its Esc. The engine's handlers clean up after it.
+            bpy.ops.render.render("INVOKE_DEFAULT", animation=True, scene=scene)
+        return {"FINISHED"}
+
+
 CLASSES = (
     MIEN_OT_preview,
     MIEN_OT_preview_expression,
     MIEN_OT_preview_expression_save,
     MIEN_OT_preview_expression_remove,
+    MIEN_OT_preview_render_take,
 )
 
 _keys: list = []
@@ -125,7 +193,7 @@ def register():
         return
     layer = keys.keymaps.new(name="3D View", space_type="VIEW_3D")
     digits = ("ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN")
-    for digit, name in zip(digits, BASIC):
+    for digit, name in zip(digits, BASIC, strict=True):
         item = layer.keymap_items.new(OP_PREVIEW_EXPRESSION, digit, "PRESS", ctrl=True, alt=True)
         item.properties.name = name
         _keys.append((layer, item))

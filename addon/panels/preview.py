@@ -11,6 +11,7 @@ from ..ids import (
     OP_PREVIEW_EXPRESSION,
     OP_PREVIEW_EXPRESSION_REMOVE,
     OP_PREVIEW_EXPRESSION_SAVE,
+    OP_PREVIEW_RENDER_TAKE,
     PANEL_PREVIEW,
     PANEL_PREVIEW_EXPRESSION,
     PANEL_PREVIEW_HEADS,
@@ -50,6 +51,7 @@ class MIEN_PT_preview(_Panel, bpy.types.Panel):
             for number, line in enumerate(textwrap.wrap(overlay.problem, width)):
                 box.label(text=line, icon="BLANK1" if number else "ERROR")
         layout.row().prop(chosen, "placement", expand=True)
+        layout.operator(OP_PREVIEW_RENDER_TAKE, icon="RENDER_ANIMATION")
         if chosen.placement == "WINDOW":
             column = layout.column()
             column.use_property_split = True
@@ -76,6 +78,7 @@ class MIEN_PT_preview_look(_Child, bpy.types.Panel):
         column.prop(chosen, "lighting")
         column.prop(chosen, "exposure")
         column.prop(chosen, "shadows")
+        column.prop(chosen, "smooth")
         column = layout.column()
         column.prop(chosen, "background")
         if chosen.background in {"COLOUR", "GRADIENT"}:
@@ -98,7 +101,9 @@ class MIEN_PT_preview_expression(_Child, bpy.types.Panel):
         for name in (*BASIC, *chosen.expressions.keys()):
             worn = chosen.expression == name and chosen.strength > 0.0
             row = grid.row(align=True)
-            row.operator(OP_PREVIEW_EXPRESSION, text=name.capitalize() if name in BASIC else name, depress=worn).name = name
+            row.operator(
+                OP_PREVIEW_EXPRESSION, text=name.capitalize() if name in BASIC else name, depress=worn
+            ).name = name
             if name not in BASIC:
                 row.operator(OP_PREVIEW_EXPRESSION_REMOVE, text="", icon="X").name = name
         layout.operator(OP_PREVIEW_EXPRESSION_SAVE, icon="ADD")

@@ -56,7 +56,7 @@ def set_sample(
         names = {len(UNITS): UNITS, len(ARKIT): ARKIT}.get(len(weights))
         if names is None:
             raise ValueError(f"weights must have {len(UNITS)} or {len(ARKIT)} values, got {len(weights)}")
-        weights = dict(zip(names, weights))
+        weights = dict(zip(names, weights, strict=True))
     overlay.samples[head_name] = Sample(
         {name: float(value) for name, value in weights.items()},
         {name: tuple(map(float, rotation)) for name, rotation in (bones or {}).items()},

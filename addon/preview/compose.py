@@ -9,7 +9,19 @@ import gpu
 import numpy as np
 
 from . import lights, properties, reading
-from .drawing import SHADOW_SIZE, Scene, Target, View, draw_gradient, draw_picture, restored_state, texture
+from .drawing import (
+    AGX,
+    LINEAR,
+    SHADOW_SIZE,
+    SRGB,
+    Scene,
+    Target,
+    View,
+    draw_gradient,
+    draw_picture,
+    restored_state,
+    texture,
+)
 from .heads import Head
 from .lights import Lighting
 
@@ -21,11 +33,14 @@ class Posed:
     Attributes
     ----------
     head : Head
+    obj : bpy.types.Object
+        Only for as long as the picture is drawn.
     effects : dict of str to float
         Particles, by strength.
     """
 
     head: Head
+    obj: bpy.types.Object
     effects: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
@@ -77,15 +92,15 @@ def cover(size: tuple[int, int], width: float, height: float) -> tuple[float, fl
     return (-x, -y, x, y)
 
 
-def draw_background(chosen, width: float, height: float, curve: str) -> bool:
+def draw_background(chosen, width: float, height: float, curve: float) -> bool:
     """Fill the bound frame buffer behind everything; returns whether there was anything to fill it with.
 
     Parameters
     ----------
     chosen : properties.MienPreviewSettings
     width, height : float
-    curve : str
-        Key of `drawing.TONE_CURVES`.
+    curve : float
+        A tone curve of `drawing`.
     """
     kind = chosen.background
     if kind in {"COLOUR", "GRADIENT"}:
@@ -94,11 +109,9 @@ def draw_background(chosen, width: float, height: float, curve: str) -> bool:
         draw_gradient(inner, outer, width / height, curve)
         return True
     # A picture is shown as it was taken: no film curve over it.
-    plain = "STANDARD" if curve != "NONE" else "NONE"
+    plain = SRGB if curve != LINEAR else LINEAR
     if kind == "CAMERA" and camera.size:
-        draw_picture(
-            camera.texture(), cover(camera.size, width, height), top_first=True, encoded=True, curve=plain
-        )
+        draw_picture(camera.texture(), cover(camera.size, width, height), top_first=True, encoded=True, curve=plain)
         return True
     image = chosen.image
     if kind == "IMAGE" and image is not None and image.size[0] and image.size[1]:
@@ -109,7 +122,7 @@ def draw_background(chosen, width: float, height: float, curve: str) -> bool:
 
 def ball(heads: list[Posed]) -> tuple[np.ndarray, float]:
     """Return centre and radius of a ball round all heads, as they stand at rest in the world."""
-    centres, radii = zip(*(posed.head.ball() for posed in heads))
+    centres, radii = zip(*(posed.head.ball() for posed in heads), strict=True)
     centres, radii = np.array(centres), np.array(radii)
     low, high = (centres - radii[:, None]).min(0), (centres + radii[:, None]).max(0)
     centre = (low + high) / 2
@@ -147,7 +160,7 @@ class ShadowMap:
         scene.cast_shadow(self.target, [posed.head.gpu for posed in heads], centre, radius)
 
 
-def make_scene(chosen, depsgraph, heads: list[Posed], view: View, curve: str, shadow: ShadowMap) -> Scene:
+def make_scene(chosen, depsgraph, heads: list[Posed], view: View, curve: float, shadow: ShadowMap) -> Scene:
     """Set up camera, light and shadow as chosen."""
     scene = Scene(view, lighting_for(chosen, depsgraph, heads), curve, 2.0**chosen.exposure)
     if chosen.shadows and heads:
@@ -162,7 +175,7 @@ def draw_heads(scene: Scene, heads: list[Posed], time: float) -> None:
 
 
 def draw_picture_of(
-    target: Target, chosen, depsgraph, heads: list[Posed], view: View, *, curve: str, time: float, shadow: ShadowMap
+    target: Target, chosen, depsgraph, heads: list[Posed], view: View, *, curve: float, time: float, shadow: ShadowMap
 ) -> None:
     """Fill a target: background, heads, particles."""
     scene = make_scene(chosen, depsgraph, heads, view, curve, shadow)
@@ -191,6 +204,20 @@ def has_face(obj) -> bool:
     return any(key.name in properties.KNOWN for key in reading.shape_keys(obj))
 
 
-def scene_curve(scene: bpy.types.Scene) -> str:
-    """Return the tone curve nearest to a scene's view transform."""
-    return "AGX" if scene.view_settings.view_transform in {"AgX", "Filmic"} else "STANDARD"
+_CONTRASTS = (
+    ("Very High", 0.45),
+    ("Medium High", 0.16),
+    ("High", 0.3),
+    ("Punchy", 0.3),
+    ("Very Low", -0.3),
+    ("Medium Low", -0.1),
+    ("Low", -0.2),
+)
+
+
+def scene_curve(scene: bpy.types.Scene) -> float:
+    """Return the tone curve nearest to a scene's view transform and look."""
+    chosen = scene.view_settings
+    if chosen.view_transform not in {"AgX", "Filmic"}:
+        return SRGB
+    return AGX + next((value for words, value in _CONTRASTS if words in chosen.look), 0.0)

@@ -16,14 +16,15 @@ from . import shaders
 from .lights import Lighting
 from .looks import Look
 from .particles import EFFECTS, Effect, clock, corners
-from .render_data import Model, pack_state, pack_texture
+from .render_data import Model, fuse, pack_state, pack_texture
 
 OCCLUSION_VIEWS = 40
 OCCLUSION_SIZE = 192
 
 SHADOW_SIZE = 1024
 
-TONE_CURVES = {"NONE": 0.0, "STANDARD": 1.0, "AGX": 2.0}
+LINEAR, SRGB, AGX = 0.0, 1.0, 2.0
+"""Tone curves: none, what a display needs, and Blender's AgX. What is above `AGX` is contrast."""
 
 
 def buffer(array: np.ndarray) -> gpu.types.Buffer:
@@ -200,6 +201,7 @@ class GpuModel:
         with target.frame.bind(), restored_state():
             gpu.state.depth_test_set("NONE")
             gpu.state.blend_set("NONE")
+            gpu.state.point_size_set(1.0)
             self._bind(shader)
             shader.uniform_sampler("slopes", self._slopes)
             shader.uniform_float("paint", (width, height, float(normals), 0.0))
@@ -217,8 +219,7 @@ class GpuModel:
         """
         keep = self._packed
         self.pose(np.eye(4), weights, bone_matrices)
-        points, normals = self.read_fused(), self.read_fused(normals=True)
-        normals = np.nan_to_num(normals)  # a surface that collapsed to a line has none
+        points, normals, _ = fuse(self.model, weights, bone_matrices)
         centre, radius = self.model.centre, 0.5 * self.model.size
         target = Target(OCCLUSION_SIZE, OCCLUSION_SIZE, "R32F")
         occlusion = np.zeros((len(points), 2))
@@ -333,13 +334,12 @@ class Scene:
     ----------
     view : View
     lighting : Lighting
-    curve : str
-        Key of `TONE_CURVES`.
+    curve : float
     exposure : float
         Factor on all light.
     """
 
-    def __init__(self, view: View, lighting: Lighting, curve: str = "NONE", exposure: float = 1.0):
+    def __init__(self, view: View, lighting: Lighting, curve: float = LINEAR, exposure: float = 1.0):
         self.view, self.lighting = view, lighting
         self.curve, self.exposure = curve, exposure
         self.shadow_map: gpu.types.GPUTexture | None = None
@@ -371,7 +371,7 @@ class Scene:
         head[4:8] = self._shadow_matrix.T
         head[8] = self.view.eye
         head[9, :3], head[10, :3] = self.lighting.sky, self.lighting.ground
-        head[11] = (lights, TONE_CURVES[self.curve], self.exposure, 0.0)
+        head[11] = (lights, self.curve, self.exposure, 0.0)
         head[12] = self._shadow
         return gpu.types.GPUUniformBuf(buffer(np.concatenate((head, self.lighting.pack()))))
 
@@ -418,6 +418,19 @@ def _draw_particles(block, effect: Effect, frame: np.ndarray, strength: float, t
     gpu.types.GPUBatch(type="TRIS", buf=vertices).draw(shader)
 
 
+def draw_over(target: Target) -> None:
+    """Lay a target of twice the size over the bound frame buffer, smoothed, at the depth that it was drawn at."""
+    shader = shaders.over()
+    shader.bind()
+    shader.uniform_sampler("picture", target.colour)
+    shader.uniform_sampler("depths", target.depth)
+    with restored_state():
+        gpu.state.depth_test_set("LESS_EQUAL")
+        gpu.state.depth_mask_set(True)
+        gpu.state.blend_set("ALPHA_PREMULT")
+        _square().draw(shader)
+
+
 _SQUARE = np.array(((0, 0), (1, 0), (0, 1), (1, 1)), np.float32)
 
 
@@ -429,20 +442,20 @@ def _square() -> gpu.types.GPUBatch:
     return gpu.types.GPUBatch(type="TRI_STRIP", buf=points)
 
 
-def draw_gradient(inner, outer, aspect: float, curve: str = "NONE", area=(-1.0, -1.0, 1.0, 1.0)) -> None:
+def draw_gradient(inner, outer, aspect: float, curve: float = LINEAR, area=(-1.0, -1.0, 1.0, 1.0)) -> None:
     """Fill an area (in clip space) with one colour at its middle and another at its edge, linear RGBA."""
     shader = shaders.picture()
     shader.bind()
     shader.uniform_float("area", area)
     shader.uniform_float("first", inner)
     shader.uniform_float("second", outer)
-    shader.uniform_float("paint", (0.0, TONE_CURVES[curve], aspect, 0.0))
+    shader.uniform_float("paint", (0.0, curve, aspect, 0.0))
     shader.uniform_sampler("picture", texture(np.ones((1, 1, 4), np.float32)))
     _square().draw(shader)
 
 
 def draw_picture(
-    picture: gpu.types.GPUTexture, area=(-1.0, -1.0, 1.0, 1.0), *, top_first=False, encoded=False, curve="NONE"
+    picture: gpu.types.GPUTexture, area=(-1.0, -1.0, 1.0, 1.0), *, top_first=False, encoded=False, curve: float = LINEAR
 ) -> None:
     """Lay a texture over an area (in clip space).
 
@@ -455,16 +468,13 @@ def draw_picture(
         Its first line is the highest, as cameras give it.
     encoded : bool
         Its values are sRGB and have to be made linear.
-    curve : str
-        Key of `TONE_CURVES`; ``"NONE"`` leaves the colours linear.
+    curve : float
     """
     shader = shaders.picture()
     shader.bind()
     shader.uniform_float("area", area)
     shader.uniform_float("first", (0.0, 0.0, 0.0, 0.0))
     shader.uniform_float("second", (0.0, 0.0, 0.0, 0.0))
-    shader.uniform_float("paint", (2.0 if top_first else 1.0, TONE_CURVES[curve], 1.0, float(encoded)))
+    shader.uniform_float("paint", (2.0 if top_first else 1.0, curve, 1.0, float(encoded)))
     shader.uniform_sampler("picture", picture)
     _square().draw(shader)
-
-

@@ -10,9 +10,9 @@ import numpy as np
 from bpy.app.handlers import persistent
 
 from ..ids import ENGINE
-from . import compose, overlay, properties
+from . import compose, overlay, playback, properties
 from .compose import ShadowMap
-from .drawing import Target, View, draw_picture
+from .drawing import LINEAR, Target, View, draw_picture
 from .heads import Head
 
 SAMPLES = 2
@@ -55,7 +55,7 @@ class MienPreviewEngine(bpy.types.RenderEngine):
                 head.suspect = True
             target = Target(width * SAMPLES, height * SAMPLES, "RGBA16F")
             seconds = (scene.frame_current + scene.frame_subframe) * scene.render.fps_base / scene.render.fps
-            draw(target, depsgraph, view, _kept, seconds)
+            draw(target, depsgraph, view, _kept, seconds, playback.at(scene.frame_current))
             pixels = target.read()
         except (SystemError, RuntimeError) as error:
             self.report({"ERROR"}, f"Mien Preview cannot draw on this machine: {error}")
@@ -64,6 +64,7 @@ class MienPreviewEngine(bpy.types.RenderEngine):
         result = self.begin_result(0, 0, width, height)
         result.layers[0].passes["Combined"].rect.foreach_set(smoothed.ravel())
         self.end_result(result)
+        self.update_progress(1.0)
 
     def view_update(self, _context, depsgraph):
         changed = {
@@ -81,7 +82,7 @@ class MienPreviewEngine(bpy.types.RenderEngine):
         region, data = context.region, context.region_data
         view = View(np.array(data.view_matrix, np.float64), np.array(data.window_matrix, np.float64))
         target = Target(region.width, region.height, "RGBA16F")
-        draw(target, depsgraph, view, _view_kept, time.monotonic())
+        draw(target, depsgraph, view, _view_kept, time.monotonic(), overlay.samples)
         gpu.state.blend_set("ALPHA")
         self.bind_display_space_shader(depsgraph.scene)
         draw_picture(target.colour)
@@ -102,29 +103,44 @@ def meshes(depsgraph) -> list:
     return result
 
 
-def draw(target: Target, depsgraph, view: View, kept: dict[int, Head], seconds: float) -> None:
-    """Draw a scene's meshes, linear, into a target."""
+def draw(target: Target, depsgraph, view: View, kept: dict[int, Head], seconds: float, live) -> None:
+    """Draw a scene's meshes, linear, into a target.
+
+    Parameters
+    ----------
+    target : Target
+    depsgraph : bpy.types.Depsgraph
+    view : View
+    kept : dict of int to Head
+        What is on the GPU already.
+    seconds : float
+        Time of the particles.
+    live : mapping of str to Sample
+        Values that stand in for the scene's.
+    """
     scene = depsgraph.scene.original
     chosen = properties.settings(scene)
-    objects = meshes(depsgraph)
-    posed = overlay.pose_heads(objects, scene, depsgraph, kept)
-    for obj, item in zip(objects, posed):
-        if compose.has_face(obj.original):
-            item.effects = overlay.effects_of(chosen, obj.original, item)
+    posed = overlay.pose_heads(meshes(depsgraph), scene, depsgraph, kept, live)
+    for item in posed:
+        item.effects = overlay.effects_of(chosen, item, live)
     # Light and shadow follow the faces; clothes and props come after them.
     posed.sort(key=lambda item: not item.head.face)
-    compose.draw_picture_of(target, chosen, depsgraph, posed, view, curve="NONE", time=seconds, shadow=ShadowMap())
+    compose.draw_picture_of(target, chosen, depsgraph, posed, view, curve=LINEAR, time=seconds, shadow=ShadowMap())
 
 
 @persistent
 def _after_render(*_args) -> None:
     _kept.clear()
+    if playback.busy() and not bpy.app.background:
+        # The render's scene cannot be taken away while Blender still ends the render.
+        bpy.app.timers.register(playback.finish, first_interval=0.5)
 
 
 @persistent
 def _before_load(*_args) -> None:
     _kept.clear()
     _view_kept.clear()
+    playback.finish()
 
 
 _HANDLERS = (("render_complete", _after_render), ("render_cancel", _after_render), ("load_pre", _before_load))

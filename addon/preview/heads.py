@@ -127,7 +127,7 @@ class Head:
     def weights(self, obj, sample: Sample | None = None, depsgraph=None) -> dict[str, float]:
         """Return the weight of every shape: the sample's where it has one, else the scene's."""
         shapes = self.gpu.model.shapes
-        values = dict(zip(shapes, map(float, reading.read_weights(obj, shapes, depsgraph))))
+        values = dict(zip(shapes, map(float, reading.read_weights(obj, shapes, depsgraph)), strict=True))
         if sample is not None:
             values.update((name, value) for name, value in sample.weights.items() if name in values)
         return values

@@ -8,6 +8,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from .looks import nodes_of
+
 MAX_LIGHTS = 8
 """Lights that the shaders heed; the strongest are taken."""
 
@@ -77,7 +79,7 @@ _PRESETS: dict[str, tuple[tuple, tuple, tuple]] = {
     # radius in head sizes, light that falls on the face / pi, colour.
     "STUDIO": (
         (
-            (38, 38, 3.2, 0.7, 1.15, (1.0, 0.92, 0.83)),
+            (34, 30, 3.2, 0.7, 1.15, (1.0, 0.92, 0.83)),
             (-52, 10, 3.2, 1.3, 0.30, (0.78, 0.88, 1.0)),
             (-148, 42, 3.2, 0.6, 1.25, (1.0, 0.86, 0.72)),
         ),
@@ -180,8 +182,9 @@ def read_scene(depsgraph) -> Lighting | None:
 def _world(world) -> tuple[float, float, float]:
     if world is None:
         return (0.0, 0.0, 0.0)
-    if world.use_nodes and world.node_tree:
-        for node in world.node_tree.nodes:
+    tree = nodes_of(world)
+    if tree is not None:
+        for node in tree.nodes:
             if node.type == "BACKGROUND":
                 strength = node.inputs["Strength"].default_value
                 # A picture all round is too much for the preview: a grey of its strength stands in.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import bpy
 import numpy as np
 
 KINDS = ("plain", "skin", "eye", "hair", "teeth")
@@ -141,10 +142,19 @@ def read_look(material) -> Look:
     )
 
 
-def _principled(material):
-    if not material.use_nodes or material.node_tree is None:
+def nodes_of(owner):
+    """Return the node tree of a material or world, or None where it uses none."""
+    # From Blender 5.0 on all use nodes, and asking warns.
+    if bpy.app.version < (5, 0) and not owner.use_nodes:
         return None
-    return next((node for node in material.node_tree.nodes if node.type == "BSDF_PRINCIPLED"), None)
+    return owner.node_tree
+
+
+def _principled(material):
+    tree = nodes_of(material)
+    if tree is None:
+        return None
+    return next((node for node in tree.nodes if node.type == "BSDF_PRINCIPLED"), None)
 
 
 def _sources(socket, depth: int = 0):
@@ -174,7 +184,9 @@ def _normal(socket) -> tuple[str | None, float, tuple[float, float, float]]:
     for node in _sources(socket) if socket is not None else ():
         if node.type == "NORMAL_MAP":
             strength = node.inputs["Strength"].default_value
-            image = next((n.image.name for n in _sources(node.inputs["Color"]) if n.type == "TEX_IMAGE" and n.image), None)
+            image = next(
+                (n.image.name for n in _sources(node.inputs["Color"]) if n.type == "TEX_IMAGE" and n.image), None
+            )
         elif node.type == "BUMP":
             grain = next((n for n in _sources(node.inputs["Height"]) if "Scale" in n.inputs), None)
             if grain is not None and grain.type == "TEX_NOISE":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
+from collections.abc import Mapping
 
 import bpy
 import gpu
@@ -16,7 +17,7 @@ from bpy.app.handlers import persistent
 
 from . import compose, properties, reading
 from .compose import Posed, ShadowMap
-from .drawing import Target, View, draw_picture, restored_state
+from .drawing import Target, View, draw_over, draw_picture, restored_state
 from .expressions import BASIC, blend, on_shapes
 from .heads import Head, Sample
 from .particles import Fader, wanted
@@ -31,6 +32,10 @@ TICK = 1 / 30
 """Seconds between redraws while particles fly."""
 
 
+SMOOTH_LIMIT = 24_000_000
+"""Pixels, four to each of the viewport's, beyond which edges are left as they are: some 300 MB."""
+
+
 @dataclasses.dataclass
 class _State:
     handles: list = dataclasses.field(default_factory=list)
@@ -39,6 +44,7 @@ class _State:
     hidden: set[int] = dataclasses.field(default_factory=set)
     shadow: ShadowMap = dataclasses.field(default_factory=ShadowMap)
     window: Target | None = None
+    smooth: dict[tuple[int, int], Target] = dataclasses.field(default_factory=dict)
     posed_at: float = 0.0
     last_values: dict[int, dict[str, float]] = dataclasses.field(default_factory=dict)
 
@@ -103,7 +109,7 @@ def head(obj) -> Head | None:
 def face_of(obj) -> dict[str, float]:
     """Return the weights that an object's face shows just now: the sample's, else the scene's, and the expression."""
     shapes = tuple(key.name for key in reading.shape_keys(obj))
-    values = dict(zip(shapes, map(float, reading.read_weights(obj, shapes))))
+    values = dict(zip(shapes, map(float, reading.read_weights(obj, shapes)), strict=True))
     sample = samples.get(obj.name)
     if sample is not None:
         values.update((name, value) for name, value in sample.weights.items() if name in values)
@@ -146,7 +152,14 @@ def expression(chosen) -> dict[str, float] | None:
     return BASIC.get(chosen.expression)
 
 
-def pose_heads(objects, scene: bpy.types.Scene, depsgraph=None, cache: dict[int, Head] | None = None, **options):
+def pose_heads(
+    objects,
+    scene: bpy.types.Scene,
+    depsgraph=None,
+    cache: dict[int, Head] | None = None,
+    live: Mapping[str, Sample] | None = None,
+    **options,
+) -> list[Posed]:
     """Bring heads up to date and into their pose.
 
     Parameters
@@ -157,6 +170,8 @@ def pose_heads(objects, scene: bpy.types.Scene, depsgraph=None, cache: dict[int,
         While rendering: the render's own.
     cache : dict of int to Head, optional
         Where heads are kept; the viewport's by default.
+    live : mapping of str to Sample, optional
+        Values that stand in for the scene's, by the object's name; those of live sessions by default.
     **options
         For `Head.sync`.
 
@@ -166,6 +181,7 @@ def pose_heads(objects, scene: bpy.types.Scene, depsgraph=None, cache: dict[int,
     """
     chosen = properties.settings(scene)
     cache = _state.heads if cache is None else cache
+    live = samples if live is None else live
     layered = expression(chosen)
     posed = []
     for obj in objects:
@@ -176,21 +192,21 @@ def pose_heads(objects, scene: bpy.types.Scene, depsgraph=None, cache: dict[int,
             continue
         kept.pose(
             obj,
-            samples.get(original.name),
+            live.get(original.name),
             depsgraph=depsgraph,
             offset=compose.offset_matrix(original),
             expression=layered,
             strength=chosen.strength,
         )
-        posed.append(Posed(kept))
+        posed.append(Posed(kept, original))
     return posed
 
 
-def effects_of(chosen, obj, posed: Posed) -> dict[str, float]:
+def effects_of(chosen, posed: Posed, live: Mapping[str, Sample] | None = None) -> dict[str, float]:
     """Return which particles a head's face asks for, at full strength at once."""
-    if not chosen.use_particles:
+    if not chosen.use_particles or not posed.head.face:
         return {}
-    sample = samples.get(obj.name)
+    sample = (samples if live is None else live).get(posed.obj.name)
     label = sample.label if sample else ""
     # An expression that covers the face is as good as a captured one.
     if chosen.strength >= 0.5 and chosen.expression in BASIC:
@@ -227,9 +243,9 @@ def _posed_for(context) -> list[Posed]:
     now = time.monotonic()
     passed = min(now - _state.posed_at, 0.2)
     _state.posed_at = now
-    for obj, item in zip(objects, posed):
-        fader = _state.faders.setdefault(obj.session_uid, Fader())
-        item.effects = fader.step(effects_of(chosen, obj, item), passed)
+    for item in posed:
+        fader = _state.faders.setdefault(item.obj.session_uid, Fader())
+        item.effects = fader.step(effects_of(chosen, item), passed)
     if any(item.effects for item in posed) and not bpy.app.timers.is_registered(_tick):
         bpy.app.timers.register(_tick, first_interval=TICK)
     return posed
@@ -272,7 +288,8 @@ def _in_place() -> None:
     if not posed and chosen.background == "NONE":
         return
     view = View(
-        np.array(gpu.matrix.get_model_view_matrix(), np.float64), np.array(gpu.matrix.get_projection_matrix(), np.float64)
+        np.array(gpu.matrix.get_model_view_matrix(), np.float64),
+        np.array(gpu.matrix.get_projection_matrix(), np.float64),
     )
     curve = compose.scene_curve(context.scene)
     scene = compose.make_scene(chosen, context.evaluated_depsgraph_get(), posed, view, curve, _state.shadow)
@@ -281,7 +298,26 @@ def _in_place() -> None:
         gpu.state.depth_mask_set(False)
         gpu.state.blend_set("NONE")
         compose.draw_background(chosen, context.region.width, context.region.height, curve)
-        compose.draw_heads(scene, posed, time.monotonic())
+        target = _smooth_target(context.region, chosen) if posed else None
+        if target is None:
+            compose.draw_heads(scene, posed, time.monotonic())
+            return
+        with target.frame.bind():
+            target.frame.clear(color=(0.0, 0.0, 0.0, 0.0), depth=1.0)
+            compose.draw_heads(scene, posed, time.monotonic())
+        draw_over(target)
+
+
+def _smooth_target(region, chosen) -> Target | None:
+    """Return a target of twice the viewport's size, or None where edges are not to be smoothed."""
+    size = 2 * region.width, 2 * region.height
+    if not chosen.smooth or size[0] * size[1] > SMOOTH_LIMIT:
+        return None
+    if size not in _state.smooth:
+        if len(_state.smooth) >= 8:  # viewports come in few sizes, except while one is dragged
+            _state.smooth.clear()
+        _state.smooth[size] = Target(*size, "RGBA16F")
+    return _state.smooth[size]
 
 
 def _draw_window() -> None:
@@ -320,7 +356,7 @@ def _window() -> None:
         gpu.state.depth_test_set("NONE")
         gpu.state.depth_mask_set(False)
         for picture, left, wide, from_camera in areas:
-            gpu.state.blend_set("NONE" if from_camera else "ALPHA")
+            gpu.state.blend_set("NONE" if from_camera else "ALPHA_PREMULT")
             low = 2.0 * margin / region.height - 1.0
             area = (
                 2.0 * left / region.width - 1.0,

@@ -48,7 +48,9 @@ class MienEffect(bpy.types.PropertyGroup):
             ("ALWAYS", "Always", "It never stops"),
         ),
     )
-    label: bpy.props.EnumProperty(name="Expression", description="Expression that sets the effect off", items=_BASIC_ITEMS)
+    label: bpy.props.EnumProperty(
+        name="Expression", description="Expression that sets the effect off", items=_BASIC_ITEMS
+    )
     unit: bpy.props.EnumProperty(
         name="Unit",
         description="Shape key that sets the effect off",
@@ -97,10 +99,22 @@ class MienPreviewSettings(bpy.types.PropertyGroup):
         update=redraw,
     )
     exposure: bpy.props.FloatProperty(
-        name="Exposure", description="Brightness in stops", min=-10.0, max=10.0, soft_min=-3.0, soft_max=3.0, update=redraw
+        name="Exposure",
+        description="Brightness in stops",
+        min=-10.0,
+        max=10.0,
+        soft_min=-3.0,
+        soft_max=3.0,
+        update=redraw,
     )
     shadows: bpy.props.BoolProperty(
         name="Shadows", description="Let the strongest light cast a shadow", default=True, update=redraw
+    )
+    smooth: bpy.props.BoolProperty(
+        name="Smooth Edges",
+        description="Draw at twice the resolution and average. Turn off where there is no fast graphics card",
+        default=True,
+        update=redraw,
     )
     background: bpy.props.EnumProperty(
         name="Background",

@@ -185,10 +185,22 @@ vec3 srgb(vec3 c)
   return mix(12.92 * c, 1.055 * pow(c, vec3(1.0 / 2.4)) - 0.055, step(vec3(0.0031308), c));
 }
 
+vec3 linear(vec3 c)
+{
+  return mix(c / 12.92, pow((max(c, 0.0) + 0.055) / 1.055, vec3(2.4)), step(vec3(0.04045), c));
+}
+
+/* The viewport's frame buffer encodes what it is given: hand it over decoded. */
+vec4 to_frame(vec3 c, float alpha)
+{
+  return vec4(srgbTarget ? linear(c) : c, alpha);
+}
+
+/* `curve`: 0 none, 1 sRGB, 2 and more AgX, whose contrast is the part above 2. */
 vec3 display(vec3 c, float curve)
 {
   if (curve > 1.5) {
-    return agx(c);
+    return pow(agx(c), vec3(curve - 1.0));
   }
   return (curve > 0.5) ? srgb(c) : c;
 }
@@ -361,8 +373,10 @@ void main()
     float bent = dot(normalize(mix(smoothed, n, 0.5)), l);
     vec3 w = wrap + soft * 0.6;
     vec3 round_off = clamp((vec3(bent) + w) / (1.0 + w), 0.0, 1.0);
-    round_off = pow(round_off, vec3(1.0) + w) * (1.0 + 0.25 * w) ;
-    diffuse += colour * round_off * pow(vec3(max(shade, 1e-4)), vec3(1.0) - 0.55 * surface.scatter.rgb * clamp(surface.scatter.w * 3.0, 0.0, 1.0));
+    round_off = pow(round_off, vec3(1.0) + w) * (1.0 + 0.25 * w);
+    /* Light that bleeds in from the lit side reddens a shadow's edge. */
+    vec3 bleed = vec3(1.0) - 0.55 * surface.scatter.rgb * clamp(surface.scatter.w * 3.0, 0.0, 1.0);
+    diffuse += colour * round_off * pow(vec3(max(shade, 1e-4)), bleed);
 #elif defined(HAIR)
     float fill = clamp((nl + 0.35) / 1.35, 0.0, 1.0);
     diffuse += colour * fill * fill * shade;
@@ -400,7 +414,7 @@ void main()
       float off = acos(clamp(dot(r, l), -1.0, 1.0));
       float angle = atan(radius) * 0.8 + 0.02;
       float disk = 1.0 - smoothstep(angle * 0.8, angle * 1.15 + 0.02, off);
-      shine += scene.light_colour[i].rgb * strength * mix(shade, 1.0, 0.35) * disk * 0.75 * step(0.0, dot(smoothed, l));
+      shine += colour * mix(shade, 1.0, 0.6) * disk * 1.3 * step(0.0, dot(smoothed, l));
 #else
       float cw = clamp(ca + radius * 0.35, 0.0, 1.0);
       float cf = 0.04 + 0.96 * pow(1.0 - clamp(dot(v, h), 0.0, 1.0), 5.0);
@@ -432,7 +446,7 @@ void main()
 #ifdef EYE
   alpha = clamp(alpha + dot(shine, vec3(0.3)), 0.0, 1.0);
 #endif
-  colour_out = vec4(display(result * scene.options.z, scene.options.y), alpha);
+  colour_out = to_frame(display(result * scene.options.z, scene.options.y), alpha);
 }
 """
 )
@@ -448,11 +462,6 @@ void main()
 PICTURE_FRAGMENT = (
     TONE
     + """
-vec3 linear(vec3 c)
-{
-  return mix(c / 12.92, pow((c + 0.055) / 1.055, vec3(2.4)), step(vec3(0.04045), c));
-}
-
 void main()
 {
   vec4 c;
@@ -471,7 +480,7 @@ void main()
       c.rgb = linear(c.rgb);
     }
   }
-  colour_out = vec4((paint.y > 3.5) ? c.rgb : display(c.rgb, paint.y), c.a);
+  colour_out = to_frame(display(c.rgb, paint.y), c.a);
 }
 """
 )
@@ -582,7 +591,34 @@ void main()
   if (c.a < 0.004) {
     discard;
   }
-  colour_out = vec4(display(c.rgb * scene.options.z, scene.options.y), c.a);
+  colour_out = to_frame(display(c.rgb * scene.options.z, scene.options.y), c.a);
+}
+"""
+)
+
+OVER_VERTEX = "void main() { gl_Position = vec4(corner * 2.0 - 1.0, 0.0, 1.0); v_uv = corner; }"
+
+OVER_FRAGMENT = (
+    TONE
+    + """
+void main()
+{
+  ivec2 at = 2 * ivec2(v_uv * vec2(textureSize(picture, 0) / 2));
+  vec4 sum = vec4(0.0);
+  float depth = 1.0;
+  for (int i = 0; i < 4; i++) {
+    ivec2 texel = at + ivec2(i % 2, i / 2);
+    sum += texelFetch(picture, texel, 0);
+    depth = min(depth, texelFetch(depths, texel, 0).x);
+  }
+  sum *= 0.25;
+  if (sum.a < 0.002) {
+    discard;
+  }
+  /* The colours carry their alpha; what the frame buffer decodes must not. */
+  vec4 c = to_frame(sum.rgb / sum.a, sum.a);
+  colour_out = vec4(c.rgb * c.a, c.a);
+  gl_FragDepth = depth;
 }
 """
 )
@@ -620,6 +656,7 @@ def head(kind: str) -> gpu.types.GPUShader:
     info.sampler(4, "FLOAT_2D", "normal_image")
     info.sampler(5, "FLOAT_2D", "shadow_map")
     info.push_constant("VEC4", "paint")
+    info.push_constant("BOOL", "srgbTarget")  # set by Blender itself
     between = gpu.types.GPUStageInterfaceInfo("mien_head")
     between.smooth("VEC3", "v_place")
     between.smooth("VEC3", "v_rest")
@@ -675,12 +712,31 @@ def picture() -> gpu.types.GPUShader:
     info.push_constant("VEC4", "first")
     info.push_constant("VEC4", "second")
     info.push_constant("VEC4", "paint")
+    info.push_constant("BOOL", "srgbTarget")  # set by Blender itself
     between = gpu.types.GPUStageInterfaceInfo("mien_picture")
     between.smooth("VEC2", "v_uv")
     info.vertex_out(between)
     info.fragment_out(0, "VEC4", "colour_out")
     info.vertex_source(PICTURE_VERTEX)
     info.fragment_source(PICTURE_FRAGMENT)
+    return gpu.shader.create_from_info(info)
+
+
+@cache
+def over() -> gpu.types.GPUShader:
+    """Return the shader that lays a smoothed picture of heads, with their depth, over a view."""
+    info = _info()
+    info.vertex_in(0, "VEC2", "corner")
+    info.sampler(0, "FLOAT_2D", "picture")
+    info.sampler(1, "DEPTH_2D", "depths")
+    info.push_constant("BOOL", "srgbTarget")  # set by Blender itself
+    info.depth_write("ANY")
+    between = gpu.types.GPUStageInterfaceInfo("mien_over")
+    between.smooth("VEC2", "v_uv")
+    info.vertex_out(between)
+    info.fragment_out(0, "VEC4", "colour_out")
+    info.vertex_source(OVER_VERTEX)
+    info.fragment_source(OVER_FRAGMENT)
     return gpu.shader.create_from_info(info)
 
 
@@ -695,6 +751,7 @@ def particles() -> gpu.types.GPUShader:
     info.push_constant("VEC4", "anchor")
     info.push_constant("VEC4", "tint")
     info.push_constant("VEC4", "params")
+    info.push_constant("BOOL", "srgbTarget")  # set by Blender itself
     between = gpu.types.GPUStageInterfaceInfo("mien_particles")
     between.smooth("VEC2", "v_corner")
     between.smooth("VEC4", "v_shade")
@@ -707,5 +764,5 @@ def particles() -> gpu.types.GPUShader:
 
 def forget() -> None:
     """Let go of every shader."""
-    for maker in (head, depth, positions, picture, particles):
+    for maker in (head, depth, positions, picture, over, particles):
         maker.cache_clear()

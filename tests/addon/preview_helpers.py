@@ -42,6 +42,9 @@ def with_gpu(function):
     scene = bpy.context.scene
     before = scene.render.engine, scene.render.resolution_x, scene.render.resolution_y
     bpy.utils.register_class(_Runner)
+    camera = None
+    if scene.camera is None:  # without one Blender renders nothing
+        camera = scene.camera = bpy.data.objects.new("Runner", bpy.data.cameras.new("Runner"))
     try:
         scene.render.engine = _Runner.bl_idname
         scene.render.resolution_x = scene.render.resolution_y = 16
@@ -49,6 +52,8 @@ def with_gpu(function):
     finally:
         scene.render.engine, scene.render.resolution_x, scene.render.resolution_y = before
         bpy.utils.unregister_class(_Runner)
+        if camera is not None:
+            bpy.data.cameras.remove(camera.data)  # and with it the object
     if "error" in outcome:
         raise outcome["error"]
     if "value" not in outcome:
@@ -125,7 +130,7 @@ class Studio:
     def shoot(self, weights=None, bones=None, effects=None, time: float = 0.0, zoom: float = 1.0) -> np.ndarray:
         """Return a picture, (height, width, 4), first line lowest, as shown on a display."""
         from mien.addon.preview import compose, overlay
-        from mien.addon.preview.drawing import Target
+        from mien.addon.preview.drawing import AGX, Target
 
         posed = self.posed(weights, bones)
         posed[0].effects = effects or {}
@@ -139,7 +144,7 @@ class Studio:
             self.depsgraph,
             posed,
             view,
-            curve="AGX",
+            curve=AGX,
             time=time,
             shadow=compose.ShadowMap(),
         )
@@ -158,7 +163,10 @@ def save(path: Path, pixels: np.ndarray) -> Path:
 
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     path.write_bytes(
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(lines.tobytes(), 9)) + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(lines.tobytes(), 9))
+        + chunk(b"IEND", b"")
     )
     return path
 

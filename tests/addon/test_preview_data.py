@@ -64,6 +64,7 @@ def test_the_gpu_does_as_the_cpu(head, seed):
     obj, rig = head
     pose(obj, rig, seed)
     expected, _ = evaluated(obj)
+
     def job(_depsgraph):
         from mien.addon.preview.heads import Head
 
@@ -137,7 +138,7 @@ def test_many_shapes_are_read_in_time(head):
 @pytest.mark.parametrize("preset", lights.PRESETS)
 def test_light_sets_fit_any_head(preset):
     small, large = (lights.preset(preset, (0, 0, 0), size) for size in (0.1, 10.0))
-    for a, b in zip(small.lights, large.lights):
+    for a, b in zip(small.lights, large.lights, strict=True):
         reach_a, reach_b = np.linalg.norm(a.place), np.linalg.norm(b.place)
         assert np.allclose(np.array(a.colour) / reach_a**2, np.array(b.colour) / reach_b**2)
         assert np.isclose(a.radius / reach_a, b.radius / reach_b)
@@ -179,7 +180,14 @@ def test_materials_are_read():
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("Eyebrow", "hair"), ("eyelashes", "hair"), ("Eye_L", "eye"), ("Teeth", "teeth"), ("Cloth", "plain"), ("Lips", "skin")],
+    [
+        ("Eyebrow", "hair"),
+        ("eyelashes", "hair"),
+        ("Eye_L", "eye"),
+        ("Teeth", "teeth"),
+        ("Cloth", "plain"),
+        ("Lips", "skin"),
+    ],
 )
 def test_kinds_by_name(name, kind):
     assert looks.kind_of(name) == kind

@@ -59,7 +59,7 @@ def test_each_unit(head, tmp_path):
         return studio.shoot(weights, bones)
 
     pictures = shots(head, each, tmp_path, "units", 4)
-    for unit, picture in zip(UNITS, pictures[1:]):
+    for unit, picture in zip(UNITS, pictures[1:], strict=True):
         assert np.abs(picture - pictures[0]).max() > 0.05, f"{unit} changes nothing"
 
 
@@ -170,7 +170,7 @@ def test_two_heads(head, tmp_path):
     head.mien_preview.scale = 0.8
 
     def job(depsgraph):
-        from mien.addon.preview.drawing import Target
+        from mien.addon.preview.drawing import AGX, Target
 
         preview.set_sample(head.name, {"Smile": 1.0})
         preview.set_sample(other.name, {"Frown": 1.0})
@@ -179,9 +179,7 @@ def test_two_heads(head, tmp_path):
         chosen.background = "GRADIENT"
         target = Target(480, 288, "RGBA16F")
         view = overlay.portrait(posed, 240 / 144)
-        compose.draw_picture_of(
-            target, chosen, depsgraph, posed, view, curve="AGX", time=0.0, shadow=compose.ShadowMap()
-        )
+        compose.draw_picture_of(target, chosen, depsgraph, posed, view, curve=AGX, time=0.0, shadow=compose.ShadowMap())
         return np.clip(target.read().reshape(144, 2, 240, 2, 4).mean(axis=(1, 3)), 0, 1)
 
     compare("two-heads", save(tmp_path / "a.png", with_gpu(job)))
