@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import shutil
 import signal
@@ -23,10 +24,10 @@ from mien.core.units import UNITS
 from .conftest import curves_of, empty_file, make_rig
 
 cv2 = pytest.importorskip("cv2")
-pytest.importorskip("mediapipe")
 
 pytestmark = [
     pytest.mark.data,
+    pytest.mark.skipif(not importlib.util.find_spec("mediapipe"), reason="mediapipe is not installed beside this bpy"),
     pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg is not installed"),
 ]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and limits")

@@ -194,7 +194,9 @@ def test_ctrl_c_leaves_what_was_there(mien_command, data, tmp_path):
 def test_what_others_print_stays_off_stdout(mien_command):
     """Blender prints from C, into the descriptor itself, and once more when the process ends."""
     checkout = mien_command[2].partition("from mien")[0]
-    program = checkout + """
+    program = (
+        checkout
+        + """
 import atexit, os
 from types import SimpleNamespace
 from mien.core import cli
@@ -208,6 +210,7 @@ def run(args, console):
 
 sys.exit(cli.main(FLAGS, [SimpleNamespace(NAME="chat", HELP="", add_arguments=lambda parser: None, run=run)]))
 """
+    )
     start = [sys.executable, "-c"]
     done = subprocess.run([*start, program.replace("FLAGS", '["chat", "--json"]')], capture_output=True, text=True)
     assert done.stdout == '{"ok": true, "answer": 42}\n'
