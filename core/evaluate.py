@@ -237,7 +237,7 @@ def landmarks(folder: str | os.PathLike[str], progress: Progress | None = None) 
             hits = [i for i, d in enumerate(detections[face.picture]) if overlap(d.box, window) > 0.4]
             found_faces += bool(hits)
             taken[face.picture].update(hits)
-            guesses["histograms"] = hog.fit(image, detections[face.picture][hits[0]].box) if hits else None
+            guesses["histograms"] = detections[face.picture][hits[0]].points if hits else None
             guesses["histograms, window given"] = hog.fit(image, window)
             eyes = float(np.linalg.norm(face.points[36] - face.points[45]))
             line = [f"{face.picture.name} {number}", eyes]

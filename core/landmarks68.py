@@ -1,8 +1,9 @@
 """Faces and their 68 points from histograms and linear models alone, without a neural network.
 
-A linear SVM slides over a pyramid of the picture and finds faces; a cascade of linear
-regressions then moves a mean shape onto each. Both look at histograms of oriented
-gradients. It is the way for machines on which the landmark model does not run, and a check on it.
+A linear SVM slides over a pyramid of the picture and proposes faces; a cascade of linear
+regressions moves a mean shape onto each; a second linear SVM looks at what the shape has
+brought upright and keeps the faces. All look at histograms of oriented gradients. It is
+the way for machines on which the landmark model does not run, and a check on it.
 
 References
 ----------
@@ -24,7 +25,7 @@ from .action_unit_model import load_arrays
 from .features import hog
 from .models import SHIPPED
 from .opencv import cv2
-from .preprocess import grey
+from .preprocess import grey, similarity
 
 Array = npt.NDArray[np.float32]
 
@@ -40,6 +41,9 @@ MARGIN = 1.25
 REACH = 1.5
 """Side of the crop on which the shape is fitted, over that of the window."""
 
+MOST = 60
+"""Most places of a picture whose shape is fitted."""
+
 PATCHES = (32, 32, 16, 16)
 """Side of the patch around each point at each step of the cascade, px of the crop."""
 
@@ -53,11 +57,14 @@ class Detection:
     box : ndarray of float32, shape (4,)
         x, y, width, height of the window, px.
     score : float
-        Distance from the SVM's boundary; larger is surer.
+        Distance from the verifying SVM's boundary; larger is surer.
+    points : ndarray of float32, shape (68, 2)
+        The face's points, px.
     """
 
     box: Array
     score: float
+    points: Array
 
 
 def window_of(points: npt.ArrayLike) -> Array:
@@ -78,7 +85,7 @@ def crop_matrix(window: npt.ArrayLike, side: int, reach: float = 1.0) -> npt.NDA
 
 def crop(image: npt.NDArray[np.uint8], matrix: npt.NDArray, side: int) -> npt.NDArray[np.uint8]:
     """Return the square crop of a grey picture, averaged where it shrinks."""
-    scale = matrix[0, 0]
+    scale = np.hypot(matrix[0, 0], matrix[1, 0])
     if scale < 0.5:
         factor = int(1 / scale)
         small = cv2.resize(image, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA)
@@ -124,7 +131,8 @@ class HogLandmarker:
             1, hog.SIGMA, 0, 0.2, False,
         )  # fmt: skip
         self._detector.setSVMDetector(arrays["detector"].astype(np.float32))
-        self._threshold = float(arrays["threshold"])
+        self._propose, self._accept = (float(value) for value in arrays["thresholds"])
+        self._verifier = arrays["verifier"].astype(np.float32)
         self.mean = arrays["mean"].astype(np.float32)
         self._modes = arrays["modes"].astype(np.float32)
         self._steps = [arrays[f"step{i}"].astype(np.float32) for i in range(len(PATCHES))]
@@ -146,10 +154,22 @@ class HogLandmarker:
         if min(picture.shape) < WINDOW:
             return []
         boxes, scores = self._detector.detectMultiScale(
-            picture, hitThreshold=self._threshold, winStride=(hog.CELL // 2, hog.CELL // 2), padding=(0, 0), scale=1.1,
+            picture, hitThreshold=self._propose, winStride=(hog.CELL // 2, hog.CELL // 2), padding=(0, 0), scale=1.1,
             groupThreshold=0,
         )  # fmt: skip
-        return _merge([((np.float32(b) - [pad, pad, 0, 0]) / zoom, float(s)) for b, s in zip(boxes, np.ravel(scores), strict=True)])
+        boxes = (np.float32(boxes).reshape(-1, 4) - [pad, pad, 0, 0]) / zoom
+        found = []
+        for box in merged(boxes, np.ravel(scores))[:MOST]:
+            points = self.fit(image, box)
+            score = float(self._verifier[:-1] @ upright(image, points, self.mean) + self._verifier[-1])
+            if score > self._accept:
+                found.append(Detection(window_of(points), score, points))
+        found.sort(key=lambda detection: -detection.score)
+        kept: list[Detection] = []
+        for detection in found:
+            if all(overlap(detection.box, other.box) < 0.3 for other in kept):
+                kept.append(detection)
+        return kept
 
     def fit(self, image: npt.NDArray[np.uint8], box: npt.ArrayLike) -> Array:
         """Return the 68 points, px, shape (68, 2), of the face in a window x, y, width, height."""
@@ -161,22 +181,29 @@ class HogLandmarker:
         return (shape - matrix[:, 2].astype(np.float32)) / np.float32(matrix[0, 0])
 
 
-def overlap(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
-    """Return the intersection over the union of two boxes x, y, width, height."""
+def overlap(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return the intersection over the union of boxes x, y, width, height; (..., 4) and (..., 4) to (...)."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    shared = np.clip(np.minimum(a[:2] + a[2:], b[:2] + b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod()
-    return float(shared / max(a[2:].prod() + b[2:].prod() - shared, 1e-9))
+    low = np.maximum(a[..., :2], b[..., :2])
+    shared = np.clip(np.minimum(a[..., :2] + a[..., 2:], b[..., :2] + b[..., 2:]) - low, 0, None).prod(-1)
+    return shared / np.maximum(a[..., 2:].prod(-1) + b[..., 2:].prod(-1) - shared, 1e-9)
 
 
-def _merge(found: list[tuple[Array, float]]) -> list[Detection]:
-    """Join windows on the same face: place is their mean weighted by score, score the best."""
-    rest = sorted(found, key=lambda item: -item[1])
+def upright(image: npt.NDArray[np.uint8], points: Array, mean: Array) -> Array:
+    """Return the histograms of a face brought to the mean shape, as the verifying SVM sees it."""
+    target = (mean - FRAME / 2) * np.float32(WINDOW / FRAME * REACH) + WINDOW / 2
+    return hog.describe(crop(grey(image), similarity(points, target), WINDOW))
+
+
+def merged(boxes: npt.NDArray, scores: npt.NDArray) -> list[Array]:
+    """Return one window per place, surest first: the mean of those around it, weighted by score."""
+    order = np.argsort(-scores)
+    boxes, scores = boxes[order], scores[order] - scores.min(initial=0) + 1e-3
+    free = np.ones(len(boxes), bool)
     result = []
-    while rest:
-        best = rest[0]
-        same = [item for item in rest if overlap(item[0], best[0]) > 0.35]
-        rest = [item for item in rest if overlap(item[0], best[0]) <= 0.35]
-        weights = np.array([max(score, 1e-3) for _, score in same])
-        boxes = np.stack([box for box, _ in same])
-        result.append(Detection((weights @ boxes / weights.sum()).astype(np.float32), best[1]))
+    for best in range(len(boxes)):
+        if free[best]:
+            same = free & (overlap(boxes, boxes[best]) > 0.5)
+            free &= ~same
+            result.append((scores[same] @ boxes[same] / scores[same].sum()).astype(np.float32))
     return result

@@ -26,7 +26,8 @@ from ..features.geometry import mirror as mirror_geometry
 from ..landmarks import Face
 from ..preprocess import aligned_crop
 from ..units import ARKIT, EXPRESSIONS
-from .expression_net import HELD_OUT_BLOCKS, Block, Conv
+from .expression_net import HELD_OUT_BLOCKS, Block, Conv, trapezoid
+from .expression_net import export as export_onnx
 from .paths import MODELS, data_folder, work_folder
 from .synthesis import GREY, load
 
@@ -209,17 +210,19 @@ def train(options: argparse.Namespace) -> tuple[nn.Module, tuple[str, ...], Geom
     optimizer = torch.optim.AdamW(net.parameters(), options.rate, weight_decay=0.02)
     per_epoch = len(train_rows) + min(len(real_rows), len(train_rows) // 2)
     steps = per_epoch // options.batch
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, options.rate, epochs=options.epochs, steps_per_epoch=steps, pct_start=0.15
-    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, trapezoid(steps, options.epochs))
     checkpoint = work_folder() / "action_unit_net.pt"
     first = 0
     if checkpoint.is_file():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
         if state["pictures"] == len(images):
-            for part, name in ((net, "net"), (average, "average"), (optimizer, "optimizer"), (schedule, "schedule")):
+            for part, name in ((net, "net"), (average, "average"), (optimizer, "optimizer")):
                 part.load_state_dict(state[name])
             first = state["epoch"]
+            for group in optimizer.param_groups:
+                group["initial_lr"] = options.rate
+            schedule.last_epoch = first * steps - 1
+            schedule.step()
     for epoch in range(first, options.epochs):
         net.train()
         generator = torch.Generator(device).manual_seed(options.seed * 100_003 + epoch)
@@ -261,7 +264,6 @@ def train(options: argparse.Namespace) -> tuple[nn.Module, tuple[str, ...], Geom
                 "net": net.state_dict(),
                 "average": average.state_dict(),
                 "optimizer": optimizer.state_dict(),
-                "schedule": schedule.state_dict(),
                 "epoch": epoch + 1,
                 "pictures": len(images),
             },
@@ -293,17 +295,8 @@ class _Features(nn.Module):
 
 def export(net: ActionUnitNet, names: tuple[str, ...], basis: GeometryBasis) -> None:
     """Write the convolutional part as ONNX, and what comes after it as arrays."""
-    net = net.to("cpu").float().eval()
-    torch.onnx.export(
-        _Features(net),
-        (torch.zeros(1, 1, SIZE, SIZE),),
-        str(MODELS / "action_unit_net.onnx"),
-        input_names=["image"],
-        output_names=["features"],
-        dynamic_axes={name: {0: "n"} for name in ("image", "features")},
-        opset_version=13,
-        dynamo=False,
-    )
+    gap = export_onnx(_Features(net), MODELS / "action_unit_net.onnx", SIZE, ("features",))
+    sys.stderr.write(f"torch and runtime differ by at most {gap:.1e}\n")
     np.savez(
         MODELS / "action_units.npz",
         shapes=np.array(names),
@@ -319,7 +312,7 @@ def export(net: ActionUnitNet, names: tuple[str, ...], basis: GeometryBasis) -> 
 def main(arguments: list[str] | None = None) -> int:
     """Train, then export to models/."""
     parser = argparse.ArgumentParser(description="Train Mien's action unit network.")
-    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--epochs", type=int, default=36)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--real", type=float, default=0.3, help="weight of real photos' targets")

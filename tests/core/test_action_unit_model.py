@@ -1,0 +1,111 @@
+"""Mien's own action unit model: its arithmetic, its manners, and what it sees on rendered people."""
+
+import time
+
+import numpy as np
+import pytest
+
+from mien.core.action_unit_model import LearnedEstimator, load_arrays
+from mien.core.errors import MienError
+from mien.core.features.geometry import GeometryBasis, mesh_of, mirror, mirrored_points
+from mien.core.ict_face import IctFace, random_look, random_scene, render
+from mien.core.landmarks import Face, Landmarker
+from mien.core.models import SHIPPED, landmark_model
+from mien.core.stills import StillLandmarker
+from mien.core.units import ACTION_UNITS, ARKIT, AU_INDEX, LANDMARK_COUNT
+
+needs_weights = pytest.mark.skipif(
+    not (SHIPPED / "action_units.npz").is_file(), reason="the action unit model is not there"
+)
+
+
+@pytest.fixture
+def face():
+    rng = np.random.default_rng(0)
+    points = (rng.uniform(100, 300, (LANDMARK_COUNT, 3))).astype(np.float32)
+    return Face((400, 400), points, rng.uniform(0, 0.3, len(ARKIT)).astype(np.float32), np.eye(4, dtype=np.float32))
+
+
+def test_components_have_unit_variance():
+    rng = np.random.default_rng(1)
+    meshes = rng.normal(size=(300, 6)) @ rng.normal(size=(6, 3 * LANDMARK_COUNT))
+    basis = GeometryBasis.fit(meshes, 4)
+    described = basis.describe(meshes, np.zeros((300, len(ARKIT))))
+    assert described.shape == (300, 4 + len(ARKIT)) == (300, basis.length)
+    np.testing.assert_allclose(described[:, :4].std(0), 1, atol=0.02)
+
+
+def test_mirroring_twice_changes_nothing():
+    rng = np.random.default_rng(2)
+    half = rng.uniform(0.1, 1, (LANDMARK_COUNT // 2, 3))
+    mean = np.concatenate([half, half * (-1, 1, 1)])
+    twins = mirrored_points(mean.ravel())
+    np.testing.assert_array_equal(twins[twins], np.arange(LANDMARK_COUNT))
+    meshes, weights = rng.normal(size=(2, mean.size)).astype(np.float32), rng.uniform(size=(2, len(ARKIT)))
+    again = mirror(*mirror(meshes, weights, twins), twins)
+    np.testing.assert_allclose(again[0], meshes)
+    np.testing.assert_allclose(again[1], weights)
+
+
+def test_missing_and_damaged_weights_are_refused(tmp_path):
+    with pytest.raises(MienError, match="missing"):
+        LearnedEstimator(tmp_path)
+    (tmp_path / "action_units.npz").write_bytes(b"no zip")
+    with pytest.raises(MienError, match="cannot be read"):
+        LearnedEstimator(tmp_path)
+
+
+def test_weights_are_never_unpickled(tmp_path):
+    path = tmp_path / "evil.npz"
+    np.savez(path, a=np.array([{"x": 1}], dtype=object))
+    with pytest.raises(MienError, match="cannot be read"):
+        load_arrays(path)
+
+
+@needs_weights
+def test_output_is_in_range_with_and_without_a_picture(face):
+    estimator = LearnedEstimator()
+    picture = np.random.default_rng(0).integers(0, 256, (400, 400, 3)).astype(np.uint8)
+    for image in (picture, None):
+        units, arkit = estimator.estimate_arkit(face, image)
+        assert units.shape == (len(ACTION_UNITS),)
+        assert arkit.shape == (len(ARKIT),)
+        assert min(units.min(), arkit.min()) >= 0
+        assert max(units.max(), arkit.max()) <= 1
+        np.testing.assert_array_equal(units, estimator.estimate(face, image))
+
+
+@needs_weights
+def test_without_a_picture_it_is_quick(face):
+    estimator = LearnedEstimator()
+    times = []
+    for _ in range(50):
+        began = time.perf_counter()
+        estimator.estimate(face, None)
+        times.append(time.perf_counter() - began)
+    assert min(times) < 0.5e-3
+    assert mesh_of(face).shape == (3 * LANDMARK_COUNT,)
+
+
+@needs_weights
+@pytest.mark.parametrize(
+    ("shape", "unit"), [("jawOpen", "AU26"), ("mouthSmile_L", "AU12L"), ("mouthSmile_R", "AU12R"), ("noseSneer_L", "AU9L")]
+)
+def test_a_rendered_movement_is_seen_on_its_side(data, shape, unit):
+    model, estimator = IctFace(data / "face3d" / "ict_facekit.npz"), LearnedEstimator()
+    found = []
+    with Landmarker(landmark_model()) as landmarker:
+        stills = StillLandmarker(landmarker)
+        for weight in (0.0, 1.0):
+            weights = np.zeros(len(model.names), np.float32)
+            weights[model.index[shape]] = weight
+            rng = np.random.default_rng(9)
+            picture = render(
+                model, model.express(model.neutral, weights), random_look(model, rng), random_scene(rng, turn=0.3), rng
+            )
+            found.append(estimator.estimate(stills.find(picture), picture))
+    rise = found[1] - found[0]
+    assert rise[AU_INDEX[unit]] > 0.25
+    if unit[-1] in "LR":
+        other = unit[:-1] + ("R" if unit[-1] == "L" else "L")
+        assert rise[AU_INDEX[unit]] > rise[AU_INDEX[other]]
