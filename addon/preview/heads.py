@@ -10,6 +10,8 @@ import dataclasses
 import bpy
 import numpy as np
 
+from ..rig.pose import IDENTITY, about, into_bone, multiply
+from ..rig.targets import JAW_ANGLE, JAW_ANGLE_PROPERTY
 from . import reading
 from .drawing import GpuModel
 from .expressions import blend, on_shapes
@@ -17,6 +19,8 @@ from .looks import Look, read_look
 from .particles import anchor_frame
 from .properties import KNOWN
 from .render_data import MeshArrays, build_model
+
+_JAW_SHAPES = ("JawOpen", "jawOpen")
 
 
 @dataclasses.dataclass
@@ -107,20 +111,16 @@ class Head:
 
     def _ajar(self, obj):
         """Return the pose for occlusion: the mouth half open, so that it is no black hole later."""
-        from ..rig.pose import about
-        from ..rig.targets import JAW_ANGLE, JAW_ANGLE_PROPERTY
-
         shapes = self.gpu.model.shapes
         weights = np.zeros(len(shapes), np.float32)
-        for name in ("JawOpen", "jawOpen"):
+        for name in _JAW_SHAPES:
             if name in shapes:
                 weights[shapes.index(name)] = 0.6
         bones = None
         if "jaw" in self.gpu.model.bones:
             armature = reading.armature_modifier(obj).object
-            angle = float(armature.get(JAW_ANGLE_PROPERTY, JAW_ANGLE))
-            rest = {bone.name: (1.0, 0.0, 0.0, 0.0) for bone in armature.pose.bones}
-            rest["jaw"] = tuple(about(0, 0.6 * angle))
+            rest = {bone.name: IDENTITY for bone in armature.pose.bones}
+            rest["jaw"] = jaw_turn(armature, 0.6, IDENTITY)
             bones = reading.read_bones(obj, self.gpu.model.bones, rest)
         return weights, bones
 
@@ -159,9 +159,14 @@ class Head:
         """
         model = self.gpu.model
         self.values = self.weights(obj, sample, depsgraph)
+        turns = dict(sample.bones) if sample else {}
         if expression is not None and strength > 0.0:
+            captured = _opening(self.values)
             self.values = blend(self.values, on_shapes(expression, model.shapes), strength)
-        bones = reading.read_bones(obj, model.bones, sample.bones if sample else None, depsgraph)
+            more = _opening(self.values) - captured
+            if more and "jaw" in model.bones:
+                turns["jaw"] = jaw_turn(reading.armature_modifier(obj).object, more, turns.get("jaw"))
+        bones = reading.read_bones(obj, model.bones, turns, depsgraph)
         matrix = reading.object_matrix(obj)
         self.matrix = matrix if offset is None else matrix @ offset
         self.gpu.pose(self.matrix, list(self.values.values()), bones)
@@ -188,6 +193,30 @@ class Head:
         # A tenth more than the box's own ball leaves room for the pose.
         centre = self.matrix[:3, :3] @ model.centre + self.matrix[:3, 3]
         return centre, 0.55 * model.size * scale
+
+
+def _opening(values: dict[str, float]) -> float:
+    """Return how far the mouth is open, 0..1."""
+    return max((values.get(name, 0.0) for name in _JAW_SHAPES), default=0.0)
+
+
+def jaw_turn(armature, opening: float, start=None) -> tuple[float, float, float, float]:
+    """Return the jaw bone's rotation (w, x, y, z) when it opens further.
+
+    Parameters
+    ----------
+    armature : bpy.types.Object
+    opening : float
+        Of the shape that goes with it.
+    start : (w, x, y, z), optional
+        Where it opens from; its pose by default.
+    """
+    bone = armature.pose.bones["jaw"]
+    if start is None:
+        start = bone.matrix_basis.to_quaternion()
+    angle = float(armature.get(JAW_ANGLE_PROPERTY, JAW_ANGLE))
+    rest = tuple(bone.bone.matrix_local.to_quaternion())
+    return tuple(map(float, multiply(start, into_bone(about(0, opening * angle), rest))))
 
 
 def find_eyes(obj, mesh: MeshArrays) -> np.ndarray:

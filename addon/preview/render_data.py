@@ -20,10 +20,10 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 
 TEXTURE_WIDTH = 4096
-"""Texels per line of the fusion textures; the shader knows it too."""
+"""Texels per line of the fusion textures, a power of two; the shader knows it too."""
 
 STATE_WIDTH = 256
-"""Texels per line of the per-frame texture; the shader knows it too."""
+"""Texels per line of the per-frame texture, a power of two; the shader knows it too."""
 
 STATE_HEADER = 4
 """Texels before the weights: three rows of the object's matrix, then (shapes, bones, flip, 0)."""

@@ -44,9 +44,9 @@ struct Surface {
 """See `looks.Look.pack`."""
 
 FUSE = f"""
-#define FUSION(i) texelFetch(fusion, ivec2((i) % {TEXTURE_WIDTH}, (i) / {TEXTURE_WIDTH}), 0)
-#define SLOPE(i) texelFetch(slopes, ivec2((i) % {TEXTURE_WIDTH}, (i) / {TEXTURE_WIDTH}), 0)
-#define STATE(i) texelFetch(state, ivec2((i) % {STATE_WIDTH}, (i) / {STATE_WIDTH}), 0)
+#define FUSION(i) texelFetch(fusion, ivec2((i) & {TEXTURE_WIDTH - 1}, (i) >> {TEXTURE_WIDTH.bit_length() - 1}), 0)
+#define SLOPE(i) texelFetch(slopes, ivec2((i) & {TEXTURE_WIDTH - 1}, (i) >> {TEXTURE_WIDTH.bit_length() - 1}), 0)
+#define STATE(i) texelFetch(state, ivec2((i) & {STATE_WIDTH - 1}, (i) >> {STATE_WIDTH.bit_length() - 1}), 0)
 
 /* Duff et al., "Building an Orthonormal Basis, Revisited", JCGT 6(1), 2017. */
 void plane(vec3 n, out vec3 first, out vec3 second)
