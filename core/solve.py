@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from . import relative
 from .filters import OneEuro, smooth
+from .fusion import fuse
 from .types import FrameResult
 from .units import ACTION_UNITS, ARKIT, UNITS
 
@@ -34,6 +36,9 @@ MIN_SEEN = 0.1
 
 MAX_REST = 0.5
 """No more than this is taken for rest, so that a face that smiles all the time still smiles."""
+
+MAX_GAZE = math.radians(12.0)
+"""Eyes that rest further from straight ahead look at something."""
 
 REST_PERCENTILE = 10.0
 """Percentile of a channel over the found frames that counts as its rest."""
@@ -163,7 +168,7 @@ _PRESETS = {
     "mouth": (2.0, 2.0, 5.0),
     "brow": (1.5, 1.5, 3.0),
     "eye": (1.5, 4.0, 8.0),
-    "head": (1.0, 4.0, 3.0),
+    "head": (2.0, 20.0, 3.0),
     "place": (1.0, 10.0, 3.0),
 }
 _LID_NAMES = ("Blink", "eyeBlink", "AU45", "eyeLook")
@@ -201,23 +206,40 @@ class Neutral:
         What each weight reads at rest, at most `MAX_REST`.
     head : ndarray, shape (4,)
         The head's rotation when it faces straight ahead.
+    measures : ndarray, shape (relative.MEASURES,)
+        What `relative.measure` reads at rest; NaN where nothing was measured.
+    gaze : ndarray, shape (2,)
+        What (yaw, pitch) of the eyes read when they look straight ahead, radians, at most `MAX_GAZE`.
     """
 
     weights: npt.NDArray[np.float64]
     head: npt.NDArray[np.float64]
+    measures: npt.NDArray[np.float64]
+    gaze: npt.NDArray[np.float64]
 
     @classmethod
     def of(cls, results: list[FrameResult]) -> Neutral | None:
         """Return the median face of results; None where none has a face."""
-        rows = np.array([_row(result) for result in results if result.found])
-        if not len(rows):
+        seen = [result for result in results if result.found]
+        if not seen:
             return None
+        rows = np.array([_row(result) for result in seen])
         head = _mean_rotation(_continuous(rows[:, _SLICE["head_rotation"]]))
-        return cls(np.minimum(np.median(rows[:, _WEIGHTS], axis=0), MAX_REST), head)
+        measures = np.median([_measure(result) for result in seen], axis=0)
+        gaze = np.median(_gaze(rows), axis=0)
+        return cls(
+            np.minimum(np.median(rows[:, _WEIGHTS], axis=0), MAX_REST), head, measures, np.clip(gaze, -MAX_GAZE, MAX_GAZE)
+        )
 
-    def to_dict(self) -> dict[str, list[float]]:
+    def to_dict(self) -> dict[str, list[float] | None]:
         """Return it as the JSON object in a take's header."""
-        return {"weights": self.weights.tolist(), "head": self.head.tolist()}
+        measures = self.measures.tolist() if np.isfinite(self.measures).all() else None
+        return {
+            "weights": self.weights.tolist(),
+            "head": self.head.tolist(),
+            "measures": measures,
+            "gaze": self.gaze.tolist(),
+        }
 
     @classmethod
     def from_dict(cls, data: Any) -> Neutral | None:
@@ -225,12 +247,15 @@ class Neutral:
         try:
             weights = np.array(data["weights"], np.float64)
             head = np.array(data["head"], np.float64)
+            measures = np.array([np.nan] * relative.MEASURES if data["measures"] is None else data["measures"], float)
+            gaze = np.array(data["gaze"], np.float64)
         except (TypeError, ValueError, KeyError):
             return None
-        good = weights.shape == (_WEIGHTS.stop,) and head.shape == (4,)
+        good = weights.shape == (_WEIGHTS.stop,) and head.shape == (4,) and measures.shape == (relative.MEASURES,)
+        good = good and gaze.shape == (2,) and bool((np.abs(gaze) <= MAX_GAZE).all())
         if not good or not (weights >= 0).all() or not (weights <= MAX_REST).all():
             return None
-        return cls(weights, head) if abs(np.linalg.norm(head) - 1.0) < 1e-3 else None
+        return cls(weights, head, measures, gaze) if abs(np.linalg.norm(head) - 1.0) < 1e-3 else None
 
 
 def _smoothstep(x):
@@ -240,6 +265,15 @@ def _smoothstep(x):
 
 def _row(result: FrameResult) -> npt.NDArray[np.float64]:
     return np.concatenate([np.ravel(getattr(result, name)) for name in _LAYOUT]).astype(np.float64)
+
+
+def _gaze(rows: npt.NDArray) -> npt.NDArray:
+    """Return both eyes' mean (yaw, pitch), shape (n, 2)."""
+    return rows[:, _SLICE["eye_rotations"]].reshape(-1, 2, 2).mean(axis=1)
+
+
+def _measure(result: FrameResult) -> npt.NDArray[np.float64]:
+    return relative.measure(result.landmarks[None, relative.POINTS], result.head_rotation[None])[0]
 
 
 def _tidy(rows: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -257,6 +291,45 @@ def _without_rest(rows: npt.NDArray, rest: npt.NDArray) -> npt.NDArray:
     weights /= 1.0 - rest
     np.clip(weights, 0.0, 1.0, out=weights)
     return rows
+
+
+def _refine(rows: npt.NDArray, measured: npt.NDArray, neutral: Neutral) -> None:
+    """Bring in what mesh and eyes show against the actor's rest, whose weights are out already, in place."""
+    rows[:, _SLICE["eye_rotations"]] -= np.tile(neutral.gaze, 2)
+    if not np.isfinite(neutral.measures).all():
+        return
+    known = np.isfinite(measured).all(axis=1)  # what came over the network has no mesh
+    seen = rows[known]
+    turn = np.degrees(2.0 * np.arccos(np.clip(np.abs(seen[:, _SLICE["head_rotation"]] @ neutral.head), 0.0, 1.0)))
+    units, shapes = relative.refine(
+        seen[:, _SLICE["action_units"]], seen[:, _SLICE["arkit"]], measured[known], neutral.measures, turn
+    )
+    seen[:, _SLICE["action_units"]] = units
+    seen[:, _SLICE["arkit"]] = shapes
+    seen[:, _SLICE["units"]] = fuse(units)
+    rows[known] = seen
+
+
+def _find_neutral(rows: npt.NDArray, measured: npt.NDArray) -> Neutral:
+    """Return the actor's face at rest as the frames of a recording, shape (n, width), tell it.
+
+    A weight rests low; a measure moves both ways from its rest, to which it returns the most.
+    """
+    weights = np.minimum(np.percentile(rows[:, _WEIGHTS], REST_PERCENTILE, axis=0), MAX_REST)
+    known = measured[np.isfinite(measured).all(axis=1)]
+    measures = np.apply_along_axis(_mode, 0, known) if len(known) else np.full(relative.MEASURES, np.nan)
+    gaze = np.clip(np.apply_along_axis(_mode, 0, _gaze(rows)), -MAX_GAZE, MAX_GAZE)
+    return Neutral(weights, _mean_rotation(_continuous(rows[:, _SLICE["head_rotation"]])), measures, gaze)
+
+
+def _mode(values: npt.NDArray) -> float:
+    """Return where values crowd most: the half-sample mode of Bickel and Fruehwirth, 2006."""
+    values = np.sort(values)
+    while len(values) > 3:
+        half = (len(values) + 1) // 2
+        start = int(np.argmin(values[half - 1 :] - values[: len(values) - half + 1]))
+        values = values[start : start + half]
+    return float(values.mean())
 
 
 def _multiply(a: npt.NDArray, b: npt.NDArray) -> npt.NDArray:
@@ -311,7 +384,9 @@ def solve_take(take: Take, options: SolveOptions | None = None, neutral: Neutral
     times = np.asarray(take.times, np.float64)
     found = _lasting(times, np.asarray(take.column("found"), bool).reshape(-1))
     columns = [np.asarray(take.column(name), np.float64).reshape(len(times), size) for name, size in _LAYOUT.items()]
-    return _solve(times, found, np.concatenate(columns, axis=1), options, neutral)
+    rows = np.concatenate(columns, axis=1)
+    measured = relative.measure(take.column("landmarks", relative.POINTS), rows[:, _SLICE["head_rotation"]])
+    return _solve(times, found, rows, measured, options, neutral)
 
 
 def _lasting(times, found) -> npt.NDArray[np.bool_]:
@@ -328,14 +403,13 @@ def _lasting(times, found) -> npt.NDArray[np.bool_]:
     return kept
 
 
-def _solve(times, found, rows, options: SolveOptions, neutral: Neutral | None) -> Performance:
+def _solve(times, found, rows, measured, options: SolveOptions, neutral: Neutral | None) -> Performance:
     if found.any():
         seen = rows[found]
-        if options.neutral == "auto" and neutral is not None:
-            _without_rest(seen, neutral.weights)
-        elif options.neutral == "auto":
-            rest = np.percentile(seen[:, _WEIGHTS], REST_PERCENTILE, axis=0)
-            _without_rest(seen, np.minimum(rest, MAX_REST))
+        if options.neutral == "auto":
+            rest = neutral or _find_neutral(seen, measured[found])
+            _without_rest(seen, rest.weights)
+            _refine(seen, measured[found], rest)
         head = _SLICE["head_rotation"]
         if options.level_head or (neutral is not None and options.neutral == "auto"):
             straight = _mean_rotation(seen[:, head]) if neutral is None else neutral.head
@@ -473,6 +547,7 @@ class Solver:
         head = _SLICE["head_rotation"]
         if self._fixed is not None:
             _without_rest(row, self._fixed.weights)
+            _refine(row[None], _measure(result)[None], self._fixed)
             row[head] = _multiply(self._fixed.head * _CONJUGATE, row[head])
         if self._level is not None:
             row[head] = self._level(time, row[head])

@@ -285,13 +285,15 @@ class Take:
             for i in range(len(records)):
                 yield next(whole) if good[i] else self._gap(first + i)
 
-    def column(self, name: str) -> np.ndarray:
+    def column(self, name: str, at: npt.ArrayLike | None = None) -> np.ndarray:
         """Return one field of every frame.
 
         Parameters
         ----------
         name : str
             A field of `FrameResult`.
+        at : array of int, optional
+            Only these rows of the field: some of the landmarks of an hour fit where all do not.
 
         Returns
         -------
@@ -301,11 +303,12 @@ class Take:
         """
         if name == "time":
             return self.times.copy()
-        empty = decode(neutral(0), name)
+        where = slice(None) if at is None else (slice(None), np.asarray(at))
+        empty = decode(neutral(0), name)[where]
         column = np.zeros((self._count, *empty.shape[1:]), empty.dtype)
         for first, records, good in self._chunks():
             records[~good] = neutral(1)
-            column[first : first + len(records)] = decode(records, name)
+            column[first : first + len(records)] = decode(records, name)[where]
         if name == "index" and len(self.damaged):
             column[self.damaged] = self._scan[2][self.damaged]
         return column

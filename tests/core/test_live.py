@@ -586,9 +586,10 @@ def test_a_calibrated_take_has_its_rest_taken_out():
     class FakeTake:
         times = np.arange(20) / 30
 
-        def column(self, name):
+        def column(self, name, at=None):
             rows = [FrameResult(i, t, found=True, units=np.full(11, 0.2)) for i, t in enumerate(self.times)]
-            return np.array([getattr(row, name) for row in rows])
+            values = np.array([getattr(row, name) for row in rows])
+            return values if at is None else values[:, at]
 
     neutral = Neutral.of([FrameResult(0, 0.0, found=True, units=np.full(11, 0.2))])
     assert solve_take(FakeTake(), SolveOptions(), neutral).units.max() < 1e-3

@@ -43,7 +43,7 @@ def take_of(results):
     results = list(results)
     return types.SimpleNamespace(
         times=np.array([r.time for r in results]),
-        column=lambda name: np.array([getattr(r, name) for r in results]),
+        column=lambda name, at=None: np.array([getattr(r, name) if at is None else getattr(r, name)[at] for r in results]),
     )
 
 
@@ -158,11 +158,11 @@ def test_no_face_at_all_is_neutral():
 
 
 def test_recording_without_frames():
-    empty = types.SimpleNamespace(
-        times=np.zeros(0),
-        column=lambda name: np.zeros((0, *np.shape(getattr(FrameResult(0, 0.0), name)))),
-    )
-    assert len(solve_take(empty)) == 0
+    def column(name, at=None):
+        field = np.asarray(getattr(FrameResult(0, 0.0), name))
+        return np.zeros((0, *(field if at is None else field[at]).shape))
+
+    assert len(solve_take(types.SimpleNamespace(times=np.zeros(0), column=column))) == 0
 
 
 def test_quaternions_stay_on_one_side():

@@ -1,0 +1,109 @@
+"""Action units from how far a face has moved from its own rest."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from mien.core import relative
+from mien.core.head import quaternion_from_matrix
+from mien.core.units import ACTION_UNITS, ARKIT, ARKIT_INDEX, AU_INDEX
+
+REST = np.array([0.15, 0.15, 0.17, 0.17, 0.10, 0.10, -0.05, -0.05, -0.40, -0.60, 0.55])
+NOTHING = np.zeros((1, len(ACTION_UNITS))), np.zeros((1, len(ARKIT)))
+STRAIGHT = np.zeros(1)
+
+
+def refined(change, action_units=NOTHING[0], turn=STRAIGHT):
+    units, shapes = relative.refine(action_units, NOTHING[1], REST[None] + change, REST, turn)
+    assert units.min() >= 0
+    assert units.max() <= 1
+    return units[0], shapes[0]
+
+
+def changed(**by):
+    change = np.zeros(relative.MEASURES)
+    for name, value in by.items():
+        change[getattr(relative, name)] = value
+    return change
+
+
+def points(rng, count=5):
+    """Random faces, with the eye corners where eyes are."""
+    faces = rng.normal(size=(count, len(relative.POINTS), 3)) * 20 + 200
+    faces[:, list(relative.POINTS).index(263)] = (250, 200, 0)
+    faces[:, list(relative.POINTS).index(33)] = (150, 200, 0)
+    return faces
+
+
+def test_a_face_at_rest_shows_nothing():
+    units, shapes = refined(changed())
+    assert not units.any()
+    assert not shapes.any()
+
+
+def test_each_movement_shows_as_its_action_unit():
+    for change, unit, shape in (
+        (changed(INNER_BROW=-0.05, OUTER_BROW=-0.05), "AU4L", "browDownLeft"),
+        (changed(APERTURE=0.04), "AU5R", "eyeWideRight"),
+        (changed(LOWER_LID=0.03), "AU6L", "cheekSquintLeft"),
+        (changed(APERTURE=-0.10), "AU45R", "eyeBlinkRight"),
+        (changed(INNER_BROW=-0.05, OUTER_BROW=-0.05, WING=0.02, LIP=0.03), "AU9L", "noseSneerLeft"),
+    ):
+        units, shapes = refined(change)
+        assert units[AU_INDEX[unit]] == pytest.approx(1), unit
+        assert shapes[ARKIT_INDEX[shape]] == pytest.approx(1), shape
+
+
+def test_one_side_leaves_the_other_alone():
+    change = changed()
+    change[relative.APERTURE] = (-0.1, 0.0)
+    units, _ = refined(change)
+    assert units[AU_INDEX["AU45L"]] == pytest.approx(1)
+    assert units[AU_INDEX["AU45R"]] == 0
+
+
+def test_a_lifted_lip_alone_is_no_wrinkled_nose():
+    units, _ = refined(changed(WING=0.02, LIP=0.03))
+    assert units[AU_INDEX["AU9L"]] == 0
+
+
+def test_a_pout_that_is_not_narrow_is_no_pucker():
+    pout = NOTHING[0].copy()
+    pout[0, AU_INDEX["AU18"]] = 0.9
+    assert refined(changed(), pout)[0][AU_INDEX["AU18"]] == 0
+    assert refined(changed(WIDTH=-0.2), pout)[0][AU_INDEX["AU18"]] == pytest.approx(0.9)
+
+
+def test_raised_brows_need_brows_above_rest():
+    raised = NOTHING[0].copy()
+    raised[0, [AU_INDEX["AU1L"], AU_INDEX["AU2L"]]] = 0.8
+    assert not refined(changed(), raised)[0][:4].any()
+    up, _ = refined(changed(INNER_BROW=0.1, OUTER_BROW=0.1), raised)
+    assert up[AU_INDEX["AU1L"]] == up[AU_INDEX["AU2L"]] == pytest.approx(0.8)
+
+
+def test_a_head_turned_far_away_is_left_to_the_model():
+    estimated = np.full((1, len(ACTION_UNITS)), 0.3)
+    units, _ = refined(changed(INNER_BROW=-0.05, OUTER_BROW=-0.05, APERTURE=-0.1), estimated, np.array([60.0]))
+    np.testing.assert_allclose(units, 0.3)
+
+
+def test_measures_do_not_change_with_size_place_or_turn():
+    rng = np.random.default_rng(1)
+    faces = points(rng)
+    straight = np.tile((1.0, 0, 0, 0), (len(faces), 1))
+    measured = relative.measure(faces, straight)
+    np.testing.assert_allclose(relative.measure(faces * 2.5 + 40, straight), measured, atol=1e-9)
+    angle = 0.4
+    turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
+    flip = np.array([1.0, -1, -1])  # the picture's axes against the head's
+    turned = ((faces * flip) @ turn.T) * flip
+    rotation = np.tile(quaternion_from_matrix(turn), (len(faces), 1))
+    np.testing.assert_allclose(relative.measure(turned, rotation), measured, atol=1e-9)
+
+
+def test_no_mesh_no_measures():
+    nothing = relative.measure(np.zeros((2, len(relative.POINTS), 3)), np.tile((1.0, 0, 0, 0), (2, 1)))
+    assert np.isnan(nothing).all()
+    with pytest.raises(ValueError, match="points must be"):
+        relative.measure(np.zeros((2, 5, 3)), np.tile((1.0, 0, 0, 0), (2, 1)))
