@@ -1,0 +1,379 @@
+"""Live capture measured: latency, cost of a frame in Blender, start/stop cycles, kills, memory.
+
+    python tests/benchmarks/bench_live.py latency CLIP [--seconds 30]   real worker, the clip as camera
+    python tests/benchmarks/bench_live.py cost                          Python part per applied frame
+    python tests/benchmarks/bench_live.py cycles [--count 500]          start and stop: what is left
+    python tests/benchmarks/bench_live.py kills [--count 50]            worker killed while recording
+    python tests/benchmarks/bench_live.py memory CLIP [--minutes 60]    both processes over a long session
+
+Needs bpy; `cycles` and `kills` use a stand-in for camera and model, all else is the real thing. Each prints one
+JSON object and returns 1 where a limit of the design is broken. Linux.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import importlib.util
+import json
+import os
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def load(name: str, path: Path, package: bool = False):
+    folders = [str(path.parent)] if package else None
+    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=folders)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def set_up(folder: Path):
+    """Return an empty Blender with Mien enabled and a rig of 11 keys and 5 bones as its target."""
+    load("mien", ROOT / "__init__.py", package=True)
+    fixtures = load("mien_bench_fixtures", ROOT / "tests" / "addon" / "conftest.py")
+    import bpy
+
+    fixtures.empty_file()
+    entry = bpy.context.preferences.addons.new()
+    entry.module = "mien"
+    sys.modules["mien"].register()
+    bpy.context.preferences.addons["mien"].preferences.takes_folder = str(folder / "takes")
+    mesh = fixtures.make_rig(bones=("neck", "head", "jaw", "eye.L"))
+    bpy.context.scene.mien.target = mesh
+    bpy.context.scene.mien_live.countdown = 0
+    return bpy, fixtures, mesh
+
+
+def use_clip(bpy, clip: Path) -> None:
+    bpy.context.scene.mien_live.source = "video"
+    bpy.context.scene.mien_live.video = str(clip.resolve())
+
+
+def use_stand_in(folder: Path) -> None:
+    from mien.addon import session
+
+    stand_in = load("mien_bench_stand_in", ROOT / "tests" / "addon" / "stand_in.py")
+    session.worker_command, _gone = stand_in.make_worker(folder)
+
+
+def until(condition, seconds=60.0, on_tick=None):
+    from mien.addon import live
+
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError("it never came")
+        begin = time.perf_counter()
+        live.tick()
+        if on_tick is not None:
+            on_tick(time.perf_counter() - begin)
+        time.sleep(live.INTERVAL)
+
+
+def percentiles(values, scale=1000.0) -> dict:
+    p50, p95 = np.percentile(np.asarray(values) * scale, [50, 95])
+    return {"p50": round(float(p50), 2), "p95": round(float(p95), 2)}
+
+
+def resident_mb(pid: int | str = "self") -> float:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096 / 1e6
+
+
+def children() -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = stat.read_text()
+        except OSError:
+            continue
+        if text.rpartition(")")[2].split()[1] == Path("/proc/self").resolve().name:
+            found.append(int(stat.parent.name))
+    return found
+
+
+def latency(args, folder: Path) -> tuple[dict, bool]:
+    """From the capture stamp to the values on the rig, beside the time that the worker spends on the picture."""
+    bpy, _fixtures, _mesh = set_up(folder)
+    from mien.addon import live, session
+    from mien.core.clock import now
+
+    use_clip(bpy, args.clip)
+    rows = []
+    apply = live.Live._apply
+
+    def measured(self, frame):
+        apply(self, frame)
+        rows.append((frame.captured, frame.began, frame.solved, now()))
+
+    live.Live._apply = measured
+    begin = time.monotonic()
+    bpy.ops.mien.live_start()
+    until(lambda: session.live.status.state == "live")
+    opened = time.monotonic() - begin
+    until(lambda: session.live.counts.applied > 0)
+    first = time.monotonic() - begin
+    until(lambda: session.live.counts.applied > 60)
+    rows.clear()
+    end = time.monotonic() + args.seconds
+    until(lambda: time.monotonic() > end, args.seconds + 60)
+    status, counts = session.live.status, session.live.counts
+    captured, began, solved, applied = np.array(rows).T
+    interval = 1.0 / (status.camera_fps or 30.0)
+    overhead = (applied - captured) - (solved - began)
+    result = {
+        "seconds": args.seconds,
+        "frames": len(rows),
+        "camera_fps": round(status.camera_fps, 1),
+        "worker_fps": round(status.worker_fps, 1),
+        "dropped_by_worker": status.dropped,
+        "superseded_in_blender": counts.superseded,
+        "start_to_source_s": round(opened, 2),
+        "start_to_first_motion_s": round(first, 2),
+        "capture_to_rig_ms": percentiles(applied - captured),
+        "inference_ms": percentiles(solved - began),
+        "wait_for_worker_ms": percentiles(began - captured),
+        "wire_and_apply_ms": percentiles(applied - solved),
+        "overhead_ms": percentiles(overhead),
+        "frame_interval_ms": round(1000 * interval, 1),
+    }
+    bpy.ops.mien.live_stop()
+    return result, np.percentile(overhead, 95) <= interval
+
+
+def cost(_args, folder: Path) -> tuple[dict, bool]:
+    """The Python part of one applied frame: reading the message, 11 keys, 4 bones."""
+    _bpy, fixtures, mesh = set_up(folder)
+    import bpy
+
+    from mien.addon import live
+    from mien.addon.rig.puppet import Channels, sample_of
+    from mien.core.protocol import Decoder, LiveFrame, StartLive, TuneLive, encode
+    from mien.core.record import pack
+    from mien.core.types import FrameResult
+
+    cast = live.make_cast([mesh], Channels())
+    session_live = live.Live(StartLive(1, "camera"), TuneLive(1), cast)
+    performance = fixtures.make_performance(600)
+    data = []
+    for i in range(600):
+        units = np.clip(performance.units[i], 0, 1)
+        result = FrameResult(i, i / 30, found=True, units=units, head_rotation=performance.head[i])
+        data.append(encode(LiveFrame(1, 0.0, 0.0, pack(result).reshape(1))))
+    spent = {"decode": [], "apply": [], "both": [], "evaluate": []}
+    for item in data:
+        begin = time.perf_counter()
+        frame = Decoder([LiveFrame]).feed(item)[0]
+        decoded = time.perf_counter()
+        session_live._apply(frame)
+        applied = time.perf_counter()
+        bpy.context.view_layer.update()
+        spent["decode"].append(decoded - begin)
+        spent["apply"].append(applied - decoded)
+        spent["both"].append(applied - begin)
+        spent["evaluate"].append(time.perf_counter() - applied)
+    sample_of(frame.record)
+    result = {"keys": 11, "bones": 4, **{f"{name}_ms": percentiles(values) for name, values in spent.items()}}
+    return result, result["both_ms"]["p50"] <= 0.3
+
+
+def cycles(args, folder: Path) -> tuple[dict, bool]:
+    """Start and stop again and again: processes, handles, handlers, timers and memory that are left."""
+    bpy, _fixtures, _mesh = set_up(folder)
+    use_stand_in(folder)
+    from mien.addon import live, session
+
+    def state():
+        gc.collect()
+        handlers = sum(
+            len(value) for name in dir(bpy.app.handlers) if isinstance(value := getattr(bpy.app.handlers, name), list)
+        )
+        handles = len(list(Path("/proc/self/fd").iterdir()))
+        return {"handles": handles, "handlers": handlers, "children": len(children()), "objects": len(bpy.data.objects)}
+
+    rng = random.Random(1)
+    before, memory, longest = None, [], 0.0
+    begin = time.monotonic()
+    for i in range(args.count):
+        bpy.ops.mien.live_start()
+        if i % 5 == 0:
+            until(lambda: session.live.counts.applied > 0)
+        else:  # stopped at any moment of its start
+            rest = time.monotonic() + rng.random() * 0.3
+            until(lambda rest=rest: time.monotonic() > rest)
+        started = time.perf_counter()
+        bpy.ops.mien.live_stop()
+        longest = max(longest, time.perf_counter() - started)
+        until(lambda: not live.busy())
+        if i == 9:
+            before = state()
+        memory.append(resident_mb())
+    after = state()
+    timer = bpy.app.timers.is_registered(live._on_timer)
+    if timer and bpy.app.background:
+        # Without a window nobody calls the timer, so nobody lets it end: its body says that it would.
+        timer = live._on_timer() is not None
+    result = {
+        "cycles": args.count,
+        "minutes": round((time.monotonic() - begin) / 60, 1),
+        "before": before,
+        "after": after,
+        "timer_left": timer,
+        "longest_stop_ms": round(1000 * longest, 1),
+        "memory_mb": [round(memory[9], 1), round(memory[-1], 1)],
+    }
+    return result, before == after and not timer
+
+
+def kills(args, folder: Path) -> tuple[dict, bool]:
+    """Kill the worker at random moments of a recording: frames lost, and how long Blender was held up."""
+    bpy, _fixtures, _mesh = set_up(folder)
+    use_stand_in(folder)
+    from mien.addon import live, session
+    from mien.core.protocol import LiveFrame
+    from mien.core.take import Take
+
+    rng = random.Random(2)
+    ticks, missing, kept = [], [], 0
+    seen = {"frames": 0}
+    messages = live.Live._messages
+
+    def counting(self):
+        for message in messages(self):
+            if isinstance(message, LiveFrame) and self.take is not None and self.take.recording:
+                seen["frames"] += 1
+            yield message
+
+    live.Live._messages = counting
+    bpy.ops.mien.live_start()
+    until(lambda: session.live.counts.applied > 3)
+
+    def one() -> None:
+        nonlocal kept
+        running = session.live
+        running._deaths.clear()  # fifty deaths are the test, not a worker to give up
+        running.take = None
+        seen["frames"] = 0
+        bpy.ops.mien.live_record()
+        until(lambda: running.take is not None and running.take.recording, on_tick=ticks.append)
+        first = running.take.take
+        end = time.monotonic() + rng.random() * 1.5
+        until(lambda: time.monotonic() > end, on_tick=ticks.append)
+        reported, restarts = running.take.frames, running.counts.restarts
+        running._client._process.kill()
+        until(lambda: running.counts.restarts > restarts, on_tick=ticks.append)
+        sent = seen["frames"]
+        until(lambda: running.take.take != first and running.take.frames > 0, on_tick=ticks.append)
+        with Take(first) as take:
+            kept += len(take)
+            # Every frame that Blender was told of, or was sent, is in the file: it was written before.
+            missing.append(max(reported - len(take), sent - len(take), 0))
+        bpy.ops.mien.live_record()
+        until(lambda: not running.take.recording, on_tick=ticks.append)
+
+    for _ in range(args.count):
+        one()
+    bpy.ops.mien.live_stop()
+    until(lambda: not live.busy())
+    result = {
+        "recordings": args.count,
+        "frames_kept_before_the_kills": kept,
+        "frames_lost": int(sum(missing)),
+        "tick_ms": percentiles(ticks),
+        "longest_tick_ms": round(1000 * max(ticks), 1),
+        "ticks_over_50_ms": int(sum(tick > 0.05 for tick in ticks)),
+    }
+    return result, not sum(missing) and max(ticks) <= 0.05
+
+
+def memory(args, folder: Path) -> tuple[dict, bool]:
+    """A long session, recording half of the time: memory of both processes, drift, dropped pictures."""
+    bpy, _fixtures, _mesh = set_up(folder)
+    use_clip(bpy, args.clip)
+    from mien.addon import session
+    from mien.core.clock import now
+
+    bpy.ops.mien.live_start()
+    until(lambda: session.live.counts.applied > 60)
+    rows, due = [], 0.0
+    begin = time.monotonic()
+    ages = []
+
+    def sample(_spent):
+        nonlocal due
+        if time.monotonic() < due:
+            return
+        due = time.monotonic() + 2.0
+        minute = (time.monotonic() - begin) / 60
+        if int(minute) % 2 != session.live.recording:
+            bpy.ops.mien.live_record()
+        ages.append(session.live.latency)
+        rows.append((minute, resident_mb(), resident_mb(session.live._client.pid)))
+
+    until(lambda: time.monotonic() - begin > args.minutes * 60, args.minutes * 60 + 60, on_tick=sample)
+    status, counts = session.live.status, session.live.counts
+    minutes, blender, worker = np.array(rows).T
+    settled = minutes > minutes[-1] * 0.25
+    slope = {
+        name: round(float(np.polyfit(minutes[settled] / 60, values[settled], 1)[0]), 2)
+        for name, values in (("blender", blender), ("worker", worker))
+    }
+    quarter = max(len(ages) // 4, 1)
+    result = {
+        "minutes": round(float(minutes[-1]), 1),
+        "captured": status.captured,
+        "applied": counts.applied,
+        "dropped_by_worker": status.dropped,
+        "superseded_in_blender": counts.superseded,
+        "unexplained": status.captured - status.dropped - counts.received,
+        "restarts": counts.restarts,
+        "blender_mb": [round(float(blender[settled][0]), 1), round(float(blender[-1]), 1)],
+        "worker_mb": [round(float(worker[settled][0]), 1), round(float(worker[-1]), 1)],
+        "slope_mb_per_hour": slope,
+        "latency_ms_first_and_last_quarter": [
+            round(1000 * float(np.median(part)), 1) for part in (ages[:quarter], ages[-quarter:])
+        ],
+        "stamp": now(),
+    }
+    bpy.ops.mien.live_stop()
+    return result, counts.restarts == 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    one = verbs.add_parser("latency")
+    one.add_argument("clip", type=Path)
+    one.add_argument("--seconds", type=float, default=30.0)
+    verbs.add_parser("cost")
+    verbs.add_parser("cycles").add_argument("--count", type=int, default=500)
+    verbs.add_parser("kills").add_argument("--count", type=int, default=50)
+    one = verbs.add_parser("memory")
+    one.add_argument("clip", type=Path)
+    one.add_argument("--minutes", type=float, default=60.0)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        result, good = globals()[args.verb](args, Path(folder))
+    import bpy
+
+    print(
+        json.dumps({"benchmark": args.verb, "blender": bpy.app.version_string, **result, "good": bool(good)}),
+        flush=True,
+    )
+    sys.modules["mien"].unregister()
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    # bpy 4.5 as a module can hang when its interpreter ends.
+    os._exit(code)
