@@ -152,7 +152,13 @@ def on_take(status: TakeStatus) -> None:
     if status.error is not None:
         lines += [status.error.message, *filter(None, [status.error.hint])]
     session.outcome = session.Outcome(lines, failed=status.error is not None)
-    refresh_takes()
+    # This one alone: a folder of hundreds would hold the live session up.
+    entry = takes.read(Path(status.take))
+    known = getattr(bpy.context.window_manager, TAKE_LIST)
+    if entry is not None and all(item.path != str(entry.path) for item in known.items):
+        _add(known, entry)
+        known.items.move(len(known.items) - 1, 0)
+        known.active = 0
 
 
 def refresh_takes() -> None:
@@ -161,12 +167,16 @@ def refresh_takes() -> None:
     active = active_take()
     known.items.clear()
     for entry in takes.scan(takes_folder()):
-        item = known.items.add()
-        item.name = entry.path.stem
-        item.path = str(entry.path)
-        item.frames, item.duration = entry.frames, entry.duration
+        _add(known, entry)
     paths = [item.path for item in known.items]
     known.active = paths.index(str(active)) if str(active) in paths else 0
+
+
+def _add(known, entry: takes.Entry) -> None:
+    item = known.items.add()
+    item.name = entry.path.stem
+    item.path = str(entry.path)
+    item.frames, item.duration = entry.frames, entry.duration
 
 
 def select_take(path: Path) -> None:

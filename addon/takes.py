@@ -57,13 +57,17 @@ def new_path(folder: Path, moment: datetime.datetime | None = None) -> Path:
 
 def scan(folder: Path) -> list[Entry]:
     """Return the takes of a folder, the newest first; what cannot be read is left out."""
-    entries = []
-    for path in folder.glob(f"*{SUFFIX}"):
-        with contextlib.suppress(MienError, OSError), Take(path) as take:
-            # The last frame tells the duration; reading all of a long take would hold Blender up.
-            duration = take[len(take) - 1].time - take[0].time if len(take) else 0.0
-            entries.append(Entry(path, len(take), duration, path.stat().st_mtime))
+    entries = filter(None, map(read, folder.glob(f"*{SUFFIX}")))
     return sorted(entries, key=lambda entry: entry.changed, reverse=True)
+
+
+def read(path: Path) -> Entry | None:
+    """Return what the list shows of a take; None where it cannot be read."""
+    with contextlib.suppress(MienError, OSError), Take(path) as take:
+        # The last frame tells the duration; reading all of a long take would hold Blender up.
+        duration = take[len(take) - 1].time - take[0].time if len(take) else 0.0
+        return Entry(path, len(take), duration, path.stat().st_mtime)
+    return None
 
 
 def rename(path: Path, name: str) -> Path:

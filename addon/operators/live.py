@@ -59,7 +59,6 @@ class MIEN_OT_live_stop(bpy.types.Operator):
         if session.live_running() and session.live.recording:
             live_workflow.end_take(context)
         live.stop()
-        live_workflow.refresh_takes()
         return {"FINISHED"}
 
 

@@ -137,7 +137,7 @@ class MIEN_PT_live(_Panel, bpy.types.Panel):
         latency = "" if math.isnan(live.latency) else f"{live.latency * 1000:.0f} ms behind, "
         column.label(text=f"{latency}{live.dropped} dropped", icon="BLANK1")
         if status.waiting > 3:
-            column.label(text=f"{status.waiting} pictures wait: the take is kept whole", icon="INFO")
+            column.label(text=f"{status.waiting} pictures wait for the take", icon="INFO")
         if status.refused:
             column.label(text=f"{status.refused} packets refused", icon="INFO")
         if live.counts.restarts:

@@ -59,6 +59,7 @@ def steps():
     chosen.source = "video"
     chosen.video = str(next(SHARE.glob("performance.*")))
     mesh = bpy.context.scene.mien.target
+    call(bpy.ops.ed.undo_push, message="Head")  # operators called by a script push none
     yield from shot("live-ready")
 
     # How long Mien's own code takes each time that it applies a sample, and how often views are drawn.
