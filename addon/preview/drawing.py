@@ -450,7 +450,9 @@ def draw_gradient(inner, outer, aspect: float, curve: float = LINEAR, area=(-1.0
     shader.uniform_float("first", inner)
     shader.uniform_float("second", outer)
     shader.uniform_float("paint", (0.0, curve, aspect, 0.0))
-    shader.uniform_sampler("picture", texture(np.ones((1, 1, 4), np.float32)))
+    # A texture must live until its draw call: Vulkan looks at it only then.
+    unused = texture(np.ones((1, 1, 4), np.float32))
+    shader.uniform_sampler("picture", unused)
     _square().draw(shader)
 
 
