@@ -18,6 +18,7 @@ Array = npt.NDArray[np.float64]
 # Mesh points, the actor's left and right: what moves.
 _INNER_BROW = ((336, 296), (107, 66))
 _OUTER_BROW = ((334, 293), (105, 63))
+_BROW_HEAD = ((285,), (55,))
 _UPPER_LID = ((385, 386, 387), (158, 159, 160))
 _LOWER_LID = ((380, 374, 373), (153, 145, 144))
 _WING = ((358,), (129,))
@@ -26,7 +27,7 @@ _MOUTH_CORNER = ((291,), (61,))
 _INNER_CORNER, _OUTER_CORNER = (362, 133), (263, 33)
 _UPPER_LIP = 0
 
-_GROUPS = (_INNER_BROW, _OUTER_BROW, _UPPER_LID, _LOWER_LID, _WING, _MOUTH_CORNER)
+_GROUPS = (_INNER_BROW, _OUTER_BROW, _BROW_HEAD, _UPPER_LID, _LOWER_LID, _WING, _MOUTH_CORNER)
 POINTS: npt.NDArray[np.intp] = np.unique(
     [*(p for group in _GROUPS for side in group for p in side), *_INNER_CORNER, *_OUTER_CORNER, _UPPER_LIP]
 )
@@ -35,10 +36,14 @@ POINTS: npt.NDArray[np.intp] = np.unique(
 _AT = {int(point): i for i, point in enumerate(POINTS)}
 
 INNER_BROW, OUTER_BROW, APERTURE, LOWER_LID = (slice(i, i + 2) for i in (0, 2, 4, 6))
-WING, LIP, WIDTH = 8, 9, 10
-MEASURES = 11
+WING, LIP, WIDTH, GAP = 8, 9, 10, 11
+MEASURES = 12
 """Height of the inner and the outer brow, lid aperture and height of the lower lid, each left and right; height
-of the nose's wings, height of the upper lip, width of the mouth. Heights are above the eye corners."""
+of the nose's wings, height of the upper lip, width of the mouth, gap between the brows. Heights are above the eye
+corners."""
+
+RAISED_MORE = [0, 1, 2, 3]
+"""Measures that leave their rest upwards more often and for longer than downwards: the brows."""
 
 
 def measure(points: npt.ArrayLike, rotation: npt.ArrayLike) -> Array:
@@ -78,6 +83,7 @@ def measure(points: npt.ArrayLike, rotation: npt.ArrayLike) -> Array:
         out[:, LOWER_LID.start + side] = lower - corners[side]
     out[:, WING] = at(*_WING[0], *_WING[1])[..., 1].mean(axis=1) - middle
     out[:, LIP] = at(_UPPER_LIP)[:, 0, 1] - middle
+    out[:, GAP] = np.linalg.norm(at(*_BROW_HEAD[0])[:, 0] - at(*_BROW_HEAD[1])[:, 0], axis=1)
     out[:, WIDTH] = np.linalg.norm(at(*_MOUTH_CORNER[0])[:, 0] - at(*_MOUTH_CORNER[1])[:, 0], axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(scale[:, None] > 0, out / scale[:, None], np.nan)
@@ -100,7 +106,8 @@ _SHAPES, _UNITS = (list(part) for part in zip(*_SAME_AS.items(), strict=True))
 
 # Change from rest at which each begins and at which it is full, in the units of `measure`. Tuned on
 # the rendered performance of the sample head and checked against twelve clips of eight people.
-_BROW_DOWN = (0.008, 0.026)
+_FURROW = (0.012, 0.050)  # brows down plus `_GAP_SHARE` of how much closer they are
+_GAP_SHARE = 1.5
 _BROW_UP = (0.004, 0.040)
 _WIDE = (0.004, 0.020)
 _CHEEK = (0.006, 0.016)
@@ -152,12 +159,12 @@ def refine(
     closed = _ramp(-change[:, APERTURE] / np.maximum(rest[APERTURE], 1e-3), *_CLOSED)
     inner, outer = change[:, INNER_BROW], change[:, OUTER_BROW]
     brow = (inner + outer) / 2
-    down = _ramp(-brow, *_BROW_DOWN)
+    # Brows that come back from a raise only lower, those of AU4 draw together as well.
+    furrow = _ramp(-brow - _GAP_SHARE * change[:, [GAP]], *_FURROW)
     wide = _ramp(change[:, APERTURE] - _LID_PER_BROW * np.maximum(brow, 0.0), *_WIDE)
     cheek = _ramp(change[:, LOWER_LID], *_CHEEK)
-    sneer = np.minimum.reduce(
-        [_ramp(change[:, WING], *_WING_UP), _ramp(change[:, LIP], *_LIP_UP), down.mean(axis=1)]
-    )
+    wing, lip = _ramp(change[:, WING], *_WING_UP), _ramp(change[:, LIP], *_LIP_UP)
+    sneer = np.minimum.reduce([wing, lip, furrow.mean(axis=1)])
     narrow = _ramp(-change[:, WIDTH], *_NARROW)
 
     unsure = 1.0 - sure[:, None]
@@ -166,7 +173,7 @@ def refine(
     units[:, _AU1] = np.minimum(units[:, _AU1], np.maximum(lifted, unsure))
     units[:, _AU2] = np.minimum(units[:, _AU2], np.maximum(_ramp(outer, *_BROW_UP), unsure))
     units[:, _AU45] = np.maximum(units[:, _AU45], closed * sure[:, None])
-    units[:, _AU4] = np.maximum(units[:, _AU4], down * sure[:, None])
+    units[:, _AU4] = np.maximum(units[:, _AU4], furrow * sure[:, None])
     units[:, _AU5] = units[:, _AU5] * unsure + wide * sure[:, None]
     units[:, _AU6] = np.maximum(units[:, _AU6], cheek * (1.0 - units[:, _AU45]) * sure[:, None])
     units[:, _AU9] = np.maximum(units[:, _AU9], (sneer * sure)[:, None])

@@ -43,6 +43,9 @@ MAX_GAZE = math.radians(12.0)
 REST_PERCENTILE = 10.0
 """Percentile of a channel over the found frames that counts as its rest."""
 
+BROW_PERCENTILE = 35.0
+"""Percentile of a brow's height above which its rest is not sought: who talks keeps raising them."""
+
 NEUTRAL_MODES = ("none", "auto")
 
 MAX_PREDICTION = 0.1
@@ -318,6 +321,9 @@ def _find_neutral(rows: npt.NDArray, measured: npt.NDArray) -> Neutral:
     weights = np.minimum(np.percentile(rows[:, _WEIGHTS], REST_PERCENTILE, axis=0), MAX_REST)
     known = measured[np.isfinite(measured).all(axis=1)]
     measures = np.apply_along_axis(_mode, 0, known) if len(known) else np.full(relative.MEASURES, np.nan)
+    if len(known):
+        low = np.percentile(known[:, relative.RAISED_MORE], BROW_PERCENTILE, axis=0)
+        measures[relative.RAISED_MORE] = np.minimum(measures[relative.RAISED_MORE], low)
     gaze = np.clip(np.apply_along_axis(_mode, 0, _gaze(rows)), -MAX_GAZE, MAX_GAZE)
     return Neutral(weights, _mean_rotation(_continuous(rows[:, _SLICE["head_rotation"]])), measures, gaze)
 

@@ -8,7 +8,7 @@ from mien.core import relative
 from mien.core.head import quaternion_from_matrix
 from mien.core.units import ACTION_UNITS, ARKIT, ARKIT_INDEX, AU_INDEX
 
-REST = np.array([0.15, 0.15, 0.17, 0.17, 0.10, 0.10, -0.05, -0.05, -0.40, -0.60, 0.55])
+REST = np.array([0.15, 0.15, 0.17, 0.17, 0.10, 0.10, -0.05, -0.05, -0.40, -0.60, 0.55, 0.30])
 NOTHING = np.zeros((1, len(ACTION_UNITS))), np.zeros((1, len(ARKIT)))
 STRAIGHT = np.zeros(1)
 
