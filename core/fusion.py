@@ -11,7 +11,7 @@ from .units import ACTION_UNITS, AU_INDEX, UNIT_INDEX, UNITS
 # what one movement would otherwise show twice.
 _SHARES: dict[str, dict[str, float]] = {
     "BrowRaise": {"AU1{s}": 0.5, "AU2{s}": 0.5},
-    "BrowFurrow": {"AU4{s}": 1.0},
+    "BrowFurrow": {"AU4{s}": 1.0, "AU9{s}": -0.6},  # a wrinkled nose also pulls the brows down
     "EyeWide": {"AU5{s}": 1.0, "AU45{s}": -1.0},  # a closing eye is not wide
     "BlinkLeft": {"AU45L": 1.0},
     "BlinkRight": {"AU45R": 1.0},

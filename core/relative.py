@@ -106,7 +106,7 @@ _SHAPES, _UNITS = (list(part) for part in zip(*_SAME_AS.items(), strict=True))
 
 # Change from rest at which each begins and at which it is full, in the units of `measure`. Tuned on
 # the rendered performance of the sample head and checked against twelve clips of eight people.
-_FURROW = (0.012, 0.050)  # brows down plus `_GAP_SHARE` of how much closer they are
+_FURROW = (0.008, 0.045)  # brows down plus `_GAP_SHARE` of how much closer they are
 _GAP_SHARE = 1.5
 _BROW_UP = (0.004, 0.040)
 _WIDE = (0.004, 0.020)

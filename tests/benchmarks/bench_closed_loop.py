@@ -60,7 +60,7 @@ def measure(smoothing: float = 0.5, rest: str = "auto", tolerance: float = 0.005
     -------
     dict
         ``units``: per unit correlation, mean absolute error, mean over the frames in which the
-        truth rests (should be 0) and mean over those in which it is above 0.8 (should be about 0.9);
+        truth rests (should be 0) and, at the truth's peaks, the share of it that is read (should be 1);
         ``bones``: per bone mean and 95th percentile of the angle to the truth, degrees.
     """
     with np.load(SAMPLES / "performance.npz", allow_pickle=False) as truth:
@@ -95,7 +95,7 @@ def measure(smoothing: float = 0.5, rest: str = "auto", tolerance: float = 0.005
             "correlation": correlation(true, got),
             "error": float(np.abs(true - got).mean()),
             "at_rest": float(got[true < 0.02].mean()),
-            "at_peak": float(got[true > 0.8].mean()),
+            "at_peak": float(got[true > 0.8 * true.max()].mean() / true[true > 0.8 * true.max()].mean()),
         }
     off = angles(true_turns, got_turns)
     return {
@@ -118,7 +118,7 @@ def measure(smoothing: float = 0.5, rest: str = "auto", tolerance: float = 0.005
 def table(result: dict) -> str:
     """Return the result as the Markdown of docs/accuracy.md."""
     lines = [
-        "| unit | correlation | mean error | reads at rest | reads at 0.8 to 1 |",
+        "| unit | correlation | mean error | reads at rest | of its peak |",
         "|---|---:|---:|---:|---:|",
         *(
             f"| {name} | {row['correlation']:.3f} | {row['error']:.3f} | {row['at_rest']:.3f} | {row['at_peak']:.2f} |"
