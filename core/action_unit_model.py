@@ -14,7 +14,7 @@ from .features.deep import DeepNet
 from .features.geometry import GeometryBasis, mesh_of
 from .ict_face import ShapeMeaning
 from .landmarks import Face
-from .models import SHIPPED
+from .models import catalogue, locate
 from .preprocess import aligned_crop
 
 Array = npt.NDArray[np.float32]
@@ -41,12 +41,12 @@ class LearnedEstimator:
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None):
-        folder = SHIPPED if folder is None else Path(folder)
-        arrays = load_arrays(folder / "action_units.npz")
-        self._net = DeepNet(folder / "action_unit_net.onnx", ["features"])
+        arrays = load_arrays(weights_file("action_units", folder))
+        self._net = DeepNet(weights_file("action_unit_net", folder), ["features"])
         self._basis = GeometryBasis(arrays["mean"], arrays["axes"].astype(np.float32))
         self._join, self._join_bias = arrays["join"], arrays["join_bias"]
         self._head, self._head_bias = arrays["head"], arrays["head_bias"]
+        self._rest, self._gain = arrays["rest"], arrays["gain"]
         self._meaning = ShapeMeaning([str(name) for name in arrays["shapes"]])
         self._silent = np.zeros(self._join.shape[1] - self._basis.length, np.float32)
 
@@ -60,7 +60,8 @@ class LearnedEstimator:
     def join(self, features: Array, geometry: Array) -> Array:
         """Return the shapes (..., s) for deep features (..., 96) and geometry (..., g)."""
         hidden = np.concatenate([features, geometry], -1) @ self._join.T + self._join_bias
-        return np.clip(np.maximum(hidden, 0) @ self._head.T + self._head_bias, 0, 1)
+        raw = np.maximum(hidden, 0) @ self._head.T + self._head_bias
+        return np.clip((raw - self._rest) * self._gain, 0, 1)
 
     def estimate(self, face: Face, image: npt.NDArray[np.uint8] | None) -> Array:
         """See `ActionUnitEstimator.estimate`."""
@@ -70,6 +71,11 @@ class LearnedEstimator:
         """See `ActionUnitEstimator.estimate_arkit`."""
         shapes = self.shapes(face, image)
         return self._meaning.action_units(shapes), self._meaning.arkit(shapes)
+
+
+def weights_file(name: str, folder: str | os.PathLike[str] | None = None) -> Path:
+    """Return the file of one of Mien's own models: the verified one, or as it is in `folder`."""
+    return locate(name) if folder is None else Path(folder) / catalogue()[name].file
 
 
 def load_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:

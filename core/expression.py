@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from .action_unit_model import load_arrays
+from .action_unit_model import load_arrays, weights_file
 from .errors import MienError
 from .features import hog
 from .features.deep import DeepNet
 from .features.geometry import GeometryBasis, mesh_of
 from .landmarks import Face
-from .models import SHIPPED
 from .preprocess import aligned_crop, normalise_light
 from .units import EXPRESSIONS
 
@@ -60,9 +59,8 @@ class ExpressionClassifier:
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None):
-        folder = SHIPPED if folder is None else Path(folder)
-        arrays = load_arrays(folder / "expression.npz")
-        self._net = DeepNet(folder / "expression_net.onnx", ["features", "logits"])
+        arrays = load_arrays(weights_file("expression", folder))
+        self._net = DeepNet(weights_file("expression_net", folder), ["features", "logits"])
         self._hog_mean = arrays["hog_mean"].astype(np.float32)
         self._hog_axes = arrays["hog_axes"].astype(np.float32)
         self._basis = GeometryBasis(arrays["mean"], arrays["axes"].astype(np.float32))

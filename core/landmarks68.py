@@ -16,14 +16,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from .action_unit_model import load_arrays
+from .action_unit_model import load_arrays, weights_file
 from .features import hog
-from .models import SHIPPED
 from .opencv import cv2
 from .preprocess import grey, similarity
 
@@ -125,7 +123,7 @@ class HogLandmarker:
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None = None):
-        arrays = load_arrays((SHIPPED if folder is None else Path(folder)) / "landmarks68.npz")
+        arrays = load_arrays(weights_file("landmarks68", folder))
         self._detector = cv2.HOGDescriptor(
             (WINDOW, WINDOW), (2 * hog.CELL, 2 * hog.CELL), (hog.CELL, hog.CELL), (hog.CELL, hog.CELL), hog.BINS,
             1, hog.SIGMA, 0, 0.2, False,

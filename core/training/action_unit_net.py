@@ -35,12 +35,31 @@ SIZE = 96
 FEATURES = 96
 COMPONENTS = 80
 
-TRUSTED = (
-    *("eyeBlink", "eyeLookDown", "eyeLookIn", "eyeLookOut", "eyeLookUp", "jawOpen", "jawLeft", "jawRight"),
-    *("mouthSmile", "mouthPucker", "mouthFunnel", "mouthUpperUp", "mouthLowerDown", "mouthLeft", "mouthRight"),
-    *("mouthRollLower", "mouthRollUpper", "browDown", "browInnerUp", "browOuterUp"),
-)
-"""Blendshapes of the landmark model that are alive on real faces."""
+TRUSTED: dict[str, tuple[float, float]] = {
+    "eyeBlink": (0.15, 0.62),
+    "eyeLookDown": (0.0, 1.0),
+    "eyeLookIn": (0.0, 1.0),
+    "eyeLookOut": (0.0, 1.0),
+    "eyeLookUp": (0.0, 1.0),
+    "jawOpen": (0.03, 0.75),
+    "jawLeft": (0.03, 0.25),
+    "jawRight": (0.03, 0.25),
+    "mouthSmile": (0.03, 0.92),
+    "mouthPucker": (0.08, 0.98),
+    "mouthFunnel": (0.05, 0.55),
+    "mouthUpperUp": (0.05, 0.90),
+    "mouthLowerDown": (0.05, 0.75),
+    "mouthLeft": (0.03, 0.80),
+    "mouthRight": (0.03, 0.80),
+    "mouthRollLower": (0.08, 0.75),
+    "mouthRollUpper": (0.08, 0.75),
+    "browDown": (0.05, 0.85),
+    "browInnerUp": (0.05, 0.95),
+    "browOuterUp": (0.05, 0.95),
+}
+"""Blendshapes of the landmark model that are alive on real faces, with the values that they
+take at rest and at their strongest: as targets they are stretched to 0..1. The ranges are those
+of `action_units`, where they were read off clips."""
 
 AT_REST = (
     *("cheekPuff", "cheekSquint", "cheekRaiser", "noseSneer", "jawForward", "mouthFrown", "mouthDimple"),
@@ -163,7 +182,8 @@ def photos(names: tuple[str, ...]) -> dict[str, np.ndarray]:
     for column, shape in enumerate(ARKIT):
         for name in arkit_shapes(shape):
             if name in names and base[names.index(name)] in TRUSTED:
-                targets[:, names.index(name)] = faces["blendshapes"][chosen, column]
+                low, high = TRUSTED[base[names.index(name)]]
+                targets[:, names.index(name)] = np.clip((faces["blendshapes"][chosen, column] - low) / (high - low), 0, 1)
                 counts[:, names.index(name)] = 1
     neutral = photo_set.labels[chosen] == EXPRESSIONS.index("neutral")
     for column, name in enumerate(base):
@@ -179,8 +199,8 @@ def photos(names: tuple[str, ...]) -> dict[str, np.ndarray]:
     }
 
 
-def train(options: argparse.Namespace) -> tuple[nn.Module, tuple[str, ...], GeometryBasis]:
-    """Run the training; return the averaged model, its output names and its geometry basis."""
+def train(options: argparse.Namespace) -> tuple[nn.Module, tuple[str, ...], GeometryBasis, np.ndarray]:
+    """Run the training; return the averaged model, its output names, geometry basis and `full_range`."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -270,7 +290,28 @@ def train(options: argparse.Namespace) -> tuple[nn.Module, tuple[str, ...], Geom
             checkpoint.with_suffix(".part"),
         )
         checkpoint.with_suffix(".part").replace(checkpoint)
-    return average.module, names, basis
+    held = predict(average, people["crops"][test], geometry[0, : len(test)][test], device)
+    return average.module, names, basis, full_range(held, people["targets"][test])
+
+
+def full_range(guess: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return what each shape reads at rest and the gain that brings it back to full strength.
+
+    A regression that is unsure stays small. `guess` and `truth`, (n, outputs), are of people
+    that were not trained on; the gain is at most 2.5, so that noise is not blown up.
+
+    Returns
+    -------
+    ndarray, shape (2, outputs)
+        Rest and gain.
+    """
+    result = np.zeros((2, truth.shape[1]), np.float32)
+    for column, (said, real) in enumerate(zip(guess.T, truth.T, strict=True)):
+        result[0, column] = max(np.median(said[real < 0.02]), 0)
+        strong = real > 0.3
+        reached = np.mean(said[strong] - result[0, column]) / np.mean(real[strong]) if strong.any() else 1.0
+        result[1, column] = np.clip(1 / max(reached, 0.1), 1.0, 2.5)
+    return result
 
 
 @torch.no_grad()
@@ -293,7 +334,7 @@ class _Features(nn.Module):
         return self.net.features(x)
 
 
-def export(net: ActionUnitNet, names: tuple[str, ...], basis: GeometryBasis) -> None:
+def export(net: ActionUnitNet, names: tuple[str, ...], basis: GeometryBasis, ranges: np.ndarray) -> None:
     """Write the convolutional part as ONNX, and what comes after it as arrays."""
     gap = export_onnx(_Features(net), MODELS / "action_unit_net.onnx", SIZE, ("features",))
     sys.stderr.write(f"torch and runtime differ by at most {gap:.1e}\n")
@@ -306,13 +347,15 @@ def export(net: ActionUnitNet, names: tuple[str, ...], basis: GeometryBasis) -> 
         join_bias=net.join.bias.detach().numpy(),
         head=net.head.weight.detach().numpy(),
         head_bias=net.head.bias.detach().numpy(),
+        rest=ranges[0],
+        gain=ranges[1],
     )
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Train, then export to models/."""
     parser = argparse.ArgumentParser(description="Train Mien's action unit network.")
-    parser.add_argument("--epochs", type=int, default=36)
+    parser.add_argument("--epochs", type=int, default=22)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--real", type=float, default=0.3, help="weight of real photos' targets")

@@ -79,7 +79,7 @@ def balanced(labels: np.ndarray, power: float = 0.4) -> dict[int, float]:
 def main(arguments: list[str] | None = None) -> int:
     """Train, report, and write models/expression.npz."""
     parser = argparse.ArgumentParser(description="Train the expression SVM.")
-    parser.add_argument("--costs", type=float, nargs="+", default=[0.0003, 0.001, 0.003])
+    parser.add_argument("--costs", type=float, nargs="+", default=[0.001, 0.003, 0.01])
     options = parser.parse_args(arguments)
     cv2.setNumThreads(1)
     net = DeepNet(MODELS / "expression_net.onnx", ["features", "logits"])
