@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bpy
 
-from . import live, session
+from . import live, live_workflow, session
 
 
 @bpy.app.handlers.persistent
@@ -52,7 +52,14 @@ def _casts():
     return [thing.cast for thing in (session.live, session.playback) if thing is not None and thing.running]
 
 
+@bpy.app.handlers.persistent
+def list_takes(*_args):
+    """The list of takes is not part of any file."""
+    live_workflow.refresh_takes()
+
+
 HANDLERS = {
+    "load_post": list_takes,
     "load_pre": stop_before_load,
     "save_pre": take_off_before_save,
     "save_post": put_on_after_save,
@@ -67,11 +74,15 @@ HANDLERS = {
 def register():
     for name, handler in HANDLERS.items():
         getattr(bpy.app.handlers, name).append(handler)
+    # While Blender enables an extension, its data cannot be reached yet.
+    bpy.app.timers.register(list_takes, first_interval=0.1)
 
 
 def unregister():
     for name, handler in HANDLERS.items():
         getattr(bpy.app.handlers, name).remove(handler)
+    if bpy.app.timers.is_registered(list_takes):
+        bpy.app.timers.unregister(list_takes)
     session.stop()
     live.remove_timer()
     live.wait_for_end()

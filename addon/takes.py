@@ -11,6 +11,9 @@ from pathlib import Path
 from ..core.errors import MienError
 from ..core.take import SUFFIX, Take
 
+LISTED = 200
+"""Takes in the list at most, the newest: each has to be opened, while Blender waits."""
+
 BIN = "bin"
 """Folder inside the takes folder that deleted takes go to."""
 
@@ -57,7 +60,12 @@ def new_path(folder: Path, moment: datetime.datetime | None = None) -> Path:
 
 def scan(folder: Path) -> list[Entry]:
     """Return the takes of a folder, the newest first; what cannot be read is left out."""
-    entries = filter(None, map(read, folder.glob(f"*{SUFFIX}")))
+    dated = []
+    for path in folder.glob(f"*{SUFFIX}"):
+        with contextlib.suppress(OSError):
+            dated.append((path.stat().st_mtime, path))
+    newest = sorted(dated, reverse=True)[:LISTED]
+    entries = filter(None, (read(path) for _changed, path in newest))
     return sorted(entries, key=lambda entry: entry.changed, reverse=True)
 
 

@@ -73,6 +73,7 @@ class LiveSession:
         self._durations: collections.deque[float] = collections.deque(maxlen=60)
         self._index = 0
         self._told: tuple | None = None
+        self._trouble: MienError | None = None
         self._status_due = self._picture_due = 0.0
         self._picture_wanted = True
         self._pipeline = None
@@ -110,7 +111,12 @@ class LiveSession:
         from .solve import MAX_PREDICTION, SolveOptions
 
         if order.outputs != self._tuning.outputs:
-            self._open_senders(order.outputs)
+            try:
+                self._trouble = None
+                self._open_senders(order.outputs)
+            except MienError as error:
+                # A wrong address is no reason to end a session, or a take.
+                self._trouble = error
         self._tuning = order
         self._solver.tune(
             SolveOptions(
@@ -313,6 +319,7 @@ class LiveSession:
 
     def _report(self) -> None:
         state, error = self._state()
+        error = error or self._trouble
         key = (state, error.code if error else "", self._neutral)
         changed = key != self._told
         if not changed and now() < self._status_due:

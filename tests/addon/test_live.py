@@ -356,6 +356,14 @@ def test_playback(device, head, unchanged, tmp_path):
     assert max(seen) > 0.3
 
 
+def test_takes_are_listed_when_a_file_opens(tmp_path):
+    bpy.context.preferences.addons["mien"].preferences.takes_folder = str(tmp_path)
+    with TakeWriter(tmp_path / "old.mien", TakeHeader("test", fps=30)) as writer:
+        writer.write(FrameResult(0, 0.0))
+    bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
+    assert [item.name for item in bpy.context.window_manager.mien_takes.items] == ["old"]
+
+
 def test_take_list(device, head, tmp_path):
     bpy.context.preferences.addons["mien"].preferences.takes_folder = str(tmp_path / "takes")
     path = takes.new_path(tmp_path / "takes")

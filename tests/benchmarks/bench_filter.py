@@ -149,7 +149,8 @@ def svg(title: str, x_label: str, y_label: str, curves: dict, x_range, y_range) 
         parts.append(f'<text x="{float(x0) - 6}" y="{float(y0) + 4}" text-anchor="end">{y:.2g}</text>')
     for i, (label, (xs, ys)) in enumerate(curves.items()):
         colour = COLOURS[i % len(COLOURS)]
-        points = " ".join(place(x, np.clip(y, *y_range)) for x, y in zip(xs, ys, strict=True))
+        inside = [(x, np.clip(y, *y_range)) for x, y in zip(xs, ys, strict=True) if x_range[0] <= x <= x_range[1]]
+        points = " ".join(place(x, y) for x, y in inside)
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
         parts.append(f'<text x="{width - right + 10}" y="{top + 16 + 18 * i}" fill="{colour}">{label}</text>')
     return "\n".join([*parts, "</svg>\n"])
@@ -186,7 +187,7 @@ def main() -> int:
         curves[channel] = (times * 1000, through(channel, values, 0.5, 0.0) / CHANNELS[channel][2])
     title = "Movements through the live filter, smoothing 0.5, 30 fps"
     (args.out / "step.svg").write_text(
-        svg(title, "ms from the start of the movement", "share of it", curves, (-100, 400), (0, 1.1))
+        svg(title, "ms from the start of the movement", "share of it", curves, (-100, 400), (0, 1))
     )
     strengths = np.linspace(0.1, 0.9, 9)
     curves = {

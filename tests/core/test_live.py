@@ -544,10 +544,12 @@ def test_a_port_that_is_taken(session):
 
 
 def test_lan_addresses_need_the_switch(session):
-    one, _said = session(source="network", name="vmc", port=free_port())
-    with pytest.raises(MienError) as error:
-        one.tune(TuneLive(1, outputs=(Output("vmc", "192.168.1.7", 39539),)))
-    assert error.value.code == "network-not-allowed"
+    one, said = session()
+    one.tune(TuneLive(1, outputs=(Output("vmc", "192.168.1.7", 39539),)))
+    until(one, lambda: of(said, LiveStatus)[-1].state == "live")
+    assert of(said, LiveStatus)[-1].error.code == "network-not-allowed"
+    one.tune(TuneLive(1))
+    until(one, lambda: of(said, LiveStatus)[-1].error is None)
 
 
 def test_calibration(session, monkeypatch):
