@@ -256,3 +256,65 @@ def test_an_empty_scene(tmp_path):
     bpy.context.scene.camera = camera
     picture = render(tmp_path / "a.png", 32, 32)
     assert picture.max() == 0.0
+
+
+def test_textures_and_normal_maps(tmp_path):
+    """A bent sheet with a chequered picture and a normal map of studs, at rest and bent."""
+    side = 24
+    x, y = np.meshgrid(np.linspace(-0.1, 0.1, side), np.linspace(0, 0.2, side))
+    points = np.stack((x, 0 * x, y), axis=-1).reshape(-1, 3)
+    first = (np.arange(side - 1)[:, None] * side + np.arange(side - 1)).ravel()
+    quads = np.stack((first, first + 1, first + side + 1, first + side), axis=1)
+    mesh = bpy.data.meshes.new("Sheet")
+    mesh.from_pydata(points.tolist(), [], quads.tolist())
+    mesh.shade_smooth()
+    sheet_object = bpy.data.objects.new("Sheet", mesh)
+    bpy.context.collection.objects.link(sheet_object)
+    place = np.stack(((points[:, 0] + 0.1) / 0.2, points[:, 2] / 0.2), axis=1)
+    mesh.uv_layers.new().uv.foreach_set("vector", place[quads.ravel()].astype(np.float32).ravel())
+    sheet_object.shape_key_add(name="Basis")
+    key = sheet_object.shape_key_add(name="Smile")
+    bent = points + np.stack((0 * x, -0.08 * np.cos(16 * x), 0 * x), axis=-1).reshape(-1, 3)
+    key.points.foreach_set("co", bent.astype(np.float32).ravel())
+    key.value = 0.0
+
+    def image(name, pixels, space):
+        made = bpy.data.images.new(name, *pixels.shape[1::-1])
+        made.colorspace_settings.name = space
+        made.pixels.foreach_set(pixels.astype(np.float32).ravel())
+        made.pack()
+        return made
+
+    u, v = np.meshgrid(np.arange(64), np.arange(64))
+    chequer = np.ones((64, 64, 4))
+    chequer[..., :3] = np.where((((u // 16) + (v // 16)) % 2)[..., None] == 0, (0.8, 0.35, 0.1), (0.1, 0.3, 0.6))
+    a, b = (u % 16 - 7.5) / 8, (v % 16 - 7.5) / 8
+    inside = a * a + b * b < 0.8
+    studs = np.ones((64, 64, 4))
+    studs[..., 0] = np.where(inside, 0.5 + 0.45 * a, 0.5)
+    studs[..., 1] = np.where(inside, 0.5 + 0.45 * b, 0.5)
+    studs[..., 2] = np.where(inside, 0.5 + 0.5 * np.sqrt(np.clip(1 - a * a - b * b, 0, 1)), 1.0)
+    material = bpy.data.materials.new("Cloth")
+    material.use_nodes = True
+    nodes, links = material.node_tree.nodes, material.node_tree.links
+    shader = nodes["Principled BSDF"]
+    base, bump, to_normal = (nodes.new(kind) for kind in ("ShaderNodeTexImage",) * 2 + ("ShaderNodeNormalMap",))
+    base.image, bump.image = image("chequer", chequer, "sRGB"), image("studs", studs, "Non-Color")
+    links.new(base.outputs[0], shader.inputs["Base Color"])
+    links.new(bump.outputs[0], to_normal.inputs["Color"])
+    links.new(to_normal.outputs[0], shader.inputs["Normal"])
+    mesh.materials.append(material)
+
+    def job(depsgraph):
+        from mien.addon.preview import overlay
+
+        studio = Studio(depsgraph, sheet_object, 144, 144)
+        studio.chosen.background = "COLOUR"
+        poses = []
+        for weight in (0.0, 1.0):
+            overlay.samples.clear()
+            poses.append(studio.shoot({"Smile": weight}, zoom=1.1))
+        return poses
+
+    pictures = with_gpu(job)
+    compare("textures", save(tmp_path / "a.png", sheet(pictures, 2)))
