@@ -167,9 +167,8 @@ def test_fuzz(seed):
             data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
         if rng.random() < 0.7:  # a true checksum, so that the content is looked at
             kind = struct.unpack_from("<H", data, 6)[0] % 30
-            data = message(
-                kind, bytes(data[HEADER.size : rng.choice((None, None, rng.randint(HEADER.size, len(data))))])
-            )
+            end = rng.choice((None, None, rng.randint(HEADER.size, len(data))))
+            data = message(kind, bytes(data[HEADER.size : end]))
         for item in Decoder(ALL).feed(bytes(data)):
             if isinstance(item, Refused):
                 reasons.add(item.error.code)
