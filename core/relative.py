@@ -99,7 +99,9 @@ _AU18 = AU_INDEX["AU18"]
 # ARKit shapes that show one of these action units alone take its intensity.
 _SAME_AS = {
     ARKIT_INDEX[shape + side]: AU_INDEX[f"AU{number}{side[0]}"]
-    for shape, number in (("browOuterUp", 2), ("browDown", 4), ("eyeWide", 5), ("cheekSquint", 6), ("noseSneer", 9), ("eyeBlink", 45))
+    for number, shape in {
+        2: "browOuterUp", 4: "browDown", 5: "eyeWide", 6: "cheekSquint", 9: "noseSneer", 45: "eyeBlink"
+    }.items()
     for side in ("Left", "Right")
 } | {ARKIT_INDEX["mouthPucker"]: _AU18, ARKIT_INDEX["browInnerUp"]: AU_INDEX["AU1L"]}
 _SHAPES, _UNITS = (list(part) for part in zip(*_SAME_AS.items(), strict=True))

@@ -230,9 +230,8 @@ class Neutral:
         head = _mean_rotation(_continuous(rows[:, _SLICE["head_rotation"]]))
         measures = np.median([_measure(result) for result in seen], axis=0)
         gaze = np.median(_gaze(rows), axis=0)
-        return cls(
-            np.minimum(np.median(rows[:, _WEIGHTS], axis=0), MAX_REST), head, measures, np.clip(gaze, -MAX_GAZE, MAX_GAZE)
-        )
+        weights = np.minimum(np.median(rows[:, _WEIGHTS], axis=0), MAX_REST)
+        return cls(weights, head, measures, np.clip(gaze, -MAX_GAZE, MAX_GAZE))
 
     def to_dict(self) -> dict[str, list[float] | None]:
         """Return it as the JSON object in a take's header."""
@@ -250,7 +249,9 @@ class Neutral:
         try:
             weights = np.array(data["weights"], np.float64)
             head = np.array(data["head"], np.float64)
-            measures = np.array([np.nan] * relative.MEASURES if data["measures"] is None else data["measures"], float)
+            measures = np.full(relative.MEASURES, np.nan)
+            if data["measures"] is not None:
+                measures = np.array(data["measures"], np.float64)
             gaze = np.array(data["gaze"], np.float64)
         except (TypeError, ValueError, KeyError):
             return None

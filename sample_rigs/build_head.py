@@ -15,7 +15,7 @@ import numpy as np
 from . import canonical, hair, parts
 from .parts import Part, srgb
 from .shapes import JAW_OPEN_ANGLE, LASH_LIDS, UNITS, Sculptor, detail, follow, sculpt
-from .skin import EYE_CENTRE, JAW_HINGE, Skin, both, bump, ramp
+from .skin import Skin, both, bump, ramp
 from .skin import build as build_skin
 
 BLEND = Path(__file__).with_name("mien_head.blend")
@@ -39,7 +39,7 @@ def _skin_colours(skin: Skin) -> tuple[np.ndarray, np.ndarray]:
     lips = np.zeros(len(skin.cage_points))
     left = canonical.mirror_map(canonical.load()[0])
     for rings in (canonical.LIP_UPPER, canonical.LIP_LOWER):
-        for ring, amount in zip(rings, (0.30, 1.15, 1.1, 1.1)):
+        for ring, amount in zip(rings, (0.30, 1.15, 1.1, 1.1), strict=False):
             for i in ring:
                 lips[i] = lips[left[i]] = amount
     for i in (61, 291):
@@ -120,7 +120,7 @@ def geometry() -> Part:
     body = _skin_part(skin)
     sculptor = Sculptor(skin)
     # What hair and collar hide for good is left out.
-    hidden = (hair.scalp(skin.points + [0, -1.6, -0.9]) > 0) | (skin.points[:, 2] < -15.5)
+    hidden = (hair.scalp(skin.points + np.array([0, -1.6, -0.9])) > 0) | (skin.points[:, 2] < -15.5)
     pieces = [parts.tidy(body, hidden)]
     outside = np.flatnonzero((skin.masks["socket"] < 0.1) & (skin.masks["mouth"] < 0.1) & (skin.points[:, 1] < 2.0))
     for side in (1.0, -1.0):
@@ -166,7 +166,7 @@ def build(scene=None):
 
     scene = scene or bpy.context.scene
     head = geometry()
-    points = (head.points + [0, 0, LIFT]) * SCALE
+    points = (head.points + np.array([0, 0, LIFT])) * SCALE
     mesh = bpy.data.meshes.new("MienHead")
     points = np.round(points / GRID) * GRID
     mesh.from_pydata(points.tolist(), [], head.faces)
@@ -182,7 +182,7 @@ def build(scene=None):
     attribute.data.foreach_set("color", rgba.ravel())
     _write_uv(mesh, head.uv)
     for index, name in enumerate(names):
-        used = [v for face, s in zip(head.faces, slot) if s == index for v in face]
+        used = [v for face, s in zip(head.faces, slot, strict=False) if s == index for v in face]
         average(name, head.colours[used])
 
     body = bpy.data.objects.new("MienHead", mesh)
@@ -217,7 +217,7 @@ def _write_uv(mesh, uv: np.ndarray) -> None:
     total = np.zeros(len(mesh.polygons), np.int32)
     mesh.polygons.foreach_get("loop_start", start)
     mesh.polygons.foreach_get("loop_total", total)
-    for a, n in zip(start, total):
+    for a, n in zip(start, total, strict=False):
         u = values[a : a + n, 0]
         if np.ptp(u) > 0.5:
             u[u < 0.5] += 1.0

@@ -210,7 +210,7 @@ def teeth(upper: bool) -> Part:
     pieces = []
     for side in (-1, 1):
         at = 0.0
-        for width, tall in zip(_WIDTHS, heights):
+        for width, tall in zip(_WIDTHS, heights, strict=True):
             width = width * scale
             middle = at + width / 2
             at += width

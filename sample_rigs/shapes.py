@@ -58,7 +58,7 @@ class Sculptor:
         # The mouth's bag follows the lips' inner edge, less and less towards the throat.
         ring = np.array(canonical.LIP_INNER)
         # Sideways it keeps up with them, or it would come out through the cheeks of a pucker.
-        for ids, share in zip(self.bag, ((1.0, 0.85, 0.95), (0.8, 0.30, 0.7), (0.3, 0.0, 0.1))):
+        for ids, share in zip(self.bag, ((1.0, 0.85, 0.95), (0.8, 0.30, 0.7), (0.3, 0.0, 0.1)), strict=False):
             cage[ids] = cage[ring] * share
             inwards = cage[ids, 0] * self.cage[ids, 0] < 0
             cage[ids, 0] *= np.where(inwards, 1.7 if share[0] == 0.8 else 1.06, 1.0)
@@ -164,7 +164,7 @@ def _jaw_weights(s: Sculptor) -> np.ndarray:
     put(NOSE + EYE + [50, 101, 118, 117, 123, 205, 36, 142, 203, 165, 92, 186][:9], 0.0)
     for i, value in ((61, 0.45), (76, 0.45), (62, 0.45), (78, 0.45)):
         put([i], value)
-    for ring, blend in zip(s.bag, (0.0, 0.1, 0.8)):
+    for ring, blend in zip(s.bag, (0.0, 0.1, 0.8), strict=False):
         for j, i in enumerate(ring):
             base = 0.45 if j in (0, 10) else (1.0 if j < 10 else 0.0)
             fixed[i] = base + (0.4 - base) * blend

@@ -110,7 +110,7 @@ def stylise(points: np.ndarray) -> np.ndarray:
     # The canonical lips are parted; bring them together along a seam that rises to the corners.
     # Their edges cross here by what subdivision, rounding them into the mouth, takes back.
     for rings, direction in ((canonical.LIP_UPPER, 1), (canonical.LIP_LOWER, -1)):
-        for ring, share in zip(rings, (0.0, 0.35, 0.7, 1.0)):
+        for ring, share in zip(rings, (0.0, 0.35, 0.7, 1.0), strict=False):
             for i in ring:
                 for v in {i, _MIRROR[i]}:
                     a = min(1.0, abs(p[v, 0]) / 2.1)
@@ -256,7 +256,6 @@ def build(subdivisions: int = 2) -> Skin:
             ring1, ring2 = [left[i] for i in ring1], [left[i] for i in ring2]
         _set_eye(p, side, rim, ring1, ring2)
     points = [p]
-    labels = {}
     extra = len(p)
 
     def add(ring: np.ndarray) -> list[int]:
@@ -364,7 +363,7 @@ def orient(faces: list) -> list:
     """Give all faces the winding of the first, by walking over shared edges."""
     users: dict[tuple[int, int], list[int]] = {}
     for index, face in enumerate(faces):
-        for a, b in zip(face, face[1:] + face[:1]):
+        for a, b in zip(face, face[1:] + face[:1], strict=False):
             users.setdefault((min(a, b), max(a, b)), []).append(index)
     out = list(faces)
     seen = {0}
@@ -372,14 +371,14 @@ def orient(faces: list) -> list:
     while queue:
         index = queue.pop()
         face = out[index]
-        directed = set(zip(face, face[1:] + face[:1]))
+        directed = set(zip(face, face[1:] + face[:1], strict=False))
         for a, b in directed:
             for other in users[(min(a, b), max(a, b))]:
                 if other in seen:
                     continue
                 seen.add(other)
                 theirs = out[other]
-                if (a, b) in set(zip(theirs, theirs[1:] + theirs[:1])):
+                if (a, b) in set(zip(theirs, theirs[1:] + theirs[:1], strict=False)):
                     out[other] = tuple(reversed(theirs))
                 queue.append(other)
     return out

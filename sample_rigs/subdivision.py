@@ -15,7 +15,7 @@ def pair_triangles(points: np.ndarray, triangles: np.ndarray, mirror: np.ndarray
     tris = [tuple(int(i) for i in t) for t in triangles]
     where: dict[tuple[int, int], list[int]] = {}
     for index, tri in enumerate(tris):
-        for a, b in zip(tri, tri[1:] + tri[:1]):
+        for a, b in zip(tri, tri[1:] + tri[:1], strict=True):
             where.setdefault((min(a, b), max(a, b)), []).append(index)
     lookup = {frozenset(t): i for i, t in enumerate(tris)}
     image = [lookup[frozenset(int(mirror[v]) for v in t)] for t in tris]
@@ -83,7 +83,7 @@ def catmull_clark(faces: Faces, values: np.ndarray, labels: np.ndarray, chains: 
     face_points = np.array([values[list(f)].mean(0) for f in faces])
     edges: dict[tuple[int, int], list[int]] = {}
     for index, face in enumerate(faces):
-        for a, b in zip(face, face[1:] + face[:1]):
+        for a, b in zip(face, face[1:] + face[:1], strict=True):
             edges.setdefault((min(a, b), max(a, b)), []).append(index)
     keys = list(edges)
     number = {key: i for i, key in enumerate(keys)}
@@ -123,14 +123,14 @@ def catmull_clark(faces: Faces, values: np.ndarray, labels: np.ndarray, chains: 
     face_base = count + len(keys)
     for index, face in enumerate(faces):
         size = len(face)
-        rim = [count + number[(min(a, b), max(a, b))] for a, b in zip(face, face[1:] + face[:1])]
+        rim = [count + number[(min(a, b), max(a, b))] for a, b in zip(face, face[1:] + face[:1], strict=True)]
         for i in range(size):
             new_faces.append((face[i], rim[i], face_base + index, rim[i - 1]))
             new_labels.append(labels[index])
     new_chains = {}
     for name, loop in chains.items():
         out = []
-        for a, b in zip(loop, loop[1:] + loop[:1]):
+        for a, b in zip(loop, loop[1:] + loop[:1], strict=True):
             out += [a, count + number[(min(a, b), max(a, b))]]
         new_chains[name] = out
     return new_faces, np.vstack([moved, edge_points, face_points]), np.array(new_labels), new_chains
@@ -140,7 +140,7 @@ def neighbours(faces: Faces, count: int) -> list[np.ndarray]:
     """Vertices joined to each vertex by an edge."""
     sets: list[set[int]] = [set() for _ in range(count)]
     for face in faces:
-        for a, b in zip(face, face[1:] + face[:1]):
+        for a, b in zip(face, face[1:] + face[:1], strict=True):
             sets[a].add(b)
             sets[b].add(a)
     return [np.array(sorted(s), int) for s in sets]
@@ -148,7 +148,7 @@ def neighbours(faces: Faces, count: int) -> list[np.ndarray]:
 
 def edge_array(faces: Faces) -> np.ndarray:
     """Every edge once, (e, 2)."""
-    found = {(min(a, b), max(a, b)) for face in faces for a, b in zip(face, face[1:] + face[:1])}
+    found = {(min(a, b), max(a, b)) for face in faces for a, b in zip(face, face[1:] + face[:1], strict=True)}
     return np.array(sorted(found))
 
 

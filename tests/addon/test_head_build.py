@@ -7,6 +7,7 @@ from pathlib import Path
 import bpy
 import numpy as np
 import pytest
+
 from mien.core.units import UNITS
 from mien.sample_rigs import build_head, canonical, expressions, performance, shapes, skin
 
@@ -102,7 +103,7 @@ def test_the_keys_are_the_units_in_order(shipped):
 
 
 def test_the_script_builds_what_the_file_holds(shipped, whole):
-    rest = (whole.points + [0, 0, build_head.LIFT]) * build_head.SCALE
+    rest = (whole.points + np.array([0, 0, build_head.LIFT])) * build_head.SCALE
     assert 8_000 <= len(rest) <= 25_000
     assert len(shipped["keys"]["Basis"]) == len(rest)
     near = 2 * build_head.GRID

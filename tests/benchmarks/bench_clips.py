@@ -54,7 +54,10 @@ def measure(clip: Path) -> dict:
     with open_source(clip) as source, Pipeline() as pipeline:
         results = [pipeline.step(frame) for frame in read_ahead(source)]
     take = types.SimpleNamespace(
-        times=np.array([r.time for r in results]), column=lambda name, at=None: np.array([getattr(r, name) if at is None else getattr(r, name)[at] for r in results])
+        times=np.array([r.time for r in results]),
+        column=lambda name, at=None: np.array(
+            [getattr(r, name) if at is None else getattr(r, name)[at] for r in results]
+        ),
     )
     found = take.column("found")
     row = {"clip": clip.name, "frames": len(results), "found": float(found.mean()), "ways": {}}

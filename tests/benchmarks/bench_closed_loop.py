@@ -17,8 +17,7 @@ from pathlib import Path
 import bpy
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import conftest  # noqa: F401  makes the checkout importable as mien
 
 from mien.addon.bake import BakeOptions, bake_into_scene
@@ -29,7 +28,7 @@ from mien.core.take import Take
 from mien.core.units import UNITS
 from mien.sample_rigs import render
 
-SAMPLES = ROOT / "sample_rigs"
+SAMPLES = Path(__file__).resolve().parents[2] / "sample_rigs"
 BONES = ("head", "jaw", "eye.L", "eye.R")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from mien.core import relative
 from mien.core.head import quaternion_from_matrix
 from mien.core.units import ACTION_UNITS, ARKIT, ARKIT_INDEX, AU_INDEX

@@ -43,7 +43,9 @@ def take_of(results):
     results = list(results)
     return types.SimpleNamespace(
         times=np.array([r.time for r in results]),
-        column=lambda name, at=None: np.array([getattr(r, name) if at is None else getattr(r, name)[at] for r in results]),
+        column=lambda name, at=None: np.array(
+            [getattr(r, name) if at is None else getattr(r, name)[at] for r in results]
+        ),
     )
 
 
