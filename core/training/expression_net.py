@@ -361,7 +361,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train Mien's expression network.")
     parser.add_argument("--name", default="expression_net", help="name of the checkpoint and of the ONNX file")
     parser.add_argument("--width", type=int, default=48)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rate", type=float, default=0.08)
     parser.add_argument("--decay", type=float, default=5e-4)

@@ -40,18 +40,26 @@ def describe(key: str, net: DeepNet) -> dict[str, np.ndarray]:
     faces = dict(np.load(work_folder() / f"faces_{key}.npz", allow_pickle=False))
     pictures = load_expression_set(data_folder() / "expression" / SETS[key])
     rows = np.flatnonzero(faces["found"])
+    slow = work_folder() / f"histograms_{key}.npz"
+    if not slow.is_file():
+        parts = (faces["landmarks"][rows], faces["blendshapes"][rows], faces["matrix"][rows])
+        np.savez(
+            slow,
+            hog=np.stack([hog_of(pictures.images[i], faces["landmarks"][i]) for i in rows]).astype(np.float16),
+            mesh=np.stack([mesh_of(Face((0, 0), *face)) for face in zip(*parts, strict=True)]),
+        )
+    kept = np.load(slow, allow_pickle=False)
     crops = [aligned_crop(pictures.images[i], faces["landmarks"][i], DEEP_CROP) for i in rows]
     deep, logits = [], []
     for start in range(0, len(crops), 64):
         features, said = net(np.stack(crops[start : start + 64]))
         deep.append(features)
         logits.append(said)
-    parts = (faces["landmarks"][rows], faces["blendshapes"][rows], faces["matrix"][rows])
     return {
-        "hog": np.stack([hog_of(pictures.images[i], faces["landmarks"][i]) for i in rows]),
+        "hog": kept["hog"].astype(np.float32),
         "deep": np.concatenate(deep),
         "logits": np.concatenate(logits),
-        "mesh": np.stack([mesh_of(Face((0, 0), *face)) for face in zip(*parts, strict=True)]),
+        "mesh": kept["mesh"],
         "blendshapes": faces["blendshapes"][rows],
         "labels": pictures.labels[rows],
         "held": np.isin(pictures.blocks[rows], HELD_OUT_BLOCKS) if key == "mux" else np.zeros(len(rows), bool),
