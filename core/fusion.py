@@ -11,7 +11,7 @@ from .units import ACTION_UNITS, AU_INDEX, UNIT_INDEX, UNITS
 # what one movement would otherwise show twice.
 _SHARES: dict[str, dict[str, float]] = {
     "BrowRaise": {"AU1{s}": 0.5, "AU2{s}": 0.5},
-    "BrowFurrow": {"AU4{s}": 1.0, "AU9{s}": -0.6},  # a wrinkled nose also pulls the brows down
+    "BrowFurrow": {"AU4{s}": 1.0},
     "EyeWide": {"AU5{s}": 1.0, "AU45{s}": -1.0},  # a closing eye is not wide
     "BlinkLeft": {"AU45L": 1.0},
     "BlinkRight": {"AU45R": 1.0},
@@ -19,7 +19,7 @@ _SHARES: dict[str, dict[str, float]] = {
     "NoseWrinkle": {"AU9{s}": 0.8, "AU10{s}": 0.3, "AU12{s}": -0.25},  # a smile also lifts the upper lip
     "Smile": {"AU12{s}": 1.0, "AU15{s}": -0.3},
     "Frown": {"AU15{s}": 0.7, "AU17": 0.5, "AU12{s}": -0.7},
-    "JawOpen": {"AU26": 0.8, "AU27": 0.2},
+    "JawOpen": {"AU25": 0.2, "AU26": 0.75, "AU27": 0.15},
     "Pucker": {"AU18": 0.85, "AU22": 0.35, "AU28": -0.6},  # lips rolled in look puckered to the model
 }
 

@@ -26,21 +26,22 @@ _MOUTH_CORNER = ((291,), (61,))
 # And what it is measured from.
 _INNER_CORNER, _OUTER_CORNER = (362, 133), (263, 33)
 _UPPER_LIP = 0
+_LIPS = (13, 14)
 
 _GROUPS = (_INNER_BROW, _OUTER_BROW, _BROW_HEAD, _UPPER_LID, _LOWER_LID, _WING, _MOUTH_CORNER)
 POINTS: npt.NDArray[np.intp] = np.unique(
-    [*(p for group in _GROUPS for side in group for p in side), *_INNER_CORNER, *_OUTER_CORNER, _UPPER_LIP]
+    [*(p for group in _GROUPS for side in group for p in side), *_INNER_CORNER, *_OUTER_CORNER, _UPPER_LIP, *_LIPS]
 )
 """The mesh points that `measure` needs."""
 
 _AT = {int(point): i for i, point in enumerate(POINTS)}
 
 INNER_BROW, OUTER_BROW, APERTURE, LOWER_LID = (slice(i, i + 2) for i in (0, 2, 4, 6))
-WING, LIP, WIDTH, GAP = 8, 9, 10, 11
-MEASURES = 12
+WING, LIP, WIDTH, GAP, DROP = 8, 9, 10, 11, 12
+MEASURES = 13
 """Height of the inner and the outer brow, lid aperture and height of the lower lid, each left and right; height
-of the nose's wings, height of the upper lip, width of the mouth, gap between the brows. Heights are above the eye
-corners."""
+of the nose's wings, height of the upper lip, width of the mouth, gap between the brows, depth of the corners of the
+mouth under the line between the lips. Heights are above the eye corners."""
 
 RAISED_MORE = [0, 1, 2, 3]
 """Measures that leave their rest upwards more often and for longer than downwards: the brows."""
@@ -84,7 +85,9 @@ def measure(points: npt.ArrayLike, rotation: npt.ArrayLike) -> Array:
     out[:, WING] = at(*_WING[0], *_WING[1])[..., 1].mean(axis=1) - middle
     out[:, LIP] = at(_UPPER_LIP)[:, 0, 1] - middle
     out[:, GAP] = np.linalg.norm(at(*_BROW_HEAD[0])[:, 0] - at(*_BROW_HEAD[1])[:, 0], axis=1)
-    out[:, WIDTH] = np.linalg.norm(at(*_MOUTH_CORNER[0])[:, 0] - at(*_MOUTH_CORNER[1])[:, 0], axis=1)
+    mouth = [at(*side)[:, 0] for side in _MOUTH_CORNER]
+    out[:, WIDTH] = np.linalg.norm(mouth[0] - mouth[1], axis=1)
+    out[:, DROP] = at(*_LIPS)[..., 1].mean(axis=1) - (mouth[0][:, 1] + mouth[1][:, 1]) / 2
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(scale[:, None] > 0, out / scale[:, None], np.nan)
 
@@ -93,14 +96,14 @@ def _sides(number: int) -> list[int]:
     return [AU_INDEX[f"AU{number}L"], AU_INDEX[f"AU{number}R"]]
 
 
-_AU1, _AU2, _AU4, _AU5, _AU6, _AU9, _AU45 = map(_sides, (1, 2, 4, 5, 6, 9, 45))
-_AU18 = AU_INDEX["AU18"]
+_AU1, _AU2, _AU4, _AU5, _AU6, _AU9, _AU15, _AU45 = map(_sides, (1, 2, 4, 5, 6, 9, 15, 45))
+_AU18, _AU26 = AU_INDEX["AU18"], AU_INDEX["AU26"]
 
 # ARKit shapes that show one of these action units alone take its intensity.
 _SAME_AS = {
     ARKIT_INDEX[shape + side]: AU_INDEX[f"AU{number}{side[0]}"]
     for number, shape in {
-        2: "browOuterUp", 4: "browDown", 5: "eyeWide", 6: "cheekSquint", 9: "noseSneer", 45: "eyeBlink"
+        2: "browOuterUp", 4: "browDown", 5: "eyeWide", 6: "cheekSquint", 9: "noseSneer", 15: "mouthFrown", 45: "eyeBlink"
     }.items()
     for side in ("Left", "Right")
 } | {ARKIT_INDEX["mouthPucker"]: _AU18, ARKIT_INDEX["browInnerUp"]: AU_INDEX["AU1L"]}
@@ -116,6 +119,7 @@ _CHEEK = (0.006, 0.016)
 _WING_UP = (0.004, 0.011)
 _LIP_UP = (0.006, 0.018)
 _CLOSED = (0.40, 0.85)  # share of the rest aperture that is gone
+_DROP = (0.012, 0.045)
 _NARROW = (0.015, 0.120)
 _LID_PER_BROW = 0.22  # a raised brow takes the upper lid along
 # Beyond these angles from its rest the far side of a face is guessed by the model, degrees.
@@ -149,8 +153,8 @@ def refine(
 
     Notes
     -----
-    AU4, AU6 and AU45 take the stronger of both readings. AU5 is measured alone: the model's eyeWide
-    rests anywhere. AU1 and AU2 ask for brows above their rest, AU18 for a mouth narrower than at
+    AU4, AU6 and AU45 take the stronger of both readings. AU5 and AU15 are measured alone: the model's
+    eyeWide rests anywhere and its mouthFrown is dead; an open jaw bends the line between the lips. AU1 and AU2 ask for brows above their rest, AU18 for a mouth narrower than at
     rest (the model calls a pout puckered, too). AU9 asks for brows down and wings and lip up at once.
     """
     units, shapes = np.array(action_units, np.float64), np.array(arkit, np.float64)
@@ -175,10 +179,13 @@ def refine(
     units[:, _AU1] = np.minimum(units[:, _AU1], np.maximum(lifted, unsure))
     units[:, _AU2] = np.minimum(units[:, _AU2], np.maximum(_ramp(outer, *_BROW_UP), unsure))
     units[:, _AU45] = np.maximum(units[:, _AU45], closed * sure[:, None])
-    units[:, _AU4] = np.maximum(units[:, _AU4], furrow * sure[:, None])
+    # A wrinkled nose pulls the brows down by itself.
+    units[:, _AU4] = np.maximum(units[:, _AU4], furrow * (1.0 - 0.6 * sneer)[:, None] * sure[:, None])
     units[:, _AU5] = units[:, _AU5] * unsure + wide * sure[:, None]
     units[:, _AU6] = np.maximum(units[:, _AU6], cheek * (1.0 - units[:, _AU45]) * sure[:, None])
     units[:, _AU9] = np.maximum(units[:, _AU9], (sneer * sure)[:, None])
+    drop = (_ramp(change[:, DROP], *_DROP) * (1.0 - units[:, _AU26]))[:, None]
+    units[:, _AU15] = units[:, _AU15] * unsure + drop * sure[:, None]
     units[:, _AU18] = np.minimum(units[:, _AU18], np.maximum(narrow, unsure[:, 0]))
     shapes[:, _SHAPES] = units[:, _UNITS]
     return units, shapes

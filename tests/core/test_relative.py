@@ -9,7 +9,7 @@ from mien.core import relative
 from mien.core.head import quaternion_from_matrix
 from mien.core.units import ACTION_UNITS, ARKIT, ARKIT_INDEX, AU_INDEX
 
-REST = np.array([0.15, 0.15, 0.17, 0.17, 0.10, 0.10, -0.05, -0.05, -0.40, -0.60, 0.55, 0.30])
+REST = np.array([0.15, 0.15, 0.17, 0.17, 0.10, 0.10, -0.05, -0.05, -0.40, -0.60, 0.55, 0.30, -0.02])
 NOTHING = np.zeros((1, len(ACTION_UNITS))), np.zeros((1, len(ARKIT)))
 STRAIGHT = np.zeros(1)
 
@@ -48,6 +48,7 @@ def test_each_movement_shows_as_its_action_unit():
         (changed(APERTURE=0.04), "AU5R", "eyeWideRight"),
         (changed(LOWER_LID=0.03), "AU6L", "cheekSquintLeft"),
         (changed(APERTURE=-0.10), "AU45R", "eyeBlinkRight"),
+        (changed(DROP=0.06), "AU15L", "mouthFrownLeft"),
         (changed(INNER_BROW=-0.05, OUTER_BROW=-0.05, WING=0.02, LIP=0.03), "AU9L", "noseSneerLeft"),
     ):
         units, shapes = refined(change)
