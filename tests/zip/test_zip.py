@@ -27,12 +27,22 @@ TOP = {
 NOT_SHIPPED = {
     "addon/cli.py",
     "addon/contact_sheet.py",
+    "core/action_unit_model.py",
     "core/cli.py",
     "core/datasets.py",
     "core/evaluate.py",
+    "core/expression.py",
+    "core/features/__init__.py",
+    "core/features/deep.py",
+    "core/features/geometry.py",
+    "core/features/hog.py",
     "core/fetch.py",
+    "core/ict_face.py",
+    "core/landmarks68.py",
+    "core/preprocess.py",
+    "core/stills.py",
 }
-SUFFIXES = {"addon": {".py"}, "core": {".py"}, "models": {".json", ".md", ".npz", ".onnx", ".task"}, "wheels": {".whl"}}
+SUFFIXES = {"addon": {".py"}, "core": {".py"}, "models": {".json", ".md", ".task"}, "wheels": {".whl"}}
 
 # Blender's extension platform takes no more than 100 MB (reported by add-on authors).
 LIMIT = 100_000_000
