@@ -65,6 +65,8 @@ class MIEN_PT_live(_Panel, bpy.types.Panel):
         else:
             row.enabled = workflow.settings(context).target is not None
             row.operator(OP_LIVE_START, text="Start", icon="PLAY")
+            if not row.enabled:
+                layout.label(text="Choose a head under Target", icon="INFO")
         if session.playback is not None:
             layout.progress(factor=session.playback.position, text=session.playback.name)
         if live is not None and live.error is not None and not on:
