@@ -87,9 +87,7 @@ def find_in_grey(stills: StillLandmarker, image: npt.NDArray[np.uint8]) -> Face 
     height, width = image.shape
     margin = max(height, width) // 2
     scale = max(_SMALLEST / max(height, width), 1.0)
-    padded = cv2.copyMakeBorder(
-        image, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=float(image.mean())
-    )
+    padded = cv2.copyMakeBorder(image, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=float(image.mean()))
     if scale > 1:
         padded = cv2.resize(padded, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     face = stills.find(cv2.cvtColor(padded, cv2.COLOR_GRAY2RGB))
@@ -192,7 +190,9 @@ def load_landmarks(folder: str | os.PathLike[str]) -> list[LabelledFace]:
                 for box in image.iter("box"):
                     parts = {int(p.get("name")): (float(p.get("x")), float(p.get("y"))) for p in box.iter("part")}
                     if sorted(parts) == list(range(68)):
-                        faces.append(LabelledFace(folder / image.get("file"), np.float32([parts[i] for i in range(68)])))
+                        faces.append(
+                            LabelledFace(folder / image.get("file"), np.float32([parts[i] for i in range(68)]))
+                        )
         for path in sorted(folder.glob("*.pts")):
             body = path.read_text().split("{")[1].split("}")[0]
             points = np.array(body.split(), np.float32).reshape(-1, 2)
@@ -203,7 +203,9 @@ def load_landmarks(folder: str | os.PathLike[str]) -> list[LabelledFace]:
         raise MienError("set-unreadable", f"{path.name} is not a landmark file: {error}.") from error
     faces = [face for face in faces if face.picture.is_file()]
     if not faces:
-        raise MienError("set-unreadable", f"{folder.name} holds no faces with 68 points.", "Put .xml or .pts beside the pictures.")
+        raise MienError(
+            "set-unreadable", f"{folder.name} holds no faces with 68 points.", "Put .xml or .pts beside the pictures."
+        )
     return faces
 
 
@@ -310,7 +312,9 @@ def load_identities(path: str | os.PathLike[str], model) -> list[npt.NDArray[np.
         # Offsets are small beside the head itself, which is 34 units high.
         whole = np.ptp(values[0], axis=0).max() > 15
         return [value if whole else model.neutral + value for value in values]
-    raise MienError("set-unreadable", f"{path.name} has identities of shape {values.shape}.", "Give (n, 80) or (n, 26719, 3).")
+    raise MienError(
+        "set-unreadable", f"{path.name} has identities of shape {values.shape}.", "Give (n, 80) or (n, 26719, 3)."
+    )
 
 
 def units(
@@ -343,7 +347,7 @@ def units(
         model's blendshapes on the same pictures.
     """
     from .action_unit_model import LearnedEstimator
-    from .ict_face import IctFace, random_look, random_scene, render, drill_expression
+    from .ict_face import IctFace, drill_expression, random_look, random_scene, render
 
     model = IctFace(base)
     heads = load_identities(path, model)
@@ -391,7 +395,9 @@ def units_report(truth: npt.NDArray, guesses: dict[str, npt.NDArray]) -> Report:
             rows.append(tuple(line))
             channels[name] = {
                 "kind": kind,
-                **{f"{g}_{m}": line[1 + 2 * i + j] for i, g in enumerate(guesses) for j, m in enumerate(("pcc", "mae"))},
+                **{
+                    f"{g}_{m}": line[1 + 2 * i + j] for i, g in enumerate(guesses) for j, m in enumerate(("pcc", "mae"))
+                },
             }
     figures: dict[str, Any] = {}
     for estimator in guesses:

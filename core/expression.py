@@ -202,7 +202,9 @@ class PersonalClasses:
             raise MienError("class-name-empty", "The expression has no name.", "Type a name first.")
         if samples.ndim != 2 or len(samples) < 5:
             raise MienError(
-                "class-too-short", f"Too few frames with a face to learn {name!r}.", "Hold the look for a second or two."
+                "class-too-short",
+                f"Too few frames with a face to learn {name!r}.",
+                "Hold the look for a second or two.",
             )
         chosen = np.linspace(0, len(samples) - 1, min(limit, len(samples))).round().astype(int)
         self._samples[name.strip()] = samples[chosen]

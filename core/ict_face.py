@@ -174,9 +174,7 @@ class IctFace:
         face = np.cross(b - a, c - a)
         total = np.empty_like(vertices)
         for axis in range(3):
-            total[:, axis] = np.bincount(
-                self.triangles.ravel(), np.repeat(face[:, axis], 3), minlength=len(vertices)
-            )
+            total[:, axis] = np.bincount(self.triangles.ravel(), np.repeat(face[:, axis], 3), minlength=len(vertices))
         return total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-9)
 
 
@@ -456,9 +454,7 @@ _SINGLE = (
 )
 
 
-def random_expression(
-    model: IctFace, rng: np.random.Generator, take: npt.NDArray[np.float32] | None = None
-) -> Array:
+def random_expression(model: IctFace, rng: np.random.Generator, take: npt.NDArray[np.float32] | None = None) -> Array:
     """Return expression weights (57,): neutral, one movement, two, several, or as in a real take.
 
     Parameters
@@ -510,9 +506,7 @@ def random_expression(
     for side in "LR":  # lids cannot be shut and torn open at once
         shut = weights[model.index[f"eyeBlink_{side}"]]
         weights[model.index[f"eyeWide_{side}"]] *= 1 - shut
-    weights[model.index["mouthClose"]] = min(
-        weights[model.index["mouthClose"]], weights[model.index["jawOpen"]]
-    )
+    weights[model.index["mouthClose"]] = min(weights[model.index["mouthClose"]], weights[model.index["jawOpen"]])
     if weights[model.index["jawOpen"]] > 0.1 and rng.random() < 0.12:
         put("mouthClose", weights[model.index["jawOpen"]] * rng.uniform(0.3, 1.0))
     if rng.random() < 0.6:

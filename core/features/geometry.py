@@ -13,9 +13,7 @@ from ..units import ARKIT
 
 Array = npt.NDArray[np.float32]
 
-_SIDES = [
-    ARKIT.index(name.replace("Left", "*").replace("Right", "Left").replace("*", "Right")) for name in ARKIT
-]
+_SIDES = [ARKIT.index(name.replace("Left", "*").replace("Right", "Left").replace("*", "Right")) for name in ARKIT]
 
 
 @dataclasses.dataclass(frozen=True)

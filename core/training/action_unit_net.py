@@ -20,9 +20,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..datasets import load_expression_set
-from ..ict_face import IctFace, arkit_shapes
 from ..features.geometry import GeometryBasis, mesh_of, mirrored_points
 from ..features.geometry import mirror as mirror_geometry
+from ..ict_face import IctFace, arkit_shapes
 from ..landmarks import Face
 from ..preprocess import aligned_crop
 from ..units import ARKIT, EXPRESSIONS
@@ -183,7 +183,9 @@ def photos(names: tuple[str, ...]) -> dict[str, np.ndarray]:
         for name in arkit_shapes(shape):
             if name in names and base[names.index(name)] in TRUSTED:
                 low, high = TRUSTED[base[names.index(name)]]
-                targets[:, names.index(name)] = np.clip((faces["blendshapes"][chosen, column] - low) / (high - low), 0, 1)
+                targets[:, names.index(name)] = np.clip(
+                    (faces["blendshapes"][chosen, column] - low) / (high - low), 0, 1
+                )
                 counts[:, names.index(name)] = 1
     neutral = photo_set.labels[chosen] == EXPRESSIONS.index("neutral")
     for column, name in enumerate(base):

@@ -1,6 +1,6 @@
 """Enter the trained weights in models/models.json, with size and SHA-256.
 
-    python -m mien.core.training.catalogue
+python -m mien.core.training.catalogue
 """
 
 from __future__ import annotations

@@ -114,15 +114,26 @@ def main(arguments: list[str] | None = None) -> int:
         still = np.mean([noise(r[name]) for r in results.values()], axis=0)
         tables[name] = {
             "channels": {
-                u: {"rest": float(rest[i]), "median": float(low[i]), "strongest": float(high[i]), "noise": float(still[i])}
+                u: {
+                    "rest": float(rest[i]),
+                    "median": float(low[i]),
+                    "strongest": float(high[i]),
+                    "noise": float(still[i]),
+                }
                 for i, u in enumerate(UNITS)
             },
             "pairs": {
-                f"{a} - {b}": float(np.mean([correlation(r[name][:, UNIT_INDEX[a]], r[name][:, UNIT_INDEX[b]]) for r in results.values()]))
+                f"{a} - {b}": float(
+                    np.mean(
+                        [correlation(r[name][:, UNIT_INDEX[a]], r[name][:, UNIT_INDEX[b]]) for r in results.values()]
+                    )
+                )
                 for a, b in PAIRS
             },
             "gaze": {
-                f"{axis} - {unit}": float(np.mean([correlation(r["gaze"][:, k], r[name][:, UNIT_INDEX[unit]]) for r in results.values()]))
+                f"{axis} - {unit}": float(
+                    np.mean([correlation(r["gaze"][:, k], r[name][:, UNIT_INDEX[unit]]) for r in results.values()])
+                )
                 for k, axis in enumerate(("yaw", "pitch"))
                 for unit in ("BlinkLeft", "BlinkRight", "BrowRaise", "EyeWide")
             },

@@ -1,8 +1,9 @@
 """Train the expression network (deep features) and export it to ONNX.
 
-    python -m mien.core.training.expression_net            # the shipped weights
-    python -m mien.core.training.expression_net --width 64 --epochs 150 --strength 1 --mixup 0.4 --ema 0.998   # with a GPU
+    python -m mien.core.training.expression_net
+    python -m mien.core.training.expression_net --width 64 --epochs 150 --strength 1 --mixup 0.4 --ema 0.998
 
+The first makes the shipped weights on a processor, the second is meant for a GPU.
 Seeded, with a progress line, and resumable: a run that was cut off goes on from its last
 finished epoch. Augmentation of epoch e depends on (seed, e) alone, so a resumed run sees
 the same pictures as one that was never cut off. Picks nothing on the training sets: the

@@ -97,7 +97,9 @@ def main(arguments: list[str] | None = None) -> int:
         for key in ("hog", "deep", "mesh", "blendshapes", "labels")
     }
     rng = np.random.default_rng(0)
-    pca = PCA(HISTOGRAMS, svd_solver="randomized", random_state=0).fit(train["hog"][rng.permutation(len(train["hog"]))[:5000]])
+    pca = PCA(HISTOGRAMS, svd_solver="randomized", random_state=0).fit(
+        train["hog"][rng.permutation(len(train["hog"]))[:5000]]
+    )
     basis = GeometryBasis.fit(train["mesh"], COMPONENTS)
 
     def blocks(part):
@@ -117,7 +119,9 @@ def main(arguments: list[str] | None = None) -> int:
         x = {name: (values - centre) * scale for name, values in x.items()}
         fits = []
         for cost in options.costs:
-            machine = LinearSVC(C=cost, class_weight=balanced(train["labels"]), max_iter=2000).fit(x["train"], train["labels"])
+            machine = LinearSVC(C=cost, class_weight=balanced(train["labels"]), max_iter=2000).fit(
+                x["train"], train["labels"]
+            )
             fits.append((scores(truths["public"], machine.decision_function(x["public"]))[0], cost, machine))
         _, cost, machine = max(fits, key=lambda fit: fit[0])
         margins = {name: machine.decision_function(x[name]) for name in truths}
@@ -137,7 +141,13 @@ def main(arguments: list[str] | None = None) -> int:
     sys.stderr.write(json.dumps(network) + "\n")
     machine, centre, scale, slope, offset, margins = best
     temperature = minimize(
-        lambda t: -np.mean(np.log(softmax(sets["public"]["logits"] / t[0])[np.arange(len(truths["public"])), truths["public"]] + 1e-9)),
+        lambda t: (
+            -np.mean(
+                np.log(
+                    softmax(sets["public"]["logits"] / t[0])[np.arange(len(truths["public"])), truths["public"]] + 1e-9
+                )
+            )
+        ),
         [1.0],
         bounds=[(0.2, 5)],
     ).x[0]

@@ -1,6 +1,6 @@
 """Run the landmark model over the expression sets, once, and keep what it found.
 
-    python -m mien.core.training.faces
+python -m mien.core.training.faces
 """
 
 from __future__ import annotations

@@ -96,7 +96,9 @@ def scenery() -> list[np.ndarray]:
         for turns in range(4):
             for scale in (0.35, 0.7, 1.4):
                 picture = np.rot90(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY), turns)
-                result.append(cv2.resize(np.ascontiguousarray(picture), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA))
+                result.append(
+                    cv2.resize(np.ascontiguousarray(picture), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+                )
     return result
 
 
@@ -128,7 +130,9 @@ def train_detector(images, points, rng, rounds: int = 3):
     for image in views:
         for _ in range(60):
             side = rng.uniform(40, min(image.shape) * 0.8)
-            wrong.append((image, np.float32([*(rng.uniform(0, 1, 2) * (np.array(image.shape[::-1]) - side)), side, side])))
+            wrong.append(
+                (image, np.float32([*(rng.uniform(0, 1, 2) * (np.array(image.shape[::-1]) - side)), side, side]))
+            )
     negatives = [_describe(*item) for item in wrong]
     for number in range(rounds + 1):
         x = np.concatenate([positives, negatives])
@@ -137,14 +141,17 @@ def train_detector(images, points, rng, rounds: int = 3):
         weights = np.append(fitted.coef_[0], fitted.intercept_[0]).astype(np.float32)
         margins = np.array(positives) @ weights[:-1] + weights[-1]
         sys.stderr.write(
-            f"detector round {number}: {len(positives)} faces, {len(negatives)} others, recall {np.mean(margins > 0):.3f}\n"
+            f"detector round {number}: {len(positives)} faces, {len(negatives)} others, "
+            f"recall {np.mean(margins > 0):.3f}\n"
         )
         if number == rounds:
             break
         machine = _machine(weights)
         mined = []
         for image in views:
-            boxes, _ = machine.detectMultiScale(image, hitThreshold=-0.3, winStride=(8, 8), scale=1.15, groupThreshold=0)
+            boxes, _ = machine.detectMultiScale(
+                image, hitThreshold=-0.3, winStride=(8, 8), scale=1.15, groupThreshold=0
+            )
             mined += [(image, box) for box in np.float32(boxes).reshape(-1, 4)[:60]]
         for row in range(number, len(images), 6):
             large = cv2.resize(images[row], (320, 320))
@@ -208,7 +215,9 @@ def train_shape(images, points, rng, starts: int) -> dict[str, np.ndarray]:
         shapes = shapes + (x @ step.astype(np.float32) @ modes).reshape(-1, 68, 2)
         error = np.linalg.norm(shapes - truths, axis=2)[held].mean()
         eyes = np.linalg.norm(truths[held, 36] - truths[held, 45], axis=1).mean()
-        sys.stderr.write(f"step {number}: {error:.2f} px, {error / eyes:.2%} of eye distance, {time.monotonic() - began:.0f} s\n")
+        sys.stderr.write(
+            f"step {number}: {error:.2f} px, {error / eyes:.2%} of eye distance, {time.monotonic() - began:.0f} s\n"
+        )
     return result
 
 

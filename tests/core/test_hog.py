@@ -43,7 +43,7 @@ def test_quarter_turn_turns_the_bins():
 
 @pytest.mark.parametrize("shape", [(60, 64), (8, 64), (64, 64, 3)])
 def test_wrong_sizes_are_refused(shape):
-    with pytest.raises(ValueError, match="picture sides|image must"):
+    with pytest.raises(ValueError, match=r"picture sides|image must"):
         describe(np.zeros(shape, np.uint8))
 
 

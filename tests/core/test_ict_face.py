@@ -99,7 +99,10 @@ def test_renders_are_seeded_and_faces_are_found_where_they_are(model):
     with Landmarker(landmark_model()) as landmarker:
         face = StillLandmarker(landmarker).find(image)
     assert face is not None
-    eyes = [(model.neutral[REGIONS[name]].min(0) + model.neutral[REGIONS[name]].max(0)) / 2 for name in ("eye_left", "eye_right")]
+    eyes = [
+        (model.neutral[REGIONS[name]].min(0) + model.neutral[REGIONS[name]].max(0)) / 2
+        for name in ("eye_left", "eye_right")
+    ]
     expected = project(np.array(eyes), scene)[:, :2]
     found = face.landmarks[[473, 468], :2]
     assert np.linalg.norm(found - expected, axis=1).max() < 8
