@@ -195,7 +195,7 @@ class Live:
     @property
     def dropped(self) -> int:
         """Pictures of the camera that never reached the rig."""
-        return self.status.dropped + self.counts.superseded
+        return self.status.dropped + self.status.unsent + self.counts.superseded
 
     # --- orders
 

@@ -39,7 +39,7 @@ _CALIBRATION_PATIENCE = 4.0
 _WAIT = 0.02
 """Seconds that one step waits for something new, and so the longest that an order waits."""
 
-Emit = Callable[..., None]
+Emit = Callable[..., bool | None]
 
 
 class LiveSession:
@@ -50,7 +50,7 @@ class LiveSession:
     order : StartLive
     emit : callable
         Takes a message for Blender's side, and ``droppable=True`` for those that a later
-        one replaces.
+        one replaces; returns False where it left such a one out.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class LiveSession:
         self._last = -np.inf
         self._results: collections.deque[float] = collections.deque(maxlen=120)
         self._durations: collections.deque[float] = collections.deque(maxlen=60)
-        self._index = 0
+        self._index = self._unsent = 0
         self._told: tuple | None = None
         self._trouble: MienError | None = None
         self._status_due = self._picture_due = 0.0
@@ -213,7 +213,8 @@ class LiveSession:
         done = now()
         self._results.append(done)
         self._durations.append(done - began)
-        self._emit(LiveFrame(self.order.job, began, done, pack(solved).reshape(1)), droppable=True)
+        sent = self._emit(LiveFrame(self.order.job, began, done, pack(solved).reshape(1)), droppable=True)
+        self._unsent += sent is False
         for sender in self._senders:
             sender.send(solved)
         wanted = self._tuning.picture and self._picture_wanted and done >= self._picture_due
@@ -313,6 +314,7 @@ class LiveSession:
             captured=captured,
             dropped=dropped,
             waiting=waiting,
+            unsent=self._unsent,
             refused=refused,
             neutral=self._neutral,
         )

@@ -624,6 +624,8 @@ class LiveStatus(_Json):
         Pictures given, and those left out because a newer one was there.
     waiting : int
         Pictures that wait while recording.
+    unsent : int
+        Results not sent because Blender had not read for long; takes have them.
     refused : int
         Network packets that were not what the format allows.
     neutral : str
@@ -643,6 +645,7 @@ class LiveStatus(_Json):
     captured: int = 0
     dropped: int = 0
     waiting: int = 0
+    unsent: int = 0
     refused: int = 0
     neutral: str = ""
 
@@ -652,7 +655,7 @@ class LiveStatus(_Json):
             raise ValueError("state must be one of LIVE_STATES")
         _error(self.error)
         _text("source", self.source)
-        for name in ("width", "height", "captured", "dropped", "waiting", "refused"):
+        for name in ("width", "height", "captured", "dropped", "waiting", "unsent", "refused"):
             _whole(name, getattr(self, name))
         for name in ("camera_fps", "worker_fps", "inference_ms"):
             _number(name, getattr(self, name))

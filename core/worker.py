@@ -83,13 +83,14 @@ class Outbox:
         """Bytes not yet taken by the socket."""
         return len(self._waiting)
 
-    def send(self, message: Message, *, droppable: bool = False) -> None:
-        """Send, or keep to send later; a droppable message is left out when much waits already."""
+    def send(self, message: Message, *, droppable: bool = False) -> bool:
+        """Send, or keep to send later; returns False for a droppable message left out because much waits already."""
         if droppable and self.waiting > OUTBOX_LIMIT:
             self.flush()
-            return
+            return False
         self._waiting += encode(message)
         self.flush()
+        return True
 
     def flush(self) -> None:
         """Send what the socket takes now."""

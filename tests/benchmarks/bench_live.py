@@ -333,7 +333,9 @@ def memory(args, folder: Path) -> tuple[dict, bool]:
         "applied": counts.applied,
         "dropped_by_worker": status.dropped,
         "superseded_in_blender": counts.superseded,
-        "unexplained": status.captured - status.dropped - counts.received,
+        "unsent": status.unsent,
+        # The status is up to 0.25 s old, so some frames either way.
+        "unexplained": status.captured - status.dropped - status.unsent - status.waiting - counts.received,
         "restarts": counts.restarts,
         "blender_mb": [round(float(blender[settled][0]), 1), round(float(blender[-1]), 1)],
         "worker_mb": [round(float(worker[settled][0]), 1), round(float(worker[-1]), 1)],
