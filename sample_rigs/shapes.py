@@ -105,7 +105,8 @@ class Sculptor:
         radius = np.linalg.norm(p, axis=1)
         near = ramp(radius, 3.05, 2.35) * (p[:, 1] < 0.4)
         inside = ramp(np.abs(x), 2.5, 1.65)
-        is_upper = (pitch > low + 0.5 * opening) | rigid
+        # Corners lie on the line between the lids: without the margin rounding would choose.
+        is_upper = (pitch > low + 0.5 * opening + 1e-6) | rigid
         above = pitch - high
         below = low - pitch
         # Nothing past the crease moves; the platform between rim and crease slides along.
