@@ -161,6 +161,32 @@ def _models(args, console):
     return {"model": str(path)}
 
 
+def _evaluate_arguments(parser):
+    parser.add_argument(
+        "what",
+        choices=("expression", "landmarks", "units"),
+        help="expression: an .npz of images, labels, classes or a .tar with labels.csv; "
+        "landmarks: a folder of pictures with iBUG .xml or .pts; units: an .npz of identities",
+    )
+    parser.add_argument("set", type=Path, help="the set, in one of these formats")
+    parser.add_argument("--base", type=Path, help="units: ict_facekit.npz, which the identities are rendered from")
+
+
+def _evaluate(args, console):
+    from . import evaluate
+
+    if (args.what == "units") != (args.base is not None):
+        raise MienError("usage", "`units` takes --base, and nothing else does.", "See `mien evaluate --help`.")
+    bar = console.progress(args.what, unit="picture")
+    if args.what == "units":
+        report = evaluate.units(args.set, args.base, progress=bar)
+    else:
+        report = getattr(evaluate, args.what)(args.set, progress=bar)
+    console.close()
+    console.say(str(report))
+    return report.figures
+
+
 COMMANDS = (
     SimpleNamespace(
         NAME="capture",
@@ -173,6 +199,12 @@ COMMANDS = (
     ),
     SimpleNamespace(
         NAME="models", HELP="get and verify the landmark model", add_arguments=_models_arguments, run=_models
+    ),
+    SimpleNamespace(
+        NAME="evaluate",
+        HELP="score Mien on a labelled set of yours",
+        add_arguments=_evaluate_arguments,
+        run=_evaluate,
     ),
 )
 

@@ -102,8 +102,14 @@ _AU18, _AU26 = AU_INDEX["AU18"], AU_INDEX["AU26"]
 # ARKit shapes that show one of these action units alone take its intensity.
 _SAME_AS = {
     ARKIT_INDEX[shape + side]: AU_INDEX[f"AU{number}{side[0]}"]
-    for number, shape in {
-        2: "browOuterUp", 4: "browDown", 5: "eyeWide", 6: "cheekSquint", 9: "noseSneer", 15: "mouthFrown", 45: "eyeBlink"
+    for shape, number in {
+        "browOuterUp": 2,
+        "browDown": 4,
+        "eyeWide": 5,
+        "cheekSquint": 6,
+        "noseSneer": 9,
+        "mouthFrown": 15,
+        "eyeBlink": 45,
     }.items()
     for side in ("Left", "Right")
 } | {ARKIT_INDEX["mouthPucker"]: _AU18, ARKIT_INDEX["browInnerUp"]: AU_INDEX["AU1L"]}
@@ -154,8 +160,9 @@ def refine(
     Notes
     -----
     AU4, AU6 and AU45 take the stronger of both readings. AU5 and AU15 are measured alone: the model's
-    eyeWide rests anywhere and its mouthFrown is dead; an open jaw bends the line between the lips. AU1 and AU2 ask for brows above their rest, AU18 for a mouth narrower than at
-    rest (the model calls a pout puckered, too). AU9 asks for brows down and wings and lip up at once.
+    eyeWide rests anywhere and its mouthFrown is dead; an open jaw bends the line between the lips. AU1
+    and AU2 ask for brows above their rest, AU18 for a mouth narrower than at rest (the model calls a
+    pout puckered, too). AU9 asks for brows down and wings and lip up at once.
     """
     units, shapes = np.array(action_units, np.float64), np.array(arkit, np.float64)
     measured, rest = np.asarray(measured, np.float64), np.asarray(rest, np.float64)

@@ -234,3 +234,18 @@ def test_a_bug_is_one_json_object_too(capfd):
         raise MienError("x", "No.", "Go.")
 
     assert cli._run("mien", refused) == {"ok": False, "error": {"code": "x", "message": "No.", "hint": "Go."}}
+
+
+@pytest.mark.data
+@needs_model
+def test_a_labelled_set_is_scored(mien, data):
+    told = outcome(mien("evaluate", "landmarks", data / "landmarks68", "--json"))
+    assert told["ok"]
+    assert told["faces"] == 20
+    assert told["mesh_nme"] < 0.08
+    assert "mesh_nme" in mien("evaluate", "landmarks", data / "landmarks68").stdout
+
+
+def test_a_set_that_cannot_be_scored_is_refused(mien, tmp_path):
+    assert failure(mien("evaluate", "expression", tmp_path / "gone.npz", "--json"))["code"] == "set-not-found"
+    assert failure(mien("evaluate", "units", tmp_path / "gone.npz", "--json"), 2)["code"] == "usage"
