@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import socket
 import subprocess
 import sys
 import time
@@ -15,9 +16,11 @@ import pytest
 from mien.addon import bake, live, live_workflow, session, takes
 from mien.addon.rig.puppet import Channels, Puppet, Sample
 from mien.addon.rig.targets import find_target
+from mien.core import clock
+from mien.core.network import LiveLinkFaceSender
 from mien.core.take import Take, TakeHeader, TakeWriter
 from mien.core.types import FrameResult
-from mien.core.units import UNIT_INDEX
+from mien.core.units import ARKIT_INDEX, UNIT_INDEX
 
 from .conftest import BONES, make_performance, make_rig
 from .stand_in import make_worker
@@ -198,10 +201,30 @@ def test_deleting_the_head_is_told_and_undone(device, head):
     bpy.ops.ed.undo_push(message="there")
     running = start()
     bpy.data.objects.remove(head)
+    bpy.ops.ed.undo_push(message="gone")
     run_for(0.2)
     assert running.cast.left == 0
     assert running.running
+    bpy.ops.ed.undo()
+    run_for(0.2)
+    assert running.cast.left == 1
+    mesh = bpy.context.scene.mien.target
+    before = values(mesh)
+    run_for(0.3)
+    assert values(mesh) != before
     bpy.ops.mien.live_stop()
+
+
+def test_a_head_that_this_view_layer_does_not_show(device, head):
+    layer = bpy.context.scene.view_layers.new("Other")
+    bpy.context.window.view_layer = layer
+    layer.layer_collection.exclude = True
+    for child in layer.layer_collection.children:
+        child.exclude = True
+    start()
+    before = values(head)
+    run_for(0.3)
+    assert values(head) != before
 
 
 def test_renaming_and_edit_mode(device, head):
@@ -421,6 +444,29 @@ def test_a_clip_as_camera_drives_the_sample_head():
     with Take(path) as take:
         assert take.column("found").mean() > 0.8
     assert bpy.ops.mien.take_bake() == {"FINISHED"}
+
+
+def test_a_phone_drives_the_head(device, head):
+    """A face sent as the app Live Link Face does moves the rig; nothing but loopback is listened on."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    chosen = bpy.context.scene.mien_live
+    chosen.source, chosen.format, chosen.port = "network", "livelink", port
+    bpy.context.scene.mien.neutral = "none"
+    assert bpy.ops.mien.live_start() == {"FINISHED"}
+    running = session.live
+    assert not running.order.lan
+    until(lambda: running.status.state == "opening")
+    arkit = np.zeros(52)
+    arkit[ARKIT_INDEX["jawOpen"]] = 0.8
+    with LiveLinkFaceSender(port=port) as phone:
+        for i in range(60):
+            phone.send(FrameResult(i, clock.now(), found=True, arkit=arkit))
+            run_for(0.03)
+    assert running.status.state == "live"
+    assert running.counts.applied > 10
+    assert values(head)[UNIT_INDEX["JawOpen"]] > 0.3
 
 
 # --- faults

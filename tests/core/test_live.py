@@ -528,6 +528,31 @@ def test_network_in_and_out(session, tmp_path):
         assert take[len(take) - 1].arkit == pytest.approx(np.full(52, 0.25), abs=0.01)
 
 
+def test_others_programs_on_both_ends(session):
+    """pylivelinkface's packets come in, python-osc's server gets VMC: neither end is ours."""
+    peer = pytest.importorskip("pylivelinkface")
+    dispatcher = pytest.importorskip("pythonosc.dispatcher").Dispatcher()
+    server_class = pytest.importorskip("pythonosc.osc_server").BlockingOSCUDPServer
+    heard = {}
+    dispatcher.map("/VMC/Ext/Blend/Val", lambda _address, name, value: heard.update({name: value}))
+    server = server_class(("127.0.0.1", 0), dispatcher)
+    server.timeout = 0.05
+    port_in, port_out = free_port(), server.server_address[1]
+    one, _said = session(source="network", name="livelink", port=port_in)
+    one.tune(TuneLive(1, smoothing=0.0, neutral="none", outputs=(Output("vmc", "127.0.0.1", port_out),)))
+    phone = peer.PyLiveLinkFace("phone", "6F1B9C2A-1111-4222-8333-944455556666")
+    phone.set_blendshape(peer.FaceBlendShape.JawOpen, 0.75, no_filter=True)
+    with server, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for _ in range(100):
+            sock.sendto(phone.encode(), ("127.0.0.1", port_in))
+            one.step()
+            server.handle_request()
+            if len(heard) == 52 and heard["JawOpen"] > 0.7:
+                break
+    assert heard["JawOpen"] == pytest.approx(0.75, abs=0.01)
+    assert len(heard) == 52
+
+
 def test_network_tells_that_it_waits(session):
     one, said = session(source="network", name="vmc", port=free_port())
     until(one, lambda: len(of(said, LiveStatus)) > 1)
