@@ -53,13 +53,18 @@ def _casts():
 
 
 @bpy.app.handlers.persistent
-def list_takes(*_args):
-    """The list of takes is not part of any file."""
-    live_workflow.refresh_takes()
+def list_takes_soon(*_args):
+    """The list of takes is no part of any file, so it is read anew.
+
+    Not at once: while Blender enables an extension its data cannot be reached yet, and while
+    it loads a file, writing to the window manager makes Blender 4.5 hang at its end.
+    """
+    if not bpy.app.timers.is_registered(live_workflow.refresh_takes):
+        bpy.app.timers.register(live_workflow.refresh_takes, first_interval=0.1, persistent=True)
 
 
 HANDLERS = {
-    "load_post": list_takes,
+    "load_post": list_takes_soon,
     "load_pre": stop_before_load,
     "save_pre": take_off_before_save,
     "save_post": put_on_after_save,
@@ -74,15 +79,14 @@ HANDLERS = {
 def register():
     for name, handler in HANDLERS.items():
         getattr(bpy.app.handlers, name).append(handler)
-    # While Blender enables an extension, its data cannot be reached yet.
-    bpy.app.timers.register(list_takes, first_interval=0.1)
+    list_takes_soon()
 
 
 def unregister():
     for name, handler in HANDLERS.items():
         getattr(bpy.app.handlers, name).remove(handler)
-    if bpy.app.timers.is_registered(list_takes):
-        bpy.app.timers.unregister(list_takes)
+    if bpy.app.timers.is_registered(live_workflow.refresh_takes):
+        bpy.app.timers.unregister(live_workflow.refresh_takes)
     session.stop()
     live.remove_timer()
     live.wait_for_end()

@@ -384,7 +384,10 @@ def test_takes_are_listed_when_a_file_opens(tmp_path):
     bpy.context.preferences.addons["mien"].preferences.takes_folder = str(tmp_path)
     with TakeWriter(tmp_path / "old.mien", TakeHeader("test", fps=30)) as writer:
         writer.write(FrameResult(0, 0.0))
+    bpy.app.timers.unregister(live_workflow.refresh_takes)
     bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
+    assert bpy.app.timers.is_registered(live_workflow.refresh_takes)
+    live_workflow.refresh_takes()
     assert [item.name for item in bpy.context.window_manager.mien_takes.items] == ["old"]
 
 
