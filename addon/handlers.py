@@ -59,8 +59,7 @@ def list_takes_soon(*_args):
     Not at once: while Blender enables an extension its data cannot be reached yet, and while
     it loads a file, writing to the window manager makes Blender 4.5 hang at its end.
     """
-    if not bpy.app.timers.is_registered(live_workflow.refresh_takes):
-        bpy.app.timers.register(live_workflow.refresh_takes, first_interval=0.1, persistent=True)
+    live_workflow.refresh_takes_soon()
 
 
 HANDLERS = {

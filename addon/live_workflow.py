@@ -172,6 +172,12 @@ def refresh_takes() -> None:
     known.active = paths.index(str(active)) if str(active) in paths else 0
 
 
+def refresh_takes_soon(seconds: float = 0.1) -> None:
+    """Read the takes folder into the list in a moment."""
+    if not bpy.app.timers.is_registered(refresh_takes):
+        bpy.app.timers.register(refresh_takes, first_interval=seconds, persistent=True)
+
+
 def _add(known, entry: takes.Entry) -> None:
     item = known.items.add()
     item.name = entry.path.stem

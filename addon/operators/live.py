@@ -58,6 +58,8 @@ class MIEN_OT_live_stop(bpy.types.Operator):
     def execute(self, context):
         if session.live_running() and session.live.recording:
             live_workflow.end_take(context)
+            # The worker closes the take while it ends, and tells nobody any more.
+            live_workflow.refresh_takes_soon(1.0)
         live.stop()
         return {"FINISHED"}
 

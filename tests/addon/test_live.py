@@ -311,6 +311,22 @@ def test_record_and_bake(device, head):
     bpy.ops.mien.live_stop()
 
 
+def test_stop_finishes_the_take(device, head):
+    bpy.context.scene.mien_live.countdown = 0
+    running = start()
+    bpy.ops.mien.live_record()
+    until(lambda: running.take is not None and running.take.frames > 5)
+    path, frames = Path(running.take.take), running.take.frames
+    bpy.ops.mien.live_stop()
+    until(lambda: not live.busy())
+    assert bpy.app.timers.is_registered(live_workflow.refresh_takes)
+    live_workflow.refresh_takes()
+    assert path.stem in [item.name for item in bpy.context.window_manager.mien_takes.items]
+    with Take(path) as take:
+        assert len(take) >= frames
+        assert not take.truncated
+
+
 def test_countdown(device, head):
     bpy.context.scene.mien_live.countdown = 1
     running = start()
