@@ -47,7 +47,8 @@ def main() -> int:
         no_splash = "import bpy; bpy.context.preferences.view.show_splash = False; bpy.ops.wm.save_userpref()"
         subprocess.run([*tool, "--background", "--python-expr", no_splash], check=True, env=environment)
 
-        session = subprocess.Popen([*tool, "--python", f"/share/{arguments.steps}"], env=environment)
+        script = ["--enable-event-simulate", "--python", f"/share/{arguments.steps}"]
+        session = subprocess.Popen([*tool, *script], env=environment)
         arguments.out.mkdir(parents=True, exist_ok=True)
         while session.poll() is None:
             follow(share, arguments.out)
