@@ -223,7 +223,7 @@ def _posed_for(context) -> list[Posed]:
         if not properties.head_settings(obj).show or obj.name not in layer.objects:
             continue
         seen = obj.session_uid in _state.hidden or obj.visible_get(view_layer=layer)
-        if seen and (space.local_view is None or obj.local_view_get(space)):
+        if seen and (space.local_view is None or _in_local_view(obj, space)):
             objects.append(obj)
     gone = set(_state.heads) - {obj.session_uid for obj in bpy.data.objects}
     for uid in gone:
@@ -249,6 +249,12 @@ def _posed_for(context) -> list[Posed]:
     if any(item.effects for item in posed) and not bpy.app.timers.is_registered(_tick):
         bpy.app.timers.register(_tick, first_interval=TICK)
     return posed
+
+
+def _in_local_view(obj, space) -> bool:
+    """Whether a viewport's local view shows a head, or its rig: a head that is hidden cannot be brought there."""
+    modifier = reading.armature_modifier(obj)
+    return obj.local_view_get(space) or (modifier is not None and modifier.object.local_view_get(space))
 
 
 def _settle() -> None:

@@ -365,8 +365,8 @@ void main()
     }
     vec3 colour = scene.light_colour[i].rgb * strength;
     float shade = (i == 0) ? lit(v_place, smoothed) : 1.0;
-    /* Lights without a shadow map must not shine into the mouth. */
-    shade *= (i == 0) ? mix(smoothstep(0.0, 0.25, visible), 1.0, 0.5) : smoothstep(0.0, 0.55, visible);
+    /* Lights without a shadow map must not shine into the mouth, nor through the hair onto the temples. */
+    shade *= (i == 0) ? mix(smoothstep(0.0, 0.25, visible), 1.0, 0.5) : smoothstep(0.3, 0.9, visible);
     float nl = dot(n, l);
     float soft = clamp(radius * 0.5, 0.0, 0.6);
 #ifdef SKIN
