@@ -63,7 +63,7 @@ _ENDED = ("stopped", "failed")
 
 @dataclasses.dataclass
 class Counts:
-    """What live application has done so far.
+    """What live application has done so far: received = applied + superseded + held.
 
     Attributes
     ----------
@@ -71,6 +71,10 @@ class Counts:
         Samples that came, and those that were put on the rig.
     superseded : int
         Samples for which a newer one was there already when Blender had time.
+    held : int
+        Samples that came while nothing may be put on the rig: see `Cast.held`.
+    dropped_before : int
+        Pictures that workers dropped which died since.
     restarts : int
         Times the worker died and was started again.
     """
@@ -78,6 +82,8 @@ class Counts:
     received: int = 0
     applied: int = 0
     superseded: int = 0
+    held: int = 0
+    dropped_before: int = 0
     restarts: int = 0
 
 
@@ -194,8 +200,9 @@ class Live:
 
     @property
     def dropped(self) -> int:
-        """Pictures of the camera that never reached the rig."""
-        return self.status.dropped + self.status.unsent + self.counts.superseded
+        """Pictures of the source that never reached the rig."""
+        counts = self.counts
+        return _dropped(self.status) + counts.dropped_before + counts.superseded + counts.held
 
     # --- orders
 
@@ -291,6 +298,7 @@ class Live:
 
     def _apply(self, frame: LiveFrame) -> None:
         if self.cast.held:
+            self.counts.held += 1
             return
         self.cast.apply(sample_of(frame.record))
         moment = now()
@@ -330,7 +338,9 @@ class Live:
             return
         self._deaths.append(moment)
         self.counts.restarts += 1
-        self.status = dataclasses.replace(self.status, state="loading", error=death.error)
+        # The next worker counts from nothing.
+        self.counts.dropped_before += _dropped(self.status)
+        self.status = LiveStatus(_JOB, "loading", death.error, source=self.status.source)
         try:
             self._client.start()
         except MienError as error:
@@ -354,6 +364,11 @@ class Live:
                 session.show_picture(self.picture)
                 self.picture = None
             redraw_panels()
+
+
+def _dropped(status: LiveStatus) -> int:
+    """Return the pictures that a worker counts as not sent to the rig."""
+    return status.missed + status.dropped + status.lost + status.unsent
 
 
 class Playback:

@@ -142,7 +142,7 @@ class LiveSession:
             self._emit(TakeStatus(self.order.job, order.take, False, error=error))
             return
         if self._grabber is not None:
-            self._recorder.lost_before = self._grabber.lost
+            self._recorder.lost_before = self._grabber.tally.lost
             self._grabber.keep_all = True
         self._emit(self._recorder.status(self._lost()))
 
@@ -246,7 +246,7 @@ class LiveSession:
         recorder = self._recorder
         if recorder is None or recorder.until is None:
             return
-        if recorder.past or self._grabber is None or not self._grabber.waiting:
+        if recorder.past or self._grabber is None or not self._grabber.tally.waiting:
             self._finish_take()
 
     def _finish_take(self, error: MienError | None = None) -> None:
@@ -264,7 +264,7 @@ class LiveSession:
 
     def _lost(self, recorder=None) -> int:
         recorder = recorder or self._recorder
-        return self._grabber.lost - recorder.lost_before if self._grabber is not None else 0
+        return self._grabber.tally.lost - recorder.lost_before if self._grabber is not None else 0
 
     # --- reports
 
@@ -294,13 +294,13 @@ class LiveSession:
         moment = now()
         recent = [stamp for stamp in self._results if stamp > moment - 2.0]
         rate = (len(recent) - 1) / (recent[-1] - recent[0]) if len(recent) > 1 else 0.0
-        captured = dropped = waiting = refused = 0
         if self._grabber is not None:
-            captured, dropped, waiting = self._grabber.captured, self._grabber.dropped, self._grabber.waiting
-            camera_fps = self._grabber.rate
+            tally, refused, camera_fps = self._grabber.tally, 0, self._grabber.rate
+            counts = {name: getattr(tally, name) for name in ("captured", "missed", "dropped", "lost", "waiting")}
         else:
             stats = self._network.stats
-            captured, refused, camera_fps = stats.frames, sum(stats.refused.values()), self._network.fps
+            counts = {"captured": stats.frames, "missed": stats.missed}
+            refused, camera_fps = sum(stats.refused.values()), self._network.fps
         return LiveStatus(
             self.order.job,
             state,
@@ -311,12 +311,10 @@ class LiveSession:
             camera_fps=camera_fps,
             worker_fps=rate,
             inference_ms=1000.0 * statistics.median(self._durations) if self._durations else 0.0,
-            captured=captured,
-            dropped=dropped,
-            waiting=waiting,
             unsent=self._unsent,
             refused=refused,
             neutral=self._neutral,
+            **counts,
         )
 
     def _report(self) -> None:

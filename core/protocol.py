@@ -620,12 +620,20 @@ class LiveStatus(_Json):
         Pictures given and results made per second, over the last two seconds.
     inference_ms : float
         Median time from picture to solved result, over the last 60.
-    captured, dropped : int
-        Pictures given, and those left out because a newer one was there.
+    captured : int
+        Pictures given. Each has one of the fates below, or its result was sent before this report: the sum
+        is exact.
+    dropped : int
+        Pictures left out because a newer one was there.
+    lost : int
+        Pictures that a recording had no room for.
     waiting : int
         Pictures that wait while recording.
     unsent : int
         Results not sent because Blender had not read for long; takes have them.
+    missed : int
+        Pictures of a video whose moment had passed before they were read, or that a network sender counted
+        and that never came; not among the captured.
     refused : int
         Network packets that were not what the format allows.
     neutral : str
@@ -643,7 +651,9 @@ class LiveStatus(_Json):
     worker_fps: float = 0.0
     inference_ms: float = 0.0
     captured: int = 0
+    missed: int = 0
     dropped: int = 0
+    lost: int = 0
     waiting: int = 0
     unsent: int = 0
     refused: int = 0
@@ -655,7 +665,7 @@ class LiveStatus(_Json):
             raise ValueError("state must be one of LIVE_STATES")
         _error(self.error)
         _text("source", self.source)
-        for name in ("width", "height", "captured", "dropped", "waiting", "unsent", "refused"):
+        for name in ("width", "height", "captured", "missed", "dropped", "lost", "waiting", "unsent", "refused"):
             _whole(name, getattr(self, name))
         for name in ("camera_fps", "worker_fps", "inference_ms"):
             _number(name, getattr(self, name))

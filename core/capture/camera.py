@@ -121,12 +121,16 @@ class Camera:
         (width, height) that it gives.
     fps : float
         What it says it gives; 0 where it does not say.
+    missed : int
+        Always 0: drivers do not tell through OpenCV which pictures nobody fetched.
 
     Raises
     ------
     MienError
         ``camera-none``, ``camera-gone``, ``camera-refused`` or ``camera-busy``.
     """
+
+    missed = 0
 
     def __init__(self, which: str = "", size: tuple[int, int] = (0, 0), fps: float = 0.0, mirror: bool = False):
         info = find_camera(which, list_cameras())

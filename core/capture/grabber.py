@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import threading
 from collections.abc import Callable
 from typing import Protocol
@@ -31,16 +32,47 @@ class LiveSource(Protocol):
     name : str
     size : tuple of int
     fps : float
+    missed : int
+        Pictures that it knows to have passed unread; cameras do not tell theirs.
     """
 
     name: str
     size: tuple[int, int]
     fps: float
+    missed: int
 
     def read(self) -> tuple[float, np.ndarray]:
         """Wait for the next picture; raises MienError when there will be none."""
 
     def close(self) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Tally:
+    """What became of the pictures, all of one moment: captured = taken + dropped + lost + waiting.
+
+    Attributes
+    ----------
+    captured : int
+        Pictures read.
+    taken : int
+        Pictures handed out by `Grabber.take`.
+    dropped : int
+        Pictures replaced by newer ones before anyone took them.
+    lost : int
+        Pictures that a recording should have had and that found no room.
+    waiting : int
+        Pictures that wait to be taken.
+    missed : int
+        Pictures never read, because reading came too late; not among the captured.
+    """
+
+    captured: int = 0
+    taken: int = 0
+    dropped: int = 0
+    lost: int = 0
+    waiting: int = 0
+    missed: int = 0
 
 
 class Grabber:
@@ -58,12 +90,6 @@ class Grabber:
     ----------
     name, size, fps
         Of the source, once it has been open.
-    captured : int
-        Pictures read.
-    dropped : int
-        Pictures replaced by newer ones before anyone took them.
-    lost : int
-        Pictures that a recording should have had and that found no room.
     """
 
     def __init__(self, opener: Callable[[], LiveSource]):
@@ -79,7 +105,7 @@ class Grabber:
         self.name = ""
         self.size = (0, 0)
         self.fps = 0.0
-        self.captured = self.dropped = self.lost = 0
+        self._captured = self._taken = self._dropped = self._lost = self._missed = 0
         self._thread = threading.Thread(target=self._run, name="mien-grab", daemon=True)
         self._thread.start()
 
@@ -110,9 +136,10 @@ class Grabber:
         return (len(times) - 1) / max(times[-1] - times[0], 1e-9)
 
     @property
-    def waiting(self) -> int:
-        """Pictures that wait to be taken."""
-        return len(self._frames)
+    def tally(self) -> Tally:
+        """What became of the pictures so far."""
+        with self._changed:
+            return Tally(self._captured, self._taken, self._dropped, self._lost, len(self._frames), self._missed)
 
     @property
     def keep_all(self) -> bool:
@@ -129,7 +156,10 @@ class Grabber:
         with self._changed:
             if not self._frames:
                 self._changed.wait(timeout)
-            return self._frames.popleft() if self._frames else None
+            if not self._frames:
+                return None
+            self._taken += 1
+            return self._frames.popleft()
 
     def close(self, timeout: float = 1.0) -> None:
         """End the thread and let go of the source.
@@ -148,8 +178,10 @@ class Grabber:
                 with self._changed:
                     self.name, self.size, self.fps = source.name, source.size, source.fps
                     self._opened, self._since = True, now()
+                missed = self._missed
                 while not self._stopping.is_set():
-                    self._put(*source.read())
+                    time, image = source.read()
+                    self._put(time, image, missed + source.missed)
             except MienError as error:
                 self._fail(error)
             except Exception as error:
@@ -166,17 +198,18 @@ class Grabber:
             self._arrivals.clear()
             self._changed.notify()
 
-    def _put(self, time: float, image: np.ndarray) -> None:
-        frame = Frame(self.captured, time, image)
+    def _put(self, time: float, image: np.ndarray, missed: int) -> None:
+        frame = Frame(self._captured, time, image)
         with self._changed:
             self._error, self._since = None, now()
             self._arrivals.append(time)
-            self.captured += 1
+            self._captured += 1
+            self._missed = missed
             if not self._keep_all:
-                self.dropped += len(self._frames)
+                self._dropped += len(self._frames)
                 self._frames.clear()
             elif self._frames and (len(self._frames) + 1) * image.nbytes > BACKLOG_BYTES:
-                self.lost += 1
+                self._lost += 1
                 return
             self._frames.append(frame)
             self._changed.notify()

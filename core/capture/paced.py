@@ -32,6 +32,8 @@ class PacedFile:
     ----------
     name, size, fps
         As in `Source`.
+    missed : int
+        Pictures left out because their moment had passed.
 
     Raises
     ------
@@ -47,6 +49,7 @@ class PacedFile:
         self.name = self._source.name
         self.size = self._source.size
         self.fps = self._source.fps
+        self.missed = 0
 
     def read(self) -> tuple[float, np.ndarray]:
         """Wait for the next picture; see `Camera.read`."""
@@ -58,6 +61,7 @@ class PacedFile:
             if not moment - due < _LATE:  # also at the start
                 self._start, due = moment - frame.time, moment
             if moment - due > period:
+                self.missed += 1
                 continue
             time.sleep(max(due - moment, 0.0))
             return now(), np.ascontiguousarray(frame.image[:, ::-1]) if self._mirror else frame.image

@@ -294,59 +294,118 @@ def kills(args, folder: Path) -> tuple[dict, bool]:
     return result, not sum(missing) and max(ticks) <= 0.05
 
 
+class Ledger:
+    """Follows every picture of a session, at each report: all that was sent before it has arrived then."""
+
+    def __init__(self):
+        from mien.addon import live
+
+        self.reports = self.unaccounted = self.unapplied = 0
+        self.seen = []
+        self.takes = []
+        note, note_take, tick = live.Live._note, live.Live._note_take, live.Live.tick
+
+        def noted(running, status):
+            note(running, status)
+            if status.captured:
+                fates = status.dropped + status.lost + status.unsent + status.waiting + running.counts.received
+                self.reports += 1
+                self.unaccounted = max(self.unaccounted, abs(status.captured - fates))
+                self.seen.append((time.perf_counter(), status.captured + status.missed))
+
+        def noted_take(running, status):
+            note_take(running, status)
+            if not status.recording:
+                self.takes.append(status)
+
+        def ticked(running):
+            tick(running)
+            counts = running.counts
+            fates = counts.applied + counts.superseded + counts.held
+            self.unapplied = max(self.unapplied, abs(counts.received - fates))
+
+        live.Live._note, live.Live._note_take, live.Live.tick = noted, noted_take, ticked
+
+
 def memory(args, folder: Path) -> tuple[dict, bool]:
-    """A long session, recording half of the time: memory of both processes, drift, dropped pictures."""
+    """A long session, recording every other minute: memory of both processes, drift, the fate of every picture."""
     bpy, _fixtures, _mesh = set_up(folder)
     use_clip(bpy, args.clip)
     from mien.addon import session
-    from mien.core.clock import now
+    from mien.core.capture import open_source
+    from mien.core.take import Take
 
+    with open_source(args.clip) as source:
+        rate = source.fps
+    ledger = Ledger()
     bpy.ops.mien.live_start()
     until(lambda: session.live.counts.applied > 60)
-    rows, due = [], 0.0
+    rows, due, told = [], 0.0, 0.0
     begin = time.monotonic()
-    ages = []
 
     def sample(_spent):
-        nonlocal due
+        nonlocal due, told
         if time.monotonic() < due:
             return
         due = time.monotonic() + 2.0
         minute = (time.monotonic() - begin) / 60
         if int(minute) % 2 != session.live.recording:
             bpy.ops.mien.live_record()
-        ages.append(session.live.latency)
-        rows.append((minute, resident_mb(), resident_mb(session.live._client.pid)))
+        worker = resident_mb(session.live._client.pid)
+        rows.append((minute, resident_mb(), worker, 1000 * session.live.latency))
+        if minute >= told:
+            told += 5.0
+            print(rows[-1], session.live.counts, session.live.status, file=sys.stderr, flush=True)
 
     until(lambda: time.monotonic() - begin > args.minutes * 60, args.minutes * 60 + 60, on_tick=sample)
+    if session.live.recording:
+        bpy.ops.mien.live_record()
+        until(lambda: not session.live.take.recording)
+    reports = ledger.reports
+    until(lambda: ledger.reports > reports)
     status, counts = session.live.status, session.live.counts
-    minutes, blender, worker = np.array(rows).T
+    frames = gaps = 0
+    for told_take in ledger.takes:
+        with Take(told_take.take) as take:
+            frames += len(take)
+            gaps += int(np.sum(np.diff(take.column("index")) != 1)) + (len(take) != told_take.frames)
+    minutes, blender, worker, ages = np.array(rows).T
     settled = minutes > minutes[-1] * 0.25
-    slope = {
-        name: round(float(np.polyfit(minutes[settled] / 60, values[settled], 1)[0]), 2)
-        for name, values in (("blender", blender), ("worker", worker))
-    }
+
+    def per_hour(values):
+        return round(float(np.polyfit(minutes[settled] / 60, values[settled], 1)[0]), 2)
+
+    moments, pictures = np.array(ledger.seen).T
     quarter = max(len(ages) // 4, 1)
     result = {
         "minutes": round(float(minutes[-1]), 1),
         "captured": status.captured,
         "applied": counts.applied,
         "dropped_by_worker": status.dropped,
-        "superseded_in_blender": counts.superseded,
+        "lost_by_recordings": status.lost,
         "unsent": status.unsent,
-        # The status is up to 0.25 s old, so some frames either way.
-        "unexplained": status.captured - status.dropped - status.unsent - status.waiting - counts.received,
+        "waiting": status.waiting,
+        "superseded_in_blender": counts.superseded,
+        "held": counts.held,
+        "unaccounted": [ledger.unaccounted, ledger.unapplied],
+        "reports": ledger.reports,
+        "missed_by_the_clip": status.missed,
+        "pictures_due_in_the_time": round(float((moments[-1] - moments[0]) * rate), 1),
+        "pictures_come_in_the_time": int(pictures[-1] - pictures[0]),
+        "takes": len(ledger.takes),
+        "frames_in_takes": frames,
+        "gaps_in_takes": gaps,
         "restarts": counts.restarts,
-        "blender_mb": [round(float(blender[settled][0]), 1), round(float(blender[-1]), 1)],
-        "worker_mb": [round(float(worker[settled][0]), 1), round(float(worker[-1]), 1)],
-        "slope_mb_per_hour": slope,
+        "blender_mb": [round(float(value), 1) for value in (blender[0], blender[settled][0], blender[-1])],
+        "worker_mb": [round(float(value), 1) for value in (worker[0], worker[settled][0], worker[-1])],
+        "slope_mb_per_hour": {"blender": per_hour(blender), "worker": per_hour(worker)},
         "latency_ms_first_and_last_quarter": [
-            round(1000 * float(np.median(part)), 1) for part in (ages[:quarter], ages[-quarter:])
+            round(float(np.median(part)), 1) for part in (ages[:quarter], ages[-quarter:])
         ],
-        "stamp": now(),
+        "latency_drift_ms_per_hour": per_hour(ages),
     }
     bpy.ops.mien.live_stop()
-    return result, counts.restarts == 0
+    return result, counts.restarts == 0 and ledger.unaccounted == ledger.unapplied == 0
 
 
 def main() -> int:

@@ -218,7 +218,7 @@ def test_a_refused_camera_says_so(device, monkeypatch):
 class Source:
     """A source whose pictures come when the test says so."""
 
-    name, size, fps = "scripted", (64, 48), 30.0
+    name, size, fps, missed = "scripted", (64, 48), 30.0, 0
 
     def __init__(self):
         self.go = threading.Semaphore(0)
@@ -245,15 +245,15 @@ def test_newest_wins_unless_all_are_kept():
     source = Source()
     grabber = Grabber(lambda: source)
     source.go.release(5)
-    wait_for(lambda: grabber.captured == 5)
-    assert (grabber.waiting, grabber.dropped) == (1, 4)
+    wait_for(lambda: grabber.tally.captured == 5)
+    assert (grabber.tally.waiting, grabber.tally.dropped) == (1, 4)
     assert grabber.take(0).index == 4
     grabber.keep_all = True
     source.go.release(7)
-    wait_for(lambda: grabber.captured == 12)
+    wait_for(lambda: grabber.tally.captured == 12)
     assert [grabber.take(0).index for _ in range(7)] == list(range(5, 12))
     assert grabber.take(0.01) is None
-    assert (grabber.dropped, grabber.lost) == (4, 0)
+    assert (grabber.tally.dropped, grabber.tally.lost) == (4, 0)
     source.error = MienError("end", "End.")
     source.go.release()
     grabber.close()
@@ -265,8 +265,8 @@ def test_the_queue_is_bounded(monkeypatch):
     grabber = Grabber(lambda: source)
     grabber.keep_all = True
     source.go.release(8)
-    wait_for(lambda: grabber.captured == 8)
-    assert (grabber.waiting, grabber.lost) == (3, 5)
+    wait_for(lambda: grabber.tally.captured == 8)
+    assert (grabber.tally.waiting, grabber.tally.lost) == (3, 5)
     source.error = MienError("end", "End.")
     source.go.release()
     grabber.close()
@@ -284,11 +284,11 @@ def test_a_source_that_fails_is_opened_again(monkeypatch):
         return opened[-1]
 
     grabber = Grabber(opener)
-    wait_for(lambda: grabber.captured >= 100)
+    wait_for(lambda: grabber.tally.captured >= 100)
     opened[0].error = MienError("camera-gone", "Gone.")
     opened[0].go.release()
     wait_for(lambda: grabber.state[0] == "lost")
-    wait_for(lambda: len(opened) == 3 and grabber.captured >= 200)
+    wait_for(lambda: len(opened) == 3 and grabber.tally.captured >= 200)
     assert grabber.state == ("live", None)
     opened[2].error = MienError("end", "End.")
     opened[2].go.release()
@@ -300,7 +300,7 @@ def test_a_silent_source_is_stalled(monkeypatch):
     source = Source()
     grabber = Grabber(lambda: source)
     source.go.release(2)
-    wait_for(lambda: grabber.captured == 2)
+    wait_for(lambda: grabber.tally.captured == 2)
     wait_for(lambda: grabber.state[0] == "stalled")
     assert grabber.state[1].code == "camera-slow"
     assert grabber.rate == 0.0
@@ -356,7 +356,7 @@ def test_a_slow_model_shows_the_newest_picture(session, monkeypatch):
     until(one, lambda: len(of(said, LiveFrame)) > 15)
     ages = [frame.began - frame.captured for frame in of(said, LiveFrame)[3:]]
     assert np.median(ages) < 0.03  # pictures come every 0.01 s
-    assert one._grabber.dropped > 15
+    assert one._grabber.tally.dropped > 15
 
 
 def test_a_recording_keeps_every_picture(session, tmp_path, monkeypatch):
@@ -377,6 +377,42 @@ def test_a_recording_keeps_every_picture(session, tmp_path, monkeypatch):
         assert take.header.extra["scene_frame"] == 12.5
         assert take.header.source == "Webcam"
     assert (status.lost, status.error) == (0, None)
+
+
+def test_every_picture_is_accounted_for(session, device, tmp_path, monkeypatch):
+    """With a slow model, a queue too small for the recording, a Blender that does not read and a camera that goes."""
+    monkeypatch.setattr(grabber_module, "BACKLOG_BYTES", 4 * BLACK.nbytes)
+    monkeypatch.setattr(grabber_module, "RETRY", 0.05)
+    one, said = session()
+    monkeypatch.setattr(Pipeline, "pause", 0.03)
+    offered, results, reports = [], [], []
+
+    def emit(message, droppable=False):
+        if isinstance(message, LiveStatus) and message.captured:
+            fates = message.dropped + message.lost + message.waiting + message.unsent + len(results)
+            reports.append((message.captured, fates))
+        if isinstance(message, LiveFrame):
+            offered.append(message)
+            if len(offered) % 7 == 0:
+                return False  # Blender has not read for long
+            results.append(message)
+        said.append(message)
+        return True
+
+    one._emit = emit
+    until(one, lambda: len(of(said, LiveFrame)) > 5)
+    one.record(Record(1, str(tmp_path / "a.mien")))
+    until(one, lambda: of(said, LiveStatus)[-1].lost > 5)
+    one.end_take()
+    until(one, lambda: not of(said, TakeStatus)[-1].recording)
+    monkeypatch.setattr(Device, "plugged", False)
+    until(one, lambda: of(said, LiveStatus)[-1].state == "lost")
+    monkeypatch.setattr(Device, "plugged", True)
+    count = len(reports)
+    until(one, lambda: of(said, LiveStatus)[-1].state == "live" and len(reports) > count + 3)
+    last = of(said, LiveStatus)[-1]
+    assert min(last.dropped, last.lost, last.unsent) > 0
+    assert all(captured == fates for captured, fates in reports)
 
 
 def test_frames_are_in_the_take_before_they_are_sent(session, tmp_path):
