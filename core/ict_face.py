@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,8 @@ from .errors import MienError
 from .units import ARKIT, AU_INDEX
 
 Array = npt.NDArray[np.float32]
+
+Rasteriser = Callable[[Array, npt.NDArray[np.int32], Array, Array], None]
 
 REGIONS: dict[str, slice] = {
     "face": slice(0, 9409),
@@ -406,7 +408,34 @@ def _fragments(corners: Array, size: int):
         yield place[:, 1] * size + place[:, 0], chosen[row], weights
 
 
-def render(model: IctFace, vertices: Array, look: Look, scene: Scene, rng: np.random.Generator) -> np.ndarray:
+def rasterise(screen: Array, triangles: npt.NDArray[np.int32], colour: Array, picture: Array) -> None:
+    """Draw triangles over a square picture, the nearest in front.
+
+    Parameters
+    ----------
+    screen : ndarray, shape (n, 3)
+        x, y in px and depth of the vertices, as from `project`.
+    triangles : ndarray of int32, shape (t, 3)
+        Those that turn away are not drawn.
+    colour : ndarray of float32, shape (n, 3)
+        Colour of each vertex.
+    picture : ndarray of float32, shape (size, size, 3)
+        Drawn over in place.
+    """
+    corners, size = screen[triangles], len(picture)
+    parts = list(_fragments(corners, size))
+    pixel, triangle, weights = (np.concatenate(column) for column in zip(*parts, strict=True))
+    depth = np.einsum("nk,nk->n", weights, corners[triangle, :, 2])
+    nearest = np.full(size * size, np.inf, np.float32)
+    np.minimum.at(nearest, pixel, depth)
+    front = depth <= nearest[pixel]
+    pixel, triangle, weights = pixel[front], triangle[front], weights[front]
+    picture.reshape(-1, 3)[pixel] = np.einsum("nk,nkc->nc", weights, colour[triangles[triangle]])
+
+
+def render(
+    model: IctFace, vertices: Array, look: Look, scene: Scene, rng: np.random.Generator, draw: Rasteriser = rasterise
+) -> np.ndarray:
     """Return the picture, RGB uint8 (size, size, 3); `rng` gives the sensor's noise alone."""
     import cv2
 
@@ -426,18 +455,9 @@ def render(model: IctFace, vertices: Array, look: Look, scene: Scene, rng: np.ra
     gloss[REGIONS["eye_left"]] = gloss[REGIONS["eye_right"]] = 0.6
     colour = look.albedo * light * inner + shine * gloss * 0.35
 
-    screen = project(vertices, scene)
-    corners = screen[model.triangles]
-    parts = list(_fragments(corners, scene.size))
-    pixel, triangle, weights = (np.concatenate(column) for column in zip(*parts, strict=True))
-    depth = np.einsum("nk,nk->n", weights, corners[triangle, :, 2])
-    nearest = np.full(scene.size * scene.size, np.inf, np.float32)
-    np.minimum.at(nearest, pixel, depth)
-    front = depth <= nearest[pixel]
-    pixel, triangle, weights = pixel[front], triangle[front], weights[front]
-    picture = scene.background.reshape(-1, 3).copy()
-    picture[pixel] = np.einsum("nk,nkc->nc", weights, colour[model.triangles[triangle]])
-    picture = picture.reshape(scene.size, scene.size, 3) * scene.shade[..., None] * scene.exposure
+    picture = scene.background.copy()
+    draw(project(vertices, scene), model.triangles, colour, picture)
+    picture = picture * scene.shade[..., None] * scene.exposure
     picture = cv2.GaussianBlur(picture, (0, 0), scene.blur).clip(0, 1) ** (1 / scene.gamma)
     picture = picture + rng.normal(0, 1, picture.shape).astype(np.float32) * scene.noise
     return (picture.clip(0, 1) * 255).round().astype(np.uint8)
@@ -453,9 +473,20 @@ _SINGLE = (
     *("mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper"),
 )
 
+# Movements that go together in life.
+_LOOKS = (
+    ("mouthSmile", "cheekSquint", "eyeSquint"),
+    ("mouthFrown", "mouthShrugLower", "browInnerUp", "browDown"),
+    ("browDown", "eyeSquint", "noseSneer", "mouthPress"),
+    ("browInnerUp", "browOuterUp", "eyeWide", "jawOpen"),
+    ("noseSneer", "mouthUpperUp", "browDown", "cheekSquint", "eyeSquint"),
+    ("browInnerUp", "eyeWide", "mouthStretch", "jawOpen"),
+    ("mouthPucker", "mouthFunnel", "cheekSquint"),
+)
+
 
 def random_expression(model: IctFace, rng: np.random.Generator, take: npt.NDArray[np.float32] | None = None) -> Array:
-    """Return expression weights (57,): neutral, one movement, two, several, or as in a real take.
+    """Return expression weights (57,): neutral, one movement, two, several, a look, or as in a real take.
 
     Parameters
     ----------
@@ -487,15 +518,19 @@ def random_expression(model: IctFace, rng: np.random.Generator, take: npt.NDArra
         put(f"{name}_L", left)
         put(f"{name}_R", right)
 
-    kind = rng.choice(5, p=(0.08, 0.24, 0.24, 0.28, 0.16))
+    kind = rng.choice(6, p=(0.04, 0.30, 0.26, 0.16, 0.14, 0.10))
     if kind == 4 and take is not None:
         row = take[rng.integers(len(take))] * rng.uniform(0.7, 1.3)
         for name, value in zip(ARKIT, row, strict=True):
             if not name.startswith("eyeLook") and name != "tongueOut":
                 for shape in arkit_shapes(name):
                     put(shape, value)
+    elif kind == 5:
+        for name in _LOOKS[rng.integers(len(_LOOKS))]:
+            if rng.random() < 0.75:
+                move(name, rng.uniform(0.1, 1.0))
     else:
-        for name in rng.choice(_SIDED + _SINGLE, (0, 1, 2, rng.integers(3, 7), 3)[kind], replace=False):
+        for name in rng.choice(_SIDED + _SINGLE, (0, 1, 2, rng.integers(3, 7), 3)[min(kind, 4)], replace=False):
             move(name, rng.uniform(0.1, 1.0))
     if rng.random() < 0.15:  # the two shapes that raise the cheek come together in life
         move("cheekSquint", rng.uniform(0.2, 1.0))

@@ -66,7 +66,7 @@ def faces(photos: int, renders: int, rng: np.random.Generator) -> tuple[list[np.
     for i in rng.permutation(usable)[:photos]:
         images.append(photo_set.images[i])
         points.append(found["landmarks"][i][POINTS68, :2])
-    synthetic = load(work_folder() / "synthesis")
+    synthetic = load(work_folder() / "synthesis", "grey", "points68", "size")
     for i in rng.permutation(len(synthetic["grey"]))[:renders]:
         images.append(synthetic["grey"][i])
         points.append((synthetic["points68"][i]) * (GREY / synthetic["size"][i]) - 0.5)

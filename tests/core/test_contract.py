@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("core", "addon", "sample_rigs")
 OURS = {"addon", "bootstrap", "core", "mien", "models", "sample_rigs", "tests"}
 BLENDER = {"aud", "bl_ext", "bmesh", "bpy", "bpy_extras", "blf", "gpu", "gpu_extras", "mathutils"}
-TRAINING = {"sklearn", "torch", "torchvision"}
+TRAINING = {"numba", "sklearn", "torch", "torchvision"}
 
 
 def sources(package: str) -> list[Path]:
