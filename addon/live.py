@@ -39,7 +39,7 @@ from ..core.protocol import (
 )
 from ..core.take import SUFFIX
 from . import session
-from .rig.puppet import Channels, Puppet, Sample, label_of, sample_of
+from .rig.puppet import Channels, Puppet, Sample
 from .rig.targets import find_target
 
 INTERVAL = 1 / 120
@@ -300,13 +300,12 @@ class Live:
         if self.cast.held:
             self.counts.held += 1
             return
-        self.cast.apply(sample_of(frame.record))
+        self.cast.apply(frame.plain)
         moment = now()
         self.counts.applied += 1
         self._applied.append(moment)
         self._latencies.append(moment - frame.captured)
-        self.found = bool(frame.record["found"][0])
-        self.label, self.probability = label_of(frame.record)
+        self.found, self.label, self.probability = frame.plain.found, frame.plain.expression, frame.plain.probability
         self._dirty = True
 
     def _begin_take_when_due(self) -> None:

@@ -24,7 +24,7 @@ import numpy as np
 
 from .errors import MienError
 from .jobs import CaptureSummary
-from .record import FRAME_DTYPE, pack, sane, unpack
+from .record import FRAME_DTYPE, Plain, pack, plain, unpack
 from .take import APP
 from .types import FrameResult
 
@@ -526,6 +526,8 @@ class LiveFrame:
         When the result was ready; sent at once.
     record : ndarray of FRAME_DTYPE, shape (1,)
         The result; its ``time`` is the moment of capture.
+    plain : Plain
+        What a rig needs of it.
     """
 
     KIND: ClassVar[int] = 22
@@ -534,18 +536,20 @@ class LiveFrame:
     began: float
     solved: float
     record: np.ndarray
+    plain: Plain = dataclasses.field(init=False, compare=False, repr=False)
 
     def __post_init__(self):
         _whole("job", self.job, _MAX_JOB)
         _number("began", self.began)
         _number("solved", self.solved)
-        if self.record.dtype != FRAME_DTYPE or self.record.shape != (1,) or not sane(self.record)[0]:
+        if self.record.dtype != FRAME_DTYPE or self.record.shape != (1,):
             raise ValueError("record must be a frame record")
+        object.__setattr__(self, "plain", plain(self.record))
 
     @property
     def captured(self) -> float:
         """Moment of capture."""
-        return float(self.record["time"][0])
+        return self.plain.time
 
     @property
     def result(self) -> FrameResult:

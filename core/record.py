@@ -11,7 +11,10 @@ face that leaves the picture is never clipped.
 
 from __future__ import annotations
 
+import math
+import struct
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +59,8 @@ _WHOLE = 65535
 _SPAN = 32767
 _LARGEST = 1e30
 """No position beyond this is believed: decoding it could leave float32."""
+
+_NORM_TOLERANCE = 1e-3
 
 
 def pack(result: FrameResult) -> np.void:
@@ -198,8 +203,84 @@ def sane(records: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
     good &= records["step"] >= 0
     with np.errstate(over="ignore", invalid="ignore"):
         norm = np.linalg.norm(records["head_rotation"].astype(np.float64), axis=1)
-        good &= np.abs(norm - 1.0) <= 1e-3
+        good &= np.abs(norm - 1.0) <= _NORM_TOLERANCE
     return good
+
+
+_PLAIN = struct.Struct(f"<dI2HBBH4f4f3f4f{len(UNITS)}H{len(ARKIT)}H{len(ACTION_UNITS)}H{len(EXPRESSIONS)}H3ff")
+_AT = (0, len(UNITS), len(ARKIT), len(ACTION_UNITS), len(EXPRESSIONS))
+_UNITS, _ARKIT, _ACTION_UNITS, _PROBABILITIES = (
+    slice(22 + sum(_AT[: i + 1]), 22 + sum(_AT[: i + 2])) for i in range(len(_AT) - 1)
+)
+
+
+class Plain(NamedTuple):
+    """What a live rig needs of one record, as plain numbers.
+
+    Attributes
+    ----------
+    time : float
+    found : bool
+    expression : str
+        Its label, one of `LABELS`.
+    probability : float
+        The largest of the expressions' probabilities.
+    head : tuple of float
+        Quaternion w, x, y, z.
+    eyes : tuple of tuple of float
+        Left and right (yaw, pitch), radians.
+    units, arkit : list of float
+        Weights 0..1.
+    """
+
+    time: float
+    found: bool
+    expression: str
+    probability: float
+    head: tuple[float, ...]
+    eyes: tuple[tuple[float, float], tuple[float, float]]
+    units: list[float]
+    arkit: list[float]
+
+
+def plain(record: npt.NDArray[np.void] | bytes, offset: int = 0) -> Plain:
+    """Read one record without numpy: for a single one that is many times faster than `unpack`.
+
+    Parameters
+    ----------
+    record : ndarray of FRAME_DTYPE or bytes
+    offset : int
+        Where in the bytes the record begins.
+
+    Raises
+    ------
+    ValueError
+        Where `sane` says no.
+    """
+    row = _PLAIN.unpack_from(record, offset)
+    time, found, expression = row[0], row[4], row[5]
+    head = w, x, y, z = row[11:15]
+    # Comparisons are false for what is not a number.
+    good = (
+        -math.inf < time < math.inf
+        and found <= 1
+        and expression < len(LABELS)
+        and row[-1] >= 0
+        and all(-_LARGEST < value < _LARGEST for value in (*row[7:22], *row[-4:]))
+        and abs(math.sqrt(w * w + x * x + y * y + z * z) - 1.0) <= _NORM_TOLERANCE
+    )
+    if not good:
+        raise ValueError("the frame record holds impossible values")
+    return Plain(
+        time,
+        found != 0,
+        LABELS[expression],
+        max(row[_PROBABILITIES]) / _WHOLE,
+        head,
+        (row[18:20], row[20:22]),
+        [weight / _WHOLE for weight in row[_UNITS]],
+        [weight / _WHOLE for weight in row[_ARKIT]],
+    )
 
 
 def neutral(count: int) -> npt.NDArray[np.void]:

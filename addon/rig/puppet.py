@@ -9,23 +9,24 @@ not survive an undo, and using a dead one crashes Blender.
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import bpy
-import numpy as np
 from mathutils import Quaternion
 
-from ...core.record import LABELS
+from ...core.record import Plain
 from ...core.units import ARKIT_INDEX, UNIT_INDEX, UNITS
 from .targets import Rig, Target
 
-_WHOLE = 65535.0
 _JAW = UNITS.index("JawOpen")
 _NOTICEABLE = 1e-5
+_REST = (1.0, 0.0, 0.0, 0.0)
 
 
 class Sample(NamedTuple):
-    """One moment of a performance, as plain numbers.
+    """One moment of a performance, as plain numbers; a `Plain` has all of it, too.
 
     Attributes
     ----------
@@ -43,23 +44,6 @@ class Sample(NamedTuple):
     arkit: list[float]
     head: list[float]
     eyes: list[list[float]]
-
-
-def sample_of(record: np.ndarray) -> Sample:
-    """Read the sample out of a frame record, shape (1,), that is known to be sane."""
-    row = record[0]
-    return Sample(
-        units=(row["units"] / _WHOLE).tolist(),
-        arkit=(row["arkit"] / _WHOLE).tolist(),
-        head=row["head_rotation"].tolist(),
-        eyes=row["eye_rotations"].tolist(),
-    )
-
-
-def label_of(record: np.ndarray) -> tuple[str, float]:
-    """Return the expression's label and its probability; an empty label where no classifier ran."""
-    row = record[0]
-    return LABELS[row["expression"]], float(row["probabilities"].max()) / _WHOLE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +95,7 @@ class Puppet:
         rig = target.rig
         self._keys = _key_sources(rig) if channels.shape_keys else []
         self._turns = _turns(rig, channels)
+        self._last: dict[str, tuple[float, ...]] = {}
         self._before = self._read()
         self._frame = bpy.context.scene.frame_current_final
         self._stale = False
@@ -120,7 +105,7 @@ class Puppet:
         """Shape keys and bones that are driven."""
         return len(self._keys) + len(self._turns)
 
-    def apply(self, sample: Sample) -> bool:
+    def apply(self, sample: Sample | Plain) -> bool:
         """Put a sample on the rig; returns whether there still is one."""
         mesh = self._mesh()
         if mesh is None or mesh.type != "MESH":
@@ -138,11 +123,11 @@ class Puppet:
                     block.value = value
         armature = self._armature() if self._turns and self._armature is not None else None
         if armature is not None and armature.mode != "EDIT":
-            bones = armature.pose.bones
+            bones, last = armature.pose.bones, self._last
             for name, turn in self._turns:
                 bone = bones.get(name)
                 if bone is not None:
-                    _rotate(bone, turn(sample))
+                    last[name] = _rotate(bone, turn(sample), last.get(name, _REST))
         return True
 
     def restore(self) -> None:
@@ -195,56 +180,96 @@ def _key_sources(rig: Rig) -> list[tuple[str, bool, int]]:
     ]
 
 
-def _turns(rig: Rig, channels: Channels) -> list:
-    """Return (bone, function of the sample that gives its turn in its own axes); the same as a bake's."""
+Turn = Callable[[Sample | Plain], tuple[float, float, float, float]]
+"""Gives a bone's rotation, a quaternion w, x, y, z in its own axes.
+
+Plain numbers all the way: each of mathutils' functions costs little, but a face is put on
+the rig after Blender has drawn, when nothing of them is left in the processor's caches.
+"""
+
+
+def _turns(rig: Rig, channels: Channels) -> list[tuple[str, Turn]]:
+    """Return (bone, its turn) of each bone; the same turns as a bake's."""
     bones = rig.bones
     turns = []
 
-    def add(name, turn):
-        rest = Quaternion(bones[name].rest)
-        back = rest.inverted()
-        turns.append((name, lambda sample: back @ turn(sample) @ rest))
+    def add(name: str, make: Callable[..., Turn], *more) -> None:
+        # A turn by `rest` and back leaves the angle and rotates the axis.
+        rows = Quaternion(bones[name].rest).inverted().to_matrix()
+        # Mien's head frame (x, y, z) is (x, -z, y) in Blender.
+        axes = tuple((row[0], row[2], -row[1]) for row in rows)
+        turns.append((name, make(axes, *more)))
 
     if channels.head and ("head" in bones or "neck" in bones):
         if "head" not in bones:
-            add("neck", _head)
+            add("neck", _head, 1.0)
         elif "neck" in bones and "neck" in bones["head"].ancestors:
-            share = channels.neck_share
-            add("neck", lambda sample: _part(_head(sample), share))
-            add("head", lambda sample: _part(_head(sample), 1.0 - share))
+            add("neck", _head, channels.neck_share)
+            add("head", _head, 1.0 - channels.neck_share)
         else:
-            add("head", _head)
+            add("head", _head, 1.0)
     if channels.jaw and "jaw" in bones:
-        add("jaw", lambda sample: Quaternion((1.0, 0.0, 0.0), sample.units[_JAW] * rig.jaw_angle))
+        add("jaw", _jaw, rig.jaw_angle / 2.0)
     if channels.eyes:
         for side, name in enumerate(("eye.L", "eye.R")):
             if name in bones:
-                add(name, lambda sample, side=side: _gaze(*sample.eyes[side]))
+                add(name, _gaze, side)
     return turns
 
 
-def _head(sample: Sample) -> Quaternion:
-    w, x, y, z = sample.head
-    return Quaternion((w, x, -z, y))
+def _head(axes, share: float) -> Turn:
+    """Return the turn of a bone that takes a share of the head's; shares have one axis, so they add up."""
+
+    def turn(sample):
+        w, x, y, z = sample.head
+        sine = math.sqrt(x * x + y * y + z * z)
+        if sine < 1e-9:
+            return _REST
+        # The short way round.
+        half = math.atan2(sine, w) if w >= 0.0 else -math.atan2(sine, -w)
+        scale = math.sin(half * share) / sine
+        return (math.cos(half * share), *_along(axes, x * scale, y * scale, z * scale))
+
+    return turn
 
 
-def _part(turn: Quaternion, share: float) -> Quaternion:
-    """Return a share of a turn, the short way round. Shares of one turn have one axis, so they add up."""
-    return Quaternion().slerp(-turn if turn.w < 0.0 else turn, share)
+def _jaw(axes, half: float) -> Turn:
+    def turn(sample):
+        angle = sample.units[_JAW] * half
+        return (math.cos(angle), *_along(axes, math.sin(angle), 0.0, 0.0))
+
+    return turn
 
 
-def _gaze(yaw: float, pitch: float) -> Quaternion:
-    w, x, y, z = Quaternion((0.0, 1.0, 0.0), yaw) @ Quaternion((1.0, 0.0, 0.0), -pitch)
-    return Quaternion((w, x, -z, y))
+def _gaze(axes, side: int) -> Turn:
+    def turn(sample):
+        # First about the side axis, then about the upright one.
+        yaw, pitch = sample.eyes[side]
+        sin_yaw, cos_yaw = math.sin(yaw / 2.0), math.cos(yaw / 2.0)
+        sin_pitch, cos_pitch = math.sin(-pitch / 2.0), math.cos(pitch / 2.0)
+        x, y, z = cos_yaw * sin_pitch, sin_yaw * cos_pitch, -sin_yaw * sin_pitch
+        return (cos_yaw * cos_pitch, *_along(axes, x, y, z))
+
+    return turn
 
 
-def _rotate(bone: bpy.types.PoseBone, turn: Quaternion) -> None:
+def _along(axes, x: float, y: float, z: float) -> tuple[float, float, float]:
+    (a, b, c), (d, e, f), (g, h, i) = axes
+    return a * x + b * y + c * z, d * x + e * y + f * z, g * x + h * y + i * z
+
+
+def _rotate(bone: bpy.types.PoseBone, turn: tuple[float, ...], last: tuple[float, ...]) -> tuple[float, ...]:
+    """Set a bone's rotation; returns the turn with the sign that was used."""
     mode = bone.rotation_mode
     if mode == "QUATERNION":
+        w, x, y, z = turn
         # On the side of the last one, so that whoever keys it by hand gets no jump.
-        bone.rotation_quaternion = -turn if turn.dot(bone.rotation_quaternion) < 0.0 else turn
+        if w * last[0] + x * last[1] + y * last[2] + z * last[3] < 0.0:
+            turn = (-w, -x, -y, -z)
+        bone.rotation_quaternion = turn
     elif mode == "AXIS_ANGLE":
-        axis, angle = turn.to_axis_angle()
+        axis, angle = Quaternion(turn).to_axis_angle()
         bone.rotation_axis_angle = (angle, *axis)
     else:
-        bone.rotation_euler = turn.to_euler(mode, bone.rotation_euler)
+        bone.rotation_euler = Quaternion(turn).to_euler(mode, bone.rotation_euler)
+    return turn

@@ -127,7 +127,7 @@ def test_pictures_arrive():
     ],
 )
 def test_wrong_values_cannot_be_sent(cls, values):
-    with pytest.raises(ValueError, match="must be"):
+    with pytest.raises(ValueError, match=r"must be|impossible"):
         cls(**values)
 
 

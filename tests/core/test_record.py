@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mien.core.record import CHANNELS, FRAME_DTYPE, LABELS, decode, neutral, pack, sane, unpack
+from mien.core.record import CHANNELS, FRAME_DTYPE, LABELS, decode, neutral, pack, plain, sane, unpack
 from mien.core.types import FrameResult
 from mien.core.units import ACTION_UNITS, ARKIT, EXPRESSIONS, UNITS
 
@@ -131,6 +131,36 @@ def test_impossible_values_are_noticed(field, value):
     assert sane(records).tolist() == [True, False]
     with pytest.raises(ValueError, match="impossible"):
         unpack(records[1])
+
+
+def test_plain_reads_the_same():
+    rng = np.random.default_rng(5)
+    for label in LABELS:
+        record = pack(result(rng, expression=label))
+        whole = unpack(record)
+        for read in (plain(record.reshape(1)), plain(b"abc" + record.tobytes(), 3)):
+            assert (read.time, read.found, read.expression) == (whole.time, whole.found, whole.expression)
+            assert read.probability == pytest.approx(whole.probabilities.max(), abs=1e-6)
+            for mine, theirs in (("head", "head_rotation"), ("eyes", "eye_rotations"), ("units",) * 2, ("arkit",) * 2):
+                assert np.array_equal(np.float32(getattr(read, mine)), getattr(whole, theirs)), mine
+
+
+def test_plain_refuses_what_is_not_sane():
+    """The two ways to check a record agree, with one byte after another made wrong."""
+    rng = np.random.default_rng(6)
+    good = pack(result(rng)).tobytes()
+    end = FRAME_DTYPE.fields["landmarks"][1]
+    refused = 0
+    for at in range(end):
+        for value in (0, 127, 128, 255, int(rng.integers(256))):
+            data = good[:at] + bytes([value]) + good[at + 1 :]
+            if sane(np.frombuffer(data, FRAME_DTYPE))[0]:
+                plain(data)
+                continue
+            refused += 1
+            with pytest.raises(ValueError, match="impossible"):
+                plain(data)
+    assert refused > 50
 
 
 def test_any_bytes_are_refused_or_a_valid_result():
