@@ -14,7 +14,8 @@ from .live_properties import SIZES
 from .preferences import takes_folder
 from .rig.puppet import Channels
 
-PICTURE_WIDTH = 192
+PICTURE_WIDTH = 256
+"""Of the small picture, px: sharp in a sidebar of usual width, also on a dense screen."""
 
 _JOB = 1
 

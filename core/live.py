@@ -39,6 +39,12 @@ _CALIBRATION_PATIENCE = 4.0
 _WAIT = 0.02
 """Seconds that one step waits for something new, and so the longest that an order waits."""
 
+_SHIFT = 4
+_CONTOUR, _BOX = (120, 255, 200, 255), (255, 190, 60, 255)
+# Jaw, brows, ridge and base of the nose; eyes, outer and inner lips: the 68 points in their usual order.
+_OPEN = [slice(0, 17), slice(17, 22), slice(22, 27), slice(27, 31), slice(31, 36)]
+_CLOSED = [slice(36, 42), slice(42, 48), slice(48, 60), slice(60, 68)]
+
 Emit = Callable[..., bool | None]
 
 
@@ -452,11 +458,24 @@ def small_picture(image: np.ndarray, result: FrameResult, width: int) -> tuple[i
     small[..., :3] = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     small[..., 3] = 255
     if result.found:
-        scale = width / image.shape[1]
-        x, y, w, h = (result.box * scale).tolist()
-        cv2.rectangle(small, (round(x), round(y)), (round(x + w), round(y + h)), (255, 190, 60, 255), 1)
-        points = np.rint(result.points68 * scale).astype(int)
-        inside = (points >= 0).all(axis=1) & (points < (width, height)).all(axis=1)
-        columns, rows = points[inside].T
-        small[rows, columns] = (90, 255, 140, 255)
+        _draw_face(cv2, small, result, width / image.shape[1])
     return width, height, np.ascontiguousarray(small[::-1]).tobytes()
+
+
+def _draw_face(cv2, small: np.ndarray, result: FrameResult, scale: float) -> None:
+    """Draw the landmarks as contours, and the box as four corners, so that the face stays to be seen."""
+    # OpenCV takes whole numbers with bits behind the point; what lies far outside would overflow them.
+    points = np.clip(result.points68 * scale, -4096, 4096)
+    points = np.rint(points * (1 << _SHIFT)).astype(np.int32)
+    lines = {"lineType": cv2.LINE_AA, "shift": _SHIFT}
+    cv2.polylines(small, [points[part] for part in _OPEN], False, _CONTOUR, 1, **lines)
+    cv2.polylines(small, [points[part] for part in _CLOSED], True, _CONTOUR, 1, **lines)
+    x, y, w, h = np.clip(result.box * scale, -4096, 4096).tolist()
+    reach = 0.18 * min(w, h)
+    corners = [
+        [(cx, cy + dy * reach), (cx, cy), (cx + dx * reach, cy)]
+        for cx, dx in ((x, 1), (x + w, -1))
+        for cy, dy in ((y, 1), (y + h, -1))
+    ]
+    corners = np.rint(np.array(corners) * (1 << _SHIFT)).astype(np.int32)
+    cv2.polylines(small, list(corners), False, _BOX, 2, **lines)

@@ -54,9 +54,9 @@ class MIEN_PT_live(_Panel, bpy.types.Panel):
         layout = self.layout
         live = session.live
         on = session.live_running()
-        column = layout.column()
-        column.enabled = not on
-        self._draw_source(context, column)
+        if not on:
+            # While live the state line names the source, and the picture has its place.
+            self._draw_source(context, layout)
 
         row = layout.row()
         row.scale_y = 1.4
@@ -125,6 +125,17 @@ class MIEN_PT_live(_Panel, bpy.types.Panel):
         if told:
             layout.label(text=told, icon="CHECKMARK" if status.neutral == "done" else "INFO")
 
+        picture = session.picture_icon()
+        if picture and live_workflow.settings(context).show_picture and live.order.source != "network":
+            layout.template_icon(icon_value=picture, scale=10.0)
+        if live.label:
+            layout.label(text=f"{live.label.capitalize()} ({live.probability:.0%})", icon="MONKEY")
+        self._draw_meters(layout, live)
+        self._draw_state(context, layout, live)
+
+    @staticmethod
+    def _draw_state(context, layout, live):
+        status = live.status
         column = layout.column(align=True)
         column.scale_y = 0.8
         text = _STATES.get(status.state, "")
@@ -136,21 +147,16 @@ class MIEN_PT_live(_Panel, bpy.types.Panel):
             paragraph(context, column, "The head is gone: undo, or stop and choose another", icon="ERROR")
         rates = f"camera {status.camera_fps:.0f}, worker {status.worker_fps:.0f}, rig {live.apply_fps:.0f}"
         column.label(text=f"Fps: {rates}", icon="BLANK1")
-        latency = "" if math.isnan(live.latency) else f"{live.latency * 1000:.0f} ms behind, "
-        column.label(text=f"{latency}{live.dropped} dropped", icon="BLANK1")
+        if not math.isnan(live.latency):
+            column.label(text=f"{live.latency * 1000:.0f} ms behind the camera", icon="BLANK1")
+        skipped = live.counts.superseded + live.counts.held
+        column.label(text=f"Dropped: {live.dropped - skipped}, not drawn: {skipped}", icon="BLANK1")
         if status.waiting > 3:
             column.label(text=f"{status.waiting} pictures wait for the take", icon="INFO")
         if status.refused:
             column.label(text=f"{status.refused} packets refused", icon="INFO")
         if live.counts.restarts:
             column.label(text=f"Worker started again {live.counts.restarts} times", icon="INFO")
-
-        picture = session.picture_icon()
-        if picture and live_workflow.settings(context).show_picture and live.order.source != "network":
-            layout.template_icon(icon_value=picture, scale=7.0)
-        if live.label:
-            layout.label(text=f"{live.label.capitalize()} ({live.probability:.0%})", icon="MONKEY")
-        self._draw_meters(layout, live)
 
     @staticmethod
     def _draw_meters(layout, live):
