@@ -30,6 +30,8 @@ PIP_PLATFORMS = {
     "windows-x64": ("win_amd64",),
     "macos-arm64": ("macosx_13_0_arm64", "macosx_12_0_arm64", "macosx_11_0_arm64"),
 }
+# Those of the Blenders that Mien runs on: see blender_manifest.toml.
+PYTHONS = ("3.11", "3.13", "3.14")
 WHEEL_ENDINGS = {"linux-x64": "x86_64.whl", "windows-x64": "win_amd64.whl", "macos-arm64": "arm64.whl"}
 
 # No file is newer: zips cannot hold dates before 1980, and a checkout's dates say nothing.
@@ -83,8 +85,10 @@ def get_wheels(platform: str, manifest: dict, say=print) -> None:
     say(f"getting wheels for {platform}")
     tags = [f"--platform={tag}" for tag in PIP_PLATFORMS[platform]]
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
-    exactly = ["--no-deps", "--only-binary=:all:", "--python-version=3.11", "--require-hashes", *tags]
-    subprocess.run([*pip, *exactly, "--dest", WHEELS, "--requirement", PINS], check=True)
+    exactly = ["--no-deps", "--only-binary=:all:", "--require-hashes", *tags]
+    for python in PYTHONS:
+        version = f"--python-version={python}"
+        subprocess.run([*pip, *exactly, version, "--dest", WHEELS, "--requirement", PINS], check=True)
     for name in names:
         if sha256(WHEELS / name) not in pins:
             raise SystemExit(f"{name} is not the wheel that {PINS.name} names")

@@ -11,10 +11,13 @@ import contextlib
 import importlib.util
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
-NEVER_HERE = [name for name in ("mediapipe", "cv2", "mien") if importlib.util.find_spec(name)]
+WHEELS = ("mediapipe", "cv2", "_cffi_backend", "miniaudio")
+
+NEVER_HERE = [name for name in (*WHEELS, "mien") if importlib.util.find_spec(name)]
 
 # isort: off
 import bpy  # noqa: E402
@@ -122,6 +125,15 @@ def policy_warnings() -> list:
     return [str(entry) for module, entries in warnings.items() if "mien" in str(module) for entry in entries]
 
 
+def sound_library() -> str:
+    """Load the sound library where the worker does, in a process of its own; returns its version."""
+    from bl_ext.user_default.mien.core.client import default_env, find_python
+
+    ask = "import miniaudio; print(miniaudio.__version__)"
+    done = subprocess.run([find_python(), "-P", "-c", ask], env=default_env(), capture_output=True, text=True)
+    return done.stdout.strip() or done.stderr
+
+
 def bake(clip: str) -> dict:
     """Do what the user does in the sidebar: sample head, video, Bake."""
     bpy.ops.wm.read_homefile(app_template="", use_empty=True)
@@ -142,7 +154,7 @@ def bake(clip: str) -> dict:
         "mesh": mesh.name,
         "actions": len(bpy.data.actions),
         "moved": {name: high - low for name, (low, high) in moved.items()},
-        "libraries": sorted({name for name in ("mediapipe", "cv2") if name in sys.modules}),
+        "libraries": sorted({name for name in WHEELS if name in sys.modules}),
     }
 
 
@@ -162,10 +174,9 @@ def go_through(archive: str, clips: list) -> dict:
     report["operators"] = sorted(dir(bpy.ops.mien))
     report["tabs"] = sorted({getattr(bpy.types, name).bl_category for name in report["panels"]})
     report["wheels"] = {
-        name: str(importlib.util.find_spec(name).origin)
-        for name in ("mediapipe", "cv2")
-        if importlib.util.find_spec(name)
+        name: str(importlib.util.find_spec(name).origin) for name in WHEELS if importlib.util.find_spec(name)
     }
+    report["sound"] = sound_library()
     if clips:
         report["bake"] = bake(clips[0])
     report["warnings"] = policy_warnings()
