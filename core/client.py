@@ -34,9 +34,11 @@ from .protocol import (
     LivePicture,
     LiveStatus,
     Message,
+    Microphones,
     Progress,
     Refused,
     Shutdown,
+    SoundStatus,
     TakeStatus,
     encode,
 )
@@ -217,7 +219,10 @@ class WorkerClient:
         self._token = secrets.token_hex(32)
         self._outgoing = bytearray(encode(Hello()))
         self._decoder = Decoder(
-            (Hello, Progress, FrameMessage, Finished, Failed, LiveFrame, LivePicture, LiveStatus, TakeStatus, Cameras)
+            (
+                *(Hello, Progress, FrameMessage, Finished, Failed),
+                *(LiveFrame, LivePicture, LiveStatus, TakeStatus, SoundStatus, Cameras, Microphones),
+            )
         )
         self._deadline = time.monotonic() + self._start_timeout
         self._error = self._suspicion = None

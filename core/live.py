@@ -8,6 +8,7 @@ than `step`'s own short wait, so that orders are heard within a frame.
 from __future__ import annotations
 
 import collections
+import contextlib
 import statistics
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -16,17 +17,32 @@ import numpy as np
 
 from .clock import now
 from .errors import MienError
-from .protocol import LiveFrame, LivePicture, LiveStatus, Output, Record, StartLive, TakeStatus, TuneLive
+from .protocol import (
+    LiveFrame,
+    LivePicture,
+    LiveStatus,
+    Output,
+    Record,
+    SoundStatus,
+    StartLive,
+    TakeStatus,
+    TuneLive,
+)
 from .record import pack
 from .take import TakeHeader, TakeWriter
 from .types import Frame, FrameResult
+from .wav import sound_path
 
 if TYPE_CHECKING:
+    from .microphone import Microphone
     from .network import NetworkSource
     from .solve import Neutral
 
 STATUS_INTERVAL = 0.25
 """Seconds between two reports of what only counts on."""
+
+SOUND_INTERVAL = 0.1
+"""Seconds between two reports of the microphone's level."""
 
 PICTURE_INTERVAL = 1 / 15
 """Seconds between two small pictures."""
@@ -70,6 +86,7 @@ class LiveSession:
         self._emit = emit
         self._tuning = TuneLive(order.job)
         self._grabber = self._network = self._recorder = None
+        self._microphone: Microphone | None = None
         self._senders: list[Any] = []
         self._calibration: list[FrameResult] | None = None
         self._calibration_began = 0.0
@@ -81,6 +98,7 @@ class LiveSession:
         self._told: tuple | None = None
         self._trouble: MienError | None = None
         self._status_due = self._picture_due = 0.0
+        self._sound_due = np.inf
         self._picture_wanted = True
         self._pipeline = None
         emit(LiveStatus(order.job, "loading"))
@@ -123,6 +141,8 @@ class LiveSession:
             except MienError as error:
                 # A wrong address is no reason to end a session, or a take.
                 self._trouble = error
+        if order.microphone != self._tuning.microphone:
+            self._switch_microphone(order.microphone)
         self._tuning = order
         self._solver.tune(
             SolveOptions(
@@ -141,9 +161,12 @@ class LiveSession:
             extra["scene_frame"] = order.scene_frame
         if self._solver.neutral is not None:
             extra["neutral"] = self._solver.neutral.to_dict()
+        if self._microphone is not None:
+            extra["microphone"] = self._microphone.which
         name, size, fps = self._source()
         try:
-            self._recorder = _Recorder(order, TakeHeader(source=name, fps=fps, size=size, extra=extra))
+            header = TakeHeader(source=name, fps=fps, size=size, extra=extra)
+            self._recorder = _Recorder(order, header, self._microphone)
         except MienError as error:
             self._emit(TakeStatus(self.order.job, order.take, False, error=error))
             return
@@ -164,6 +187,19 @@ class LiveSession:
         self._neutral = "" if clear else "running"
         if clear:
             self._solver.calibrate(None)
+
+    def _switch_microphone(self, which: str | None) -> None:
+        """Let go of the microphone at once, and of the sound of a take that runs; open another one."""
+        if self._microphone is not None:
+            if self._recorder is not None:
+                self._recorder.end_sound(now())
+            self._microphone.close()
+            self._microphone = None
+        if which is not None:
+            from .microphone import Microphone
+
+            self._microphone = Microphone(which)
+        self._sound_due = 0.0
 
     def picture_taken(self) -> None:
         """Send a picture again when there is one."""
@@ -324,6 +360,8 @@ class LiveSession:
         )
 
     def _report(self) -> None:
+        if now() >= self._sound_due:
+            self._report_sound()
         state, error = self._state()
         error = error or self._trouble
         key = (state, error.code if error else "", self._neutral)
@@ -334,6 +372,16 @@ class LiveSession:
         self._emit(self._status(state, error), droppable=not changed)
         if self._recorder is not None:
             self._emit(self._recorder.status(self._lost()), droppable=True)
+
+    def _report_sound(self) -> None:
+        microphone = self._microphone
+        if microphone is None:
+            self._sound_due = np.inf
+            self._emit(SoundStatus(self.order.job))
+            return
+        self._sound_due = now() + SOUND_INTERVAL
+        state, error = microphone.state
+        self._emit(SoundStatus(self.order.job, state, microphone.level(), error), droppable=True)
 
     # --- ends
 
@@ -351,7 +399,7 @@ class LiveSession:
                 self._senders.append(LiveLinkFaceSender(output.host, output.port, **more))
 
     def _close_all(self) -> None:
-        for thing in (*self._senders, self._grabber, self._network, self._pipeline):
+        for thing in (*self._senders, self._microphone, self._grabber, self._network, self._pipeline):
             if thing is not None:
                 thing.close()
         self._senders = []
@@ -360,13 +408,19 @@ class LiveSession:
 class _Recorder:
     """A take that is being written."""
 
-    def __init__(self, order: Record, header: TakeHeader):
+    def __init__(self, order: Record, header: TakeHeader, microphone: Microphone | None):
         self.since = now()
         self.until: float | None = None
         self.past = False
         self.lost_before = 0
         self._order = order
         self._writer = TakeWriter(order.take, header)
+        self._microphone = microphone
+        self._sound = 0.0
+        self._sound_error: MienError | None = None
+        # A take that is written over must not keep the sound of the one before.
+        with contextlib.suppress(OSError):
+            sound_path(order.take).unlink()
         self._origin: float | None = None
         self._found = 0
         self._duration = 0.0
@@ -380,6 +434,8 @@ class _Recorder:
             return None
         if self._origin is None:
             self._origin, self._first_index = moment, result.index
+            if self._microphone is not None:
+                self._microphone.begin(sound_path(self._order.take), moment)
         try:
             self._writer.write(_at(result, moment - self._origin, result.index - self._first_index))
         except MienError as error:
@@ -389,12 +445,21 @@ class _Recorder:
         return None
 
     def close(self) -> None:
+        self.end_sound(self.until or now())
         self._writer.close()
+
+    def end_sound(self, moment: float) -> None:
+        """Close the sound; the take may go on without."""
+        microphone, self._microphone = self._microphone, None
+        if microphone is not None:
+            summary = microphone.end(moment)
+            self._sound, self._sound_error = summary.seconds, summary.error
 
     def status(self, lost: int, recording: bool = True, error: MienError | None = None) -> TakeStatus:
         order = self._order
         return TakeStatus(
-            order.job, order.take, recording, self._writer.frames, self._found, lost, self._duration, error
+            *(order.job, order.take, recording, self._writer.frames, self._found, lost, self._duration, error),
+            *(self._sound, self._sound_error),
         )
 
 

@@ -41,6 +41,7 @@ _UNSEALED = struct.Struct("<4sHHI")
 _MAX_JSON = 1 << 18
 MAX_TEXT = 8192
 _MAX_PATH = 4096
+_MAX_NAME = 256
 _MAX_JOB = 2**32 - 1
 
 PICTURE_WIDTH, PICTURE_HEIGHT = 320, 320
@@ -420,6 +421,9 @@ class TuneLive(_Json):
         Width of the small pictures, px, at most `PICTURE_WIDTH`; 0 for none.
     outputs : tuple of Output
         At most 4.
+    microphone : str or None
+        Name of the microphone that takes are recorded with, empty for the system's default one;
+        None for no sound.
     """
 
     KIND: ClassVar[int] = 17
@@ -430,9 +434,12 @@ class TuneLive(_Json):
     prediction: float = 0.0
     picture: int = 0
     outputs: tuple[Output, ...] = ()
+    microphone: str | None = None
 
     def __post_init__(self):
         _whole("job", self.job, _MAX_JOB)
+        if self.microphone is not None:
+            _text("microphone", self.microphone, _MAX_NAME)
         _number("smoothing", self.smoothing)
         _number("prediction", self.prediction)
         if self.neutral not in ("auto", "none"):
@@ -698,6 +705,10 @@ class TakeStatus(_Json):
         Seconds from its first frame to its last.
     error : MienError or None
         Why it ended early; what was written is kept.
+    sound : float
+        Seconds of sound beside it, told when it is closed; 0 for none.
+    sound_error : MienError or None
+        Why the sound is missing or has a hole; the take has its frames all the same.
     """
 
     KIND: ClassVar[int] = 25
@@ -709,6 +720,8 @@ class TakeStatus(_Json):
     lost: int = 0
     duration: float = 0.0
     error: MienError | None = None
+    sound: float = 0.0
+    sound_error: MienError | None = None
 
     def __post_init__(self):
         _whole("job", self.job, _MAX_JOB)
@@ -717,7 +730,9 @@ class TakeStatus(_Json):
         for name in ("frames", "found", "lost"):
             _whole(name, getattr(self, name))
         _number("duration", self.duration)
+        _number("sound", self.sound)
         _error(self.error)
+        _error(self.sound_error)
 
     _dump = staticmethod(_dump_error)
     _load = staticmethod(_load_error)
@@ -773,19 +788,88 @@ class Cameras(_Json):
         return tuple(tuple(camera) if isinstance(camera, list) else camera for camera in value)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class ListMicrophones(_Json):
+    """Ask for the microphones of this machine; none is opened for it."""
+
+    KIND: ClassVar[int] = 29
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Microphones(_Json):
+    """The microphones of this machine.
+
+    Attributes
+    ----------
+    microphones : tuple of str
+        Their names, at most 64.
+    error : MienError or None
+        Why there is none.
+    """
+
+    KIND: ClassVar[int] = 30
+    microphones: tuple[str, ...] = ()
+    error: MienError | None = None
+
+    def __post_init__(self):
+        if type(self.microphones) is not tuple or len(self.microphones) > 64:
+            raise ValueError("microphones must be at most 64")
+        for name in self.microphones:
+            _text("name", name, _MAX_NAME)
+        _error(self.error)
+
+    _dump = staticmethod(_dump_error)
+
+    @staticmethod
+    def _load(value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else _load_error(value)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SoundStatus(_Json):
+    """How the microphone stands; sent ten times a second while it is switched on, and once when it is off again.
+
+    Attributes
+    ----------
+    job : int
+    state : str
+        ``"off"``, ``"opening"``, ``"open"``, or ``"lost"`` (tried again every second).
+    level : float
+        Loudest sample since the last report, 0 to 1.
+    error : MienError or None
+        What is wrong, in words.
+    """
+
+    KIND: ClassVar[int] = 31
+    job: int
+    state: str = "off"
+    level: float = 0.0
+    error: MienError | None = None
+
+    def __post_init__(self):
+        _whole("job", self.job, _MAX_JOB)
+        if self.state not in ("off", "opening", "open", "lost"):
+            raise ValueError("state must be 'off', 'opening', 'open' or 'lost'")
+        _number("level", self.level)
+        _error(self.error)
+
+    _dump = staticmethod(_dump_error)
+    _load = staticmethod(_load_error)
+
+
 KINDS = {
     cls.KIND: cls
     for cls in (
         *(Hello, StartCapture, Cancel, Progress, FrameMessage, Finished, Failed, Shutdown),
         *(StartLive, TuneLive, StopLive, Record, EndTake, Calibrate, LiveFrame, LivePicture, LiveStatus, TakeStatus),
-        *(ListCameras, Cameras, PictureTaken),
+        *(ListCameras, Cameras, PictureTaken, ListMicrophones, Microphones, SoundStatus),
     )
 }
 
 Message = (
     (Hello | StartCapture | Cancel | Progress | FrameMessage | Finished | Failed | Shutdown)
     | (StartLive | TuneLive | StopLive | Record | EndTake | Calibrate | LiveFrame | LivePicture | LiveStatus)
-    | (TakeStatus | ListCameras | Cameras | PictureTaken)
+    | (TakeStatus | ListCameras | Cameras | PictureTaken | ListMicrophones | Microphones | SoundStatus)
 )
 
 

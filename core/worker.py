@@ -37,8 +37,10 @@ from .protocol import (
     FrameMessage,
     Hello,
     ListCameras,
+    ListMicrophones,
     LiveStatus,
     Message,
+    Microphones,
     PictureTaken,
     Progress,
     Record,
@@ -57,7 +59,7 @@ from .types import FrameResult
 OUTBOX_LIMIT = 1 << 18
 
 _HEARD = (
-    *(Hello, StartCapture, Cancel, Shutdown, ListCameras),
+    *(Hello, StartCapture, Cancel, Shutdown, ListCameras, ListMicrophones),
     *(StartLive, TuneLive, StopLive, Record, EndTake, Calibrate, PictureTaken),
 )
 _RECEIVE = 1 << 16
@@ -174,6 +176,8 @@ class Worker:
                 self._start_live(item)
             elif isinstance(item, ListCameras):
                 self._list_cameras()
+            elif isinstance(item, ListMicrophones):
+                self._list_microphones()
             elif self._live is not None and item.job == self._live.order.job:
                 self._follow(self._obey, item)
 
@@ -219,6 +223,15 @@ class Worker:
 
         found = list_cameras()[:64]
         self._outbox.send(Cameras(tuple((camera.id[:256], camera.name[:256]) for camera in found)))
+
+    def _list_microphones(self) -> None:
+        from .microphone import list_microphones
+
+        try:
+            found = Microphones(tuple(name[:256] for name in list_microphones()[:64]))
+        except MienError as error:
+            found = Microphones(error=error)
+        self._outbox.send(found)
 
     def _check_hello(self, hello: Hello) -> None:
         if hello.record_size != FRAME_DTYPE.itemsize:

@@ -23,13 +23,16 @@ from mien.core.protocol import (
     Decoder,
     EndTake,
     ListCameras,
+    ListMicrophones,
     LiveFrame,
     LivePicture,
     LiveStatus,
+    Microphones,
     Output,
     PictureTaken,
     Record,
     Refused,
+    SoundStatus,
     StartLive,
     StopLive,
     TakeStatus,
@@ -49,6 +52,8 @@ MESSAGES = (
     StartLive(3, "network", "ifacialmocap", port=49983, lan=True, host="192.168.1.7"),
     TuneLive(1),
     TuneLive(1, 0.9, "none", True, 0.03, 320, (Output("vmc", "127.0.0.1", 39539, "vrm"), Output("livelink", "h", 1))),
+    TuneLive(1, microphone=""),
+    TuneLive(1, microphone="Mikrofon Zoë"),
     StopLive(1),
     Record(1, "/takes/a.mien"),
     Record(1, "/takes/a.mien", -12.5),
@@ -61,6 +66,12 @@ MESSAGES = (
     ListCameras(),
     Cameras(),
     Cameras((("0", "Webcam"), ("2", "Kamera Zoë"))),
+    ListMicrophones(),
+    Microphones(),
+    Microphones(("Mikrofon Zoë", "Headset")),
+    SoundStatus(1),
+    SoundStatus(1, "open", 0.5),
+    TakeStatus(1, "/takes/a.mien", False, 10, 9, 1, 0.3, sound=0.31),
 )
 
 
@@ -80,9 +91,16 @@ def test_what_is_sent_arrives(sent):
 
 
 def test_errors_arrive():
-    for sent in (LiveStatus(1, "lost", ERROR, "Webcam", 640, 480), TakeStatus(1, "a", False, error=ERROR)):
+    for sent in (
+        LiveStatus(1, "lost", ERROR, "Webcam", 640, 480),
+        TakeStatus(1, "a", False, error=ERROR),
+        Microphones(error=ERROR),
+        SoundStatus(1, "lost", error=ERROR),
+    ):
         (came,) = Decoder(ALL).feed(encode(sent))
         assert came.error.to_dict() == ERROR.to_dict()
+    (came,) = Decoder(ALL).feed(encode(TakeStatus(1, "a", False, sound_error=ERROR)))
+    assert (came.error, came.sound_error.to_dict()) == (None, ERROR.to_dict())
 
 
 def test_frames_arrive():
@@ -124,6 +142,13 @@ def test_pictures_arrive():
         (TakeStatus, {"job": 1, "take": "a", "recording": 1}),
         (Cameras, {"cameras": (("0",),)}),
         (Cameras, {"cameras": (("0", "a"),) * 65}),
+        (TuneLive, {"job": 1, "microphone": "m" * 257}),
+        (TuneLive, {"job": 1, "microphone": False}),
+        (TakeStatus, {"job": 1, "take": "a", "recording": False, "sound": -1.0}),
+        (Microphones, {"microphones": ("a",) * 65}),
+        (Microphones, {"microphones": (1,)}),
+        (SoundStatus, {"job": 1, "state": "loud"}),
+        (SoundStatus, {"job": 1, "level": float("nan")}),
     ],
 )
 def test_wrong_values_cannot_be_sent(cls, values):
@@ -144,6 +169,8 @@ def test_wrong_values_cannot_be_sent(cls, values):
         (24, b'{"job": 1, "state": "live", "error": {"code": [1]}}'),
         (27, b'{"cameras": [["0", 7]]}'),
         (27, b'{"cameras": "all"}'),
+        (30, b'{"microphones": [7]}'),
+        (31, b'{"job": 1, "state": "open", "level": "loud"}'),
     ],
 )
 def test_a_bad_message_is_passed_over(kind, payload):
@@ -166,7 +193,7 @@ def test_fuzz(seed):
         for _ in range(rng.randint(1, 4)):
             data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
         if rng.random() < 0.7:  # a true checksum, so that the content is looked at
-            kind = struct.unpack_from("<H", data, 6)[0] % 30
+            kind = struct.unpack_from("<H", data, 6)[0] % 34
             end = rng.choice((None, None, rng.randint(HEADER.size, len(data))))
             data = message(kind, bytes(data[HEADER.size : end]))
         for item in Decoder(ALL).feed(bytes(data)):
