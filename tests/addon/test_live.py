@@ -16,7 +16,7 @@ import pytest
 from mien.addon import bake, live, live_workflow, session, takes
 from mien.addon.rig.puppet import Channels, Puppet, Sample
 from mien.addon.rig.targets import find_target
-from mien.core import clock
+from mien.core import clock, livelink_csv
 from mien.core.network import LiveLinkFaceSender
 from mien.core.take import Take, TakeHeader, TakeWriter
 from mien.core.types import FrameResult
@@ -153,11 +153,15 @@ def test_any_number_of_heads(device, head):
 
 
 def test_a_session_is_no_undo_step(device, head):
-    bpy.ops.ed.undo_push(message="before")
-    start()
-    run_for(0.2)
-    bpy.ops.mien.live_stop()
-    assert not {"UNDO"} & set(bpy.types.MIEN_OT_live_start.bl_options | bpy.types.MIEN_OT_live_stop.bl_options)
+    """Called as a click does, which pushes what the operator declares; so undo takes back what was done before."""
+    bpy.ops.ed.undo_push(message="one")
+    head.location.x = 3.0
+    bpy.ops.ed.undo_push(message="two")
+    assert bpy.ops.mien.live_start("EXEC_DEFAULT", True) == {"FINISHED"}
+    until(lambda: session.live.counts.applied > 3)
+    bpy.ops.mien.live_stop("EXEC_DEFAULT", True)
+    bpy.ops.ed.undo()
+    assert bpy.context.scene.mien.target.location.x == 0.0
 
 
 def test_undo_while_live(device, head):
@@ -269,17 +273,32 @@ def test_live_wins_over_an_animated_head_and_gives_it_back(device, head, unchang
 
 
 def test_rendering_holds_it_still(device, head):
+    """A real render, and a timer that ticks meanwhile, as it does beside a render in a window."""
+    scene = bpy.context.scene
+    scene.camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
+    scene.collection.objects.link(scene.camera)
+    scene.render.engine, scene.cycles.samples = "CYCLES", 1
+    scene.render.resolution_x = scene.render.resolution_y = 16
     running = start()
-    for handler in bpy.app.handlers.render_init:
-        handler(bpy.context.scene)
-    before = values(head)
-    run_for(0.2)
-    assert values(head) == before
-    for handler in bpy.app.handlers.render_complete:
-        handler(bpy.context.scene)
+    seen = []
+
+    def meanwhile(*_args):
+        run_for(0.2)
+        seen.append(values(head))
+
+    bpy.app.handlers.render_pre.append(meanwhile)
+    try:
+        before, applied = values(head), running.counts.applied
+        assert bpy.ops.render.render() == {"FINISHED"}
+    finally:
+        bpy.app.handlers.render_pre.remove(meanwhile)
+    assert seen == [before]
+    assert running.counts.applied == applied
+    assert running.counts.held > 3
     run_for(0.2)
     assert values(head) != before
-    assert running.running
+    counts = running.counts
+    assert counts.received == counts.applied + counts.superseded + counts.held
 
 
 # --- takes
@@ -405,6 +424,39 @@ def test_takes_are_listed_when_a_file_opens(tmp_path):
     assert bpy.app.timers.is_registered(live_workflow.refresh_takes)
     live_workflow.refresh_takes()
     assert [item.name for item in bpy.context.window_manager.mien_takes.items] == ["old"]
+
+
+def test_a_head_of_another_scene(device, head):
+    """The chosen head is in none of this window's layers: another window may show it."""
+    scene = bpy.context.scene
+    other = bpy.data.scenes.new("Other")
+    bpy.context.window.scene = other
+    other.mien.target = head
+    assert head.name not in other.objects
+    start()
+    before = values(head)
+    run_for(0.3)
+    assert values(head) != before
+    scene.view_layers[0].update()
+    evaluated = head.evaluated_get(scene.view_layers[0].depsgraph).data.shape_keys.key_blocks
+    assert [block.value for block in evaluated[1:]] == pytest.approx(values(head), abs=1e-6)
+    bpy.ops.mien.live_stop()
+
+
+def test_a_take_of_the_list_is_exported(tmp_path):
+    bpy.context.preferences.addons["mien"].preferences.takes_folder = str(tmp_path / "takes")
+    path = takes.new_path(tmp_path / "takes")
+    with TakeWriter(path, TakeHeader("test", fps=30)) as writer:
+        for i in range(31):
+            arkit = np.zeros(52)
+            arkit[ARKIT_INDEX["jawOpen"]] = 0.75
+            writer.write(FrameResult(i, i / 30, found=True, arkit=arkit))
+    bpy.context.scene.mien.neutral = "none"
+    bpy.ops.mien.takes_refresh()
+    assert bpy.ops.mien.take_export() == {"FINISHED"}
+    exported = livelink_csv.load(path.with_suffix(".csv"))
+    assert exported.times[-1] == pytest.approx(1.0, abs=0.02)
+    assert exported.arkit[:, ARKIT_INDEX["jawOpen"]] == pytest.approx(0.75, abs=0.01)
 
 
 def test_take_list(device, head, tmp_path):

@@ -4,7 +4,8 @@
 
 BLENDER is a folder made by `blender-window setup`, --tool that script. Needs root and a machine to itself; not
 part of the tests. Leaves in FOLDER a picture per step (installed, head, capturing, cancelled, baked),
-baked.blend and report.json.
+baked.blend and report.json. Other steps: --steps window_live_inside.py (live capture, with pictures and timings),
+--steps window_meanwhile_inside.py (all that may happen while live; ends by closing the window).
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 SHOT_EVERY = 2.0
+
+OUTLIVE = 2.0
+"""Seconds after Blender's end within which its worker has to be gone."""
 
 
 def main() -> int:
@@ -50,9 +54,11 @@ def main() -> int:
         script = ["--enable-event-simulate", "--python", f"/share/{arguments.steps}"]
         session = subprocess.Popen([*tool, *script], env=environment)
         arguments.out.mkdir(parents=True, exist_ok=True)
-        while session.poll() is None:
+        while session.poll() is None and not (share / "processes").exists():
             follow(share, arguments.out)
             time.sleep(0.2)
+        outlived = watch_worker(share)
+        session.wait()
         report = share / "report.json"
         if not report.exists():
             print("Blender ended without a report", file=sys.stderr)
@@ -61,8 +67,28 @@ def main() -> int:
         for blend in share.glob("*.blend"):
             shutil.copy(blend, arguments.out)
         told = json.loads(report.read_text())
+        if outlived is not None:
+            told["worker outlived Blender by, s"] = round(outlived, 2)
+            told["ok"] = told["ok"] and outlived < OUTLIVE
+            (arguments.out / report.name).write_text(json.dumps(told, indent=2))
         print(json.dumps(told, indent=2))
         return 0 if told["ok"] else 1
+
+
+def watch_worker(share: Path) -> float | None:
+    """Return by how much the worker outlived its Blender, seconds; None where the script named no two processes."""
+    named = share / "processes"
+    if not named.exists():
+        return None
+    while len(both := named.read_text().split()) < 2:
+        time.sleep(0.01)
+    blender, worker = (Path("/proc") / pid for pid in both)
+    while blender.exists():
+        time.sleep(0.005)
+    begin = time.monotonic()
+    while worker.exists() and time.monotonic() - begin < 30:
+        time.sleep(0.005)
+    return time.monotonic() - begin
 
 
 def follow(share: Path, out: Path) -> None:

@@ -159,7 +159,7 @@ def steps():
     )
 
 
-def run(script):
+def run(script, leave=bpy.ops.wm.quit_blender):
     """Have a timer go through the steps, then write the report and leave Blender."""
 
     def tick():
@@ -173,10 +173,10 @@ def run(script):
         else:
             return STEP
         (SHARE / "report.json").write_text(json.dumps(report, indent=2))
-        bpy.ops.wm.quit_blender()
+        leave()
         return None
 
-    bpy.app.timers.register(tick, first_interval=1.0)
+    bpy.app.timers.register(tick, first_interval=1.0, persistent=True)
 
 
 if __name__ == "__main__":
