@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..core.cli import add_rate_argument, add_solve_arguments, capture_take, number, solve
+from ..core.cli import add_capture_arguments, add_solve_arguments, capture_take, number, solve
 from ..core.errors import MienError
 from ..core.units import ARKIT, UNITS
 
@@ -27,7 +27,7 @@ def add_arguments(parser):
     parser.add_argument(
         "--out", type=Path, metavar="OUT.blend", help="file to write (default: out/<name of the video>.blend)"
     )
-    add_rate_argument(parser)
+    add_capture_arguments(parser)
     parser.add_argument("--scene-fps", type=number(1, 1000), help="frame rate of the scene (default: that of the rig)")
     parser.add_argument("--start", type=int, default=1, help="scene frame of the video's first picture (default 1)")
     parser.add_argument(
@@ -77,7 +77,7 @@ def run(args, console) -> dict:
     target = find_target(mesh)
 
     take_path = out.with_suffix(SUFFIX)
-    captured = capture_take(args.source, take_path, console, args.fps)
+    captured = capture_take(args, take_path, console)
     with Take(take_path) as take:
         performance = solve(take, args)
         options = bake.BakeOptions(

@@ -17,6 +17,8 @@ from types import SimpleNamespace
 from typing import NoReturn, TextIO
 
 from .errors import MienError
+from .threads import SINGLE_THREADED
+from .units import ESTIMATORS
 
 
 class Console:
@@ -79,21 +81,35 @@ def _make_folder(path: Path):
         ) from error
 
 
-def capture_take(source: Path, take: Path, console: Console, fps: float | None = None):
-    """Capture `source` into `take` with a progress bar; returns the job's summary."""
+def capture_take(args: argparse.Namespace, take: Path, console: Console):
+    """Capture ``args.source`` into `take` with a progress bar; returns the job's summary."""
     from . import jobs
 
     _make_folder(take)
-    bar = console.progress("capture")
-    summary = jobs.capture(source, take, fps=fps, on_progress=lambda progress: bar(progress.frame, progress.total))
+    source, bar = args.source, console.progress("capture")
+    summary = jobs.capture(
+        source,
+        take,
+        fps=args.fps,
+        estimator=args.estimator,
+        on_progress=lambda progress: bar(progress.frame, progress.total),
+    )
     if summary.incomplete:
         console.say(f"Note: {source} is cut or damaged, so pictures are missing.")
+    for notice in summary.notices:
+        console.say(f"Note: {notice}")
     return summary
 
 
-def add_rate_argument(parser: argparse.ArgumentParser):
-    """Add the rate of picture sequences; shared by every command that opens a source."""
+def add_capture_arguments(parser: argparse.ArgumentParser):
+    """Add how a source is captured; shared by every command that opens one."""
     parser.add_argument("--fps", type=number(0.01, 1000), help="frames a second of a picture sequence (default 24)")
+    parser.add_argument(
+        "--estimator",
+        choices=ESTIMATORS,
+        default=ESTIMATORS[0],
+        help=f"what reads the face: Mien's own network, the landmark model, or both combined (default {ESTIMATORS[0]})",
+    )
 
 
 def add_solve_arguments(parser: argparse.ArgumentParser):
@@ -119,11 +135,11 @@ def solve(take, args: argparse.Namespace):
 def _capture_arguments(parser):
     parser.add_argument("source", type=Path, help="video file, picture folder or first picture of a sequence")
     parser.add_argument("--out", type=Path, required=True, metavar="TAKE", help="take file to write")
-    add_rate_argument(parser)
+    add_capture_arguments(parser)
 
 
 def _capture(args, console):
-    summary = capture_take(args.source, args.out, console, args.fps)
+    summary = capture_take(args, args.out, console)
     console.say(
         f"{args.out}: {summary.frames} frames, face in {summary.found}, "
         f"{summary.duration:.1f} s captured in {summary.seconds:.1f} s"
@@ -274,6 +290,8 @@ def main(argv: Sequence[str] | None = None, commands: Sequence = ()) -> int:
     int
         Exit status: 0 done, 1 an error told in words, 2 a wrong argument, 130 interrupted.
     """
+    for variable, value in SINGLE_THREADED.items():
+        os.environ.setdefault(variable, value)
     argv = sys.argv[1:] if argv is None else list(argv)
     name, as_json = "mien", "--json" in argv
     try:

@@ -26,6 +26,7 @@ from .errors import MienError
 from .protocol import (
     Cameras,
     Decoder,
+    Expressions,
     Failed,
     Finished,
     FrameMessage,
@@ -43,6 +44,7 @@ from .protocol import (
     encode,
 )
 from .record import FRAME_DTYPE
+from .threads import SINGLE_THREADED
 
 START_TIMEOUT = 60.0
 """Seconds; a virus scanner can make the first start of Python very slow."""
@@ -112,6 +114,7 @@ def default_env() -> dict[str, str]:
         PYTHONNOUSERSITE="1",
         PYTHONUTF8="1",
         PYTHONUNBUFFERED="1",
+        **SINGLE_THREADED,
     )
     return env
 
@@ -221,7 +224,7 @@ class WorkerClient:
         self._decoder = Decoder(
             (
                 *(Hello, Progress, FrameMessage, Finished, Failed),
-                *(LiveFrame, LivePicture, LiveStatus, TakeStatus, SoundStatus, Cameras, Microphones),
+                *(LiveFrame, LivePicture, LiveStatus, TakeStatus, SoundStatus, Cameras, Microphones, Expressions),
             )
         )
         self._deadline = time.monotonic() + self._start_timeout

@@ -14,6 +14,7 @@ from .errors import MienError
 from .files import PART_SUFFIX
 from .take import TakeHeader, TakeWriter
 from .types import FrameResult
+from .units import ESTIMATORS
 
 if TYPE_CHECKING:
     from .capture import Source
@@ -44,6 +45,8 @@ class CaptureSummary:
         The take's path.
     incomplete : bool
         Whether the source is cut or damaged, so that pictures are missing.
+    notices : tuple of str
+        What the capture had to do without.
     """
 
     frames: int
@@ -52,10 +55,11 @@ class CaptureSummary:
     seconds: float
     take: str
     incomplete: bool = False
+    notices: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the summary as the JSON object used on the wire and by ``--json``."""
-        return dataclasses.asdict(self)
+        return dataclasses.asdict(self) | {"notices": list(self.notices)}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -92,6 +96,7 @@ def capture(
     is_cancelled: Callable[[], bool] | None = None,
     fps: float | None = None,
     loop: float = 0.0,
+    estimator: str = ESTIMATORS[0],
 ) -> CaptureSummary:
     """Capture the face of a video or image sequence into a take.
 
@@ -111,6 +116,8 @@ def capture(
         Rate of a sequence of pictures; a video keeps its own timing.
     loop : float
         Play the source again and again until so many seconds of it were captured; 0 plays it once.
+    estimator : str
+        What gives the action units, one of `units.ESTIMATORS`.
 
     Returns
     -------
@@ -129,7 +136,7 @@ def capture(
     # Seconds of imports, which neither Blender's side nor a worker without a job should pay.
     try:
         from .capture import open_source
-        from .pipeline import Pipeline
+        from .pipeline import open_pipeline
     except ImportError as error:
         raise MienError(
             "library-missing",
@@ -143,7 +150,7 @@ def capture(
         source = LoopSource(lambda: open_source(source_path, fps), loop)
     else:
         source = open_source(source_path, fps)
-    with source, Pipeline() as pipeline:
+    with source, open_pipeline(estimator) as pipeline:
         return record(
             source,
             pipeline,
@@ -177,16 +184,19 @@ def record(
     started = time.monotonic() if started is None else started
     take_path = Path(take_path)
     part = take_path.with_name(take_path.name + PART_SUFFIX)
-    header = TakeHeader(source=source.name, fps=source.fps, size=source.size)
+    header = TakeHeader(source=source.name, fps=source.fps, size=source.size, extra=pipeline.settings)
     total = source.frame_count
     frames = found = 0
     first = last = 0.0
     begun = reported = time.monotonic()
     try:
-        with TakeWriter(part, header) as writer, contextlib.closing(read_ahead(source)) as pictures:
-            for frame in pictures:
+        with (
+            TakeWriter(part, header) as writer,
+            contextlib.closing(read_ahead(source)) as pictures,
+            contextlib.closing(pipeline.run(pictures)) as results,
+        ):
+            for result in results:
                 _stop_if(is_cancelled)
-                result = pipeline.step(frame)
                 writer.write(result)
                 first, last = (first if frames else result.time), result.time
                 frames += 1
@@ -221,7 +231,8 @@ def record(
         _discard(part)
         raise
     seconds = time.monotonic() - started
-    return CaptureSummary(frames, found, float(last - first), seconds, str(take_path), source.incomplete)
+    notices = tuple(str(notice) for notice in pipeline.notices)
+    return CaptureSummary(frames, found, float(last - first), seconds, str(take_path), source.incomplete, notices)
 
 
 def _stop_if(is_cancelled: Callable[[], bool] | None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import math
 import statistics
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ import numpy as np
 from .clock import now
 from .errors import MienError
 from .protocol import (
+    Expressions,
+    LearnExpression,
     LiveFrame,
     LivePicture,
     LiveStatus,
@@ -100,7 +103,9 @@ class LiveSession:
         self._status_due = self._picture_due = 0.0
         self._sound_due = np.inf
         self._picture_wanted = True
-        self._pipeline = None
+        self._pipeline = self._labeller = None
+        self._expressions: Expressions | None = None
+        self._actor_error: MienError | None = None
         emit(LiveStatus(order.job, "loading"))
         try:
             self._open()
@@ -119,7 +124,7 @@ class LiveSession:
                 from .capture.grabber import Grabber
 
                 self._grabber = Grabber(lambda: _open_pictures(self.order))
-                self._pipeline = make_pipeline()
+                self._pipeline = make_pipeline(self.order.estimator)
         except ImportError as error:
             raise MienError(
                 "library-missing",
@@ -127,6 +132,7 @@ class LiveSession:
                 "Reinstall the Mien extension for this Blender version.",
             ) from error
         self._solver = Solver()
+        self._labeller = self._pipeline.labeller if self._pipeline is not None else None
 
     # --- orders
 
@@ -143,6 +149,8 @@ class LiveSession:
                 self._trouble = error
         if order.microphone != self._tuning.microphone:
             self._switch_microphone(order.microphone)
+        if order.actor != self._tuning.actor:
+            self._open_actor(order.actor)
         self._tuning = order
         self._solver.tune(
             SolveOptions(
@@ -156,7 +164,7 @@ class LiveSession:
     def record(self, order: Record) -> None:
         """Begin a take; one that runs is finished first."""
         self._finish_take()
-        extra: dict[str, Any] = {"live": True}
+        extra: dict[str, Any] = {"live": True, **(self._pipeline.settings if self._pipeline is not None else {})}
         if order.scene_frame is not None:
             extra["scene_frame"] = order.scene_frame
         if self._solver.neutral is not None:
@@ -201,6 +209,16 @@ class LiveSession:
             self._microphone = Microphone(which)
         self._sound_due = 0.0
 
+    def learn(self, order: LearnExpression) -> None:
+        """Learn an expression of the actor's own, or forget one."""
+        if self._labeller is None:
+            error = MienError("label-none", "Expressions are not labelled here.", "They need a picture and the models.")
+            self._emit(Expressions(self.order.job, learning=order.name, state="failed", error=error))
+        elif order.forget:
+            self._labeller.forget(order.name)
+        else:
+            self._labeller.learn(order.name, order.seconds)
+
     def picture_taken(self) -> None:
         """Send a picture again when there is one."""
         self._picture_wanted = True
@@ -237,6 +255,7 @@ class LiveSession:
                 self._take_in(result, began, frame)
         self._conclude_take()
         self._report()
+        self._report_expressions()
 
     def _take_in(self, result: FrameResult, began: float, frame: Frame | None) -> None:
         moment = result.time
@@ -359,11 +378,51 @@ class LiveSession:
             **counts,
         )
 
+    def _open_actor(self, path: str) -> None:
+        if self._labeller is None:
+            return
+        from .actor import Actor
+
+        self._actor_error = None
+        try:
+            self._labeller.follow(Actor(path) if path else None)
+        except MienError as error:
+            # What is learnt now replaces the file that cannot be used.
+            self._labeller.follow(Actor(path, afresh=True))
+            self._actor_error = error
+
+    def _report_expressions(self) -> None:
+        labeller = self._labeller
+        if labeller is None:
+            return
+        labeller.look_after()
+        lesson = labeller.lesson
+        # A bar that grows in steps of a tenth: not one message a frame.
+        news = Expressions(
+            self.order.job,
+            names=labeller.names,
+            knows_rest=labeller.knows_rest,
+            shown=labeller.label.own,
+            learning=lesson.name,
+            state=lesson.state,
+            share=math.floor(lesson.share * 10.0) / 10.0,
+            error=lesson.error or self._actor_error,
+        )
+        if news != self._expressions:
+            self._expressions = news
+            self._emit(news)
+
+    def _notice(self) -> MienError | None:
+        """Return what live capture has to do without."""
+        if self._labeller is not None and self._labeller.trouble is not None:
+            return self._labeller.trouble
+        return next(iter(self._pipeline.notices), None) if self._pipeline is not None else None
+
     def _report(self) -> None:
         if now() >= self._sound_due:
             self._report_sound()
         state, error = self._state()
-        error = error or self._trouble
+        error = error or self._trouble or self._notice()
         key = (state, error.code if error else "", self._neutral)
         changed = key != self._told
         if not changed and now() < self._status_due:
@@ -473,11 +532,11 @@ def _at(result: FrameResult, time: float, index: int) -> FrameResult:
     return moved
 
 
-def make_pipeline():
-    """Open the model; tests put a pipeline that needs none in this place."""
-    from .pipeline import Pipeline
+def make_pipeline(estimator: str):
+    """Open the models; tests put a pipeline that needs none in this place."""
+    from .pipeline import open_pipeline
 
-    return Pipeline()
+    return open_pipeline(estimator, live=True)
 
 
 def _open_pictures(order: StartLive):

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from .action_units import ActionUnitEstimator, BlendshapeEstimator
+from .capture import read_ahead
+from .errors import MienError
+from .estimators import open_estimator
 from .fusion import fuse
 from .head import GazeTracker, head_pose
+from .labelling import Label, Labeller
 from .landmarks import POINTS68, Face, Landmarker
 from .models import landmark_model
+from .opencv import cv2
 from .types import Frame, FrameResult
+from .units import ESTIMATORS
 
 
 class Pipeline:
@@ -21,6 +30,16 @@ class Pipeline:
         ``face_landmarker.task``; the installed and verified one if not given.
     estimator : ActionUnitEstimator, optional
         Gives the action units; `BlendshapeEstimator` if not given.
+    labeller : Labeller, optional
+        Gives the expression's label; there is none if not given.
+
+    Attributes
+    ----------
+    labeller : Labeller or None
+    notices : list of MienError
+        What this pipeline has to do without.
+    settings : dict
+        What made the results, for the header of a take.
 
     Raises
     ------
@@ -29,16 +48,44 @@ class Pipeline:
     """
 
     def __init__(
-        self, model_path: str | os.PathLike | None = None, estimator: ActionUnitEstimator | None = None
+        self,
+        model_path: str | os.PathLike | None = None,
+        estimator: ActionUnitEstimator | None = None,
+        labeller: Labeller | None = None,
     ):
         self._landmarker = Landmarker(landmark_model() if model_path is None else model_path)
         self._estimator = BlendshapeEstimator() if estimator is None else estimator
         self._gaze = GazeTracker()
+        self.labeller = labeller
+        self.notices: list[MienError] = []
+        self.settings: dict[str, Any] = {}
 
     def step(self, frame: Frame) -> FrameResult:
         """Return what is known about the face in the next frame of the source."""
+        return self.describe(frame, self.find(frame))
+
+    def find(self, frame: Frame) -> Face | None:
+        """Return the face in the next frame of the source: the first half of `step`."""
+        return self._landmarker.detect(frame.image, frame.time)
+
+    def run(self, frames: Iterable[Frame]) -> Iterator[FrameResult]:
+        """Yield the results of a whole source, as `step` would give them.
+
+        The next face is found on a thread while this one is described. Close the generator to stop early.
+        """
+
+        def faces():
+            for frame in frames:
+                yield frame, self.find(frame)
+
+        with contextlib.closing(read_ahead(faces())) as found:
+            for frame, face in found:
+                yield self.describe(frame, face)
+
+    def describe(self, frame: Frame, face: Face | None) -> FrameResult:
+        """Return what is known about a face, in the order of the frames: the second half of `step`."""
         height, width = frame.image.shape[:2]
-        face = self._landmarker.detect(frame.image, frame.time)
+        label = Label() if self.labeller is None else self.labeller(frame.time, face, frame.image)
         if face is None:
             self._gaze.reset()
             return FrameResult(frame.index, frame.time, size=(width, height))
@@ -59,10 +106,14 @@ class Pipeline:
             action_units=action_units,
             arkit=arkit,
             units=fuse(action_units),
+            expression=label.expression,
+            probabilities=label.probabilities,
         )
 
     def close(self) -> None:
-        """Free the model; closing twice is fine."""
+        """Free the models; closing twice is fine."""
+        if self.labeller is not None:
+            self.labeller.close()
         self._landmarker.close()
 
     def __enter__(self) -> Pipeline:
@@ -70,6 +121,52 @@ class Pipeline:
 
     def __exit__(self, *exc_info) -> None:
         self.close()
+
+
+def open_pipeline(estimator: str = ESTIMATORS[0], *, live: bool = False) -> Pipeline:
+    """Return the pipeline that captures use.
+
+    Mien's own models are no condition: where one is missing or damaged the pipeline does
+    without it, and `Pipeline.notices` tells.
+
+    Parameters
+    ----------
+    estimator : str
+        One of `units.ESTIMATORS`.
+    live : bool
+        Judge expressions on a thread, so that no frame waits for it.
+
+    Raises
+    ------
+    MienError
+        As `Pipeline`.
+    """
+    # The networks are small: more threads would wait for each other, and take cores from Blender.
+    cv2.setNumThreads(1)
+    notices = []
+    try:
+        chosen = open_estimator(estimator)
+    except MienError as error:
+        estimator, chosen = "landmark", BlendshapeEstimator()
+        notices.append(_without(error, "Action units come from the landmark model alone."))
+    try:
+        labeller = Labeller(threaded=live)
+    except MienError as error:
+        labeller = None
+        notices.append(_without(error, "Expressions are not labelled."))
+    try:
+        pipeline = Pipeline(estimator=chosen, labeller=labeller)
+    except BaseException:
+        if labeller is not None:
+            labeller.close()
+        raise
+    pipeline.notices = notices
+    pipeline.settings = {"estimator": estimator}
+    return pipeline
+
+
+def _without(error: MienError, consequence: str) -> MienError:
+    return MienError(error.code, f"{error.message} {consequence}", error.hint)
 
 
 def _share_inside(face: Face) -> float:

@@ -27,6 +27,7 @@ from .jobs import CaptureSummary
 from .record import FRAME_DTYPE, Plain, pack, plain, unpack
 from .take import APP
 from .types import FrameResult
+from .units import ESTIMATORS
 
 VERSION = 1
 MAGIC = b"Mien"
@@ -40,6 +41,8 @@ _UNSEALED = struct.Struct("<4sHHI")
 # Two of the longest texts fit, whatever their characters take in JSON.
 _MAX_JSON = 1 << 18
 MAX_TEXT = 8192
+MAX_LABEL = 64
+"""Longest name of an actor's own expression, characters."""
 _MAX_PATH = 4096
 _MAX_NAME = 256
 _MAX_JOB = 2**32 - 1
@@ -71,6 +74,11 @@ def _flag(name: str, value: Any) -> None:
 def _number(name: str, value: Any) -> None:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value) or value < 0:
         raise ValueError(f"{name} must be a number, 0 or more")
+
+
+def _estimator(value: Any) -> None:
+    if value not in ESTIMATORS:
+        raise ValueError(f"estimator must be one of {ESTIMATORS}")
 
 
 def _error(value: Any) -> None:
@@ -166,6 +174,8 @@ class StartCapture(_Json):
         Rate of a sequence of pictures; 0 for the usual one. A video keeps its own timing.
     loop : float
         Play the source again and again until so many seconds of it were captured; 0 plays it once.
+    estimator : str
+        What gives the action units, one of `units.ESTIMATORS`.
     """
 
     KIND: ClassVar[int] = 2
@@ -174,6 +184,7 @@ class StartCapture(_Json):
     take: str
     fps: float = 0.0
     loop: float = 0.0
+    estimator: str = ESTIMATORS[0]
 
     def __post_init__(self):
         _whole("job", self.job, _MAX_JOB)
@@ -182,6 +193,7 @@ class StartCapture(_Json):
         _text("take", self.take, _MAX_PATH)
         _number("fps", self.fps)
         _number("loop", self.loop)
+        _estimator(self.estimator)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -281,6 +293,10 @@ class Finished(_Json):
         _text("take", self.summary.take)
         if type(self.summary.incomplete) is not bool:
             raise ValueError("incomplete must be true or false")
+        if type(self.summary.notices) is not tuple or len(self.summary.notices) > 8:
+            raise ValueError("notices must be at most 8")
+        for notice in self.summary.notices:
+            _text("notice", notice)
 
     @staticmethod
     def _dump(value: Any) -> Any:
@@ -290,7 +306,10 @@ class Finished(_Json):
     def _load(value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        return CaptureSummary(**{field.name: value[field.name] for field in dataclasses.fields(CaptureSummary)})
+        data = {field.name: value[field.name] for field in dataclasses.fields(CaptureSummary)}
+        if isinstance(data["notices"], list):
+            data["notices"] = tuple(data["notices"])
+        return CaptureSummary(**data)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -351,6 +370,8 @@ class StartLive(_Json):
         Listen beyond this machine, and let outputs leave it.
     host : str
         Address of a phone that has to be asked to send; empty for none.
+    estimator : str
+        What gives the action units, one of `units.ESTIMATORS`.
     """
 
     KIND: ClassVar[int] = 16
@@ -364,6 +385,7 @@ class StartLive(_Json):
     port: int = 0
     lan: bool = False
     host: str = ""
+    estimator: str = ESTIMATORS[0]
 
     def __post_init__(self):
         _whole("job", self.job, _MAX_JOB)
@@ -377,6 +399,7 @@ class StartLive(_Json):
         _whole("port", self.port, 2**16 - 1)
         _flag("lan", self.lan)
         _text("host", self.host, 64)
+        _estimator(self.estimator)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -424,6 +447,8 @@ class TuneLive(_Json):
     microphone : str or None
         Name of the microphone that takes are recorded with, empty for the system's default one;
         None for no sound.
+    actor : str
+        Absolute path of the file with the actor's own expressions; empty for none.
     """
 
     KIND: ClassVar[int] = 17
@@ -435,6 +460,7 @@ class TuneLive(_Json):
     picture: int = 0
     outputs: tuple[Output, ...] = ()
     microphone: str | None = None
+    actor: str = ""
 
     def __post_init__(self):
         _whole("job", self.job, _MAX_JOB)
@@ -450,6 +476,7 @@ class TuneLive(_Json):
             raise ValueError("outputs must be at most 4")
         if not all(isinstance(output, Output) for output in self.outputs):
             raise ValueError("outputs must be Output")
+        _text("actor", self.actor, _MAX_PATH)
 
     @staticmethod
     def _dump(value: Any) -> Any:
@@ -753,6 +780,89 @@ class PictureTaken(_Json):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class LearnExpression(_Json):
+    """Learn what the face shows from now on as an expression of the actor's own, or forget one; see Expressions.
+
+    Attributes
+    ----------
+    job : int
+    name : str
+        ``"rest"`` is the actor's resting face, which the others are told apart from.
+    seconds : float
+        How long it is shown, 0.5 to 30.
+    forget : bool
+    """
+
+    KIND: ClassVar[int] = 32
+    job: int
+    name: str
+    seconds: float = 3.0
+    forget: bool = False
+
+    def __post_init__(self):
+        _whole("job", self.job, _MAX_JOB)
+        _text("name", self.name, MAX_LABEL)
+        _number("seconds", self.seconds)
+        if not 0.5 <= self.seconds <= 30.0:
+            raise ValueError("seconds must be 0.5 to 30")
+        _flag("forget", self.forget)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Expressions(_Json):
+    """The actor's own expressions and what the face shows of them; sent on every change.
+
+    Attributes
+    ----------
+    job : int
+    names : tuple of str
+        Expressions learnt, at most 64.
+    knows_rest : bool
+        Whether the actor's resting face was learnt.
+    shown : str
+        The one that the face shows just now; empty for none.
+    learning : str
+        The one of the last lesson.
+    state : str
+        How that lesson stands: ``""`` (there was none), ``"running"``, ``"done"`` or ``"failed"``.
+    share : float
+        0..1, how much of the lesson is over.
+    error : MienError or None
+        Why it failed, or why the actor's file cannot be used.
+    """
+
+    KIND: ClassVar[int] = 33
+    job: int
+    names: tuple[str, ...] = ()
+    knows_rest: bool = False
+    shown: str = ""
+    learning: str = ""
+    state: str = ""
+    share: float = 0.0
+    error: MienError | None = None
+
+    def __post_init__(self):
+        _whole("job", self.job, _MAX_JOB)
+        if type(self.names) is not tuple or len(self.names) > 64:
+            raise ValueError("names must be at most 64")
+        for name in (*self.names, self.shown, self.learning):
+            _text("name", name, MAX_LABEL)
+        _flag("knows_rest", self.knows_rest)
+        if self.state not in ("", "running", "done", "failed"):
+            raise ValueError("state must be '', 'running', 'done' or 'failed'")
+        _number("share", self.share)
+        _error(self.error)
+
+    @staticmethod
+    def _dump(value: Any) -> Any:
+        return list(value) if isinstance(value, tuple) else _dump_error(value)
+
+    @staticmethod
+    def _load(value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else _load_error(value)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class ListCameras(_Json):
     """Ask for the cameras of this machine."""
 
@@ -862,7 +972,7 @@ KINDS = {
     for cls in (
         *(Hello, StartCapture, Cancel, Progress, FrameMessage, Finished, Failed, Shutdown),
         *(StartLive, TuneLive, StopLive, Record, EndTake, Calibrate, LiveFrame, LivePicture, LiveStatus, TakeStatus),
-        *(ListCameras, Cameras, PictureTaken, ListMicrophones, Microphones, SoundStatus),
+        *(ListCameras, Cameras, PictureTaken, ListMicrophones, Microphones, SoundStatus, LearnExpression, Expressions),
     )
 }
 
@@ -870,6 +980,7 @@ Message = (
     (Hello | StartCapture | Cancel | Progress | FrameMessage | Finished | Failed | Shutdown)
     | (StartLive | TuneLive | StopLive | Record | EndTake | Calibrate | LiveFrame | LivePicture | LiveStatus)
     | (TakeStatus | ListCameras | Cameras | PictureTaken | ListMicrophones | Microphones | SoundStatus)
+    | (LearnExpression | Expressions)
 )
 
 

@@ -93,6 +93,9 @@ EXPRESSIONS: tuple[str, ...] = (
 )
 """The seven basic expression labels."""
 
+ESTIMATORS: tuple[str, ...] = ("combined", "learned", "landmark")
+"""What can give the action units, the one used by default first; see `estimators.open_estimator`."""
+
 LANDMARK_COUNT = 478
 """Points of the face mesh with irises (MediaPipe Face Landmarker model card)."""
 

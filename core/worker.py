@@ -36,6 +36,7 @@ from .protocol import (
     Finished,
     FrameMessage,
     Hello,
+    LearnExpression,
     ListCameras,
     ListMicrophones,
     LiveStatus,
@@ -61,6 +62,7 @@ OUTBOX_LIMIT = 1 << 18
 _HEARD = (
     *(Hello, StartCapture, Cancel, Shutdown, ListCameras, ListMicrophones),
     *(StartLive, TuneLive, StopLive, Record, EndTake, Calibrate, PictureTaken),
+    LearnExpression,
 )
 _RECEIVE = 1 << 16
 _NICE = 5
@@ -203,6 +205,8 @@ class Worker:
             self._live.calibrate(order.clear)
         elif isinstance(order, PictureTaken):
             self._live.picture_taken()
+        elif isinstance(order, LearnExpression):
+            self._live.learn(order)
         elif isinstance(order, StopLive):
             self._live.stop()
 
@@ -263,6 +267,7 @@ class Worker:
                 is_cancelled=is_cancelled,
                 fps=order.fps or None,
                 loop=order.loop,
+                estimator=order.estimator,
             )
             answer = Finished(order.job, summary)
         except MienError as error:

@@ -32,6 +32,8 @@ class Device:
     def release(self): pass
 
 class Pipeline:
+    labeller, notices = None, ()
+    def __init__(self, estimator): self.settings = {{"estimator": estimator}}
     def step(self, frame):
         units = np.full(11, 0.5 + 0.4 * np.sin(frame.time * 3))
         return FrameResult(frame.index, frame.time, found=True, confidence=1.0, size=(64, 48), box=(10, 10, 20, 20),

@@ -37,11 +37,14 @@ class Pictures:
 class Faces:
     """A pipeline that finds a face in every frame, or in none."""
 
-    def __init__(self, found=True):
+    def __init__(self, found=True, notices=()):
         self.found = found
+        self.notices = notices
+        self.settings = {"estimator": "landmark"}
 
-    def step(self, frame):
-        return FrameResult(frame.index, frame.time, found=self.found, size=(8, 6))
+    def run(self, frames):
+        for frame in frames:
+            yield FrameResult(frame.index, frame.time, found=self.found, size=(8, 6))
 
 
 def files(folder):

@@ -81,6 +81,11 @@ class Pipeline:
     """A model that takes `pause` seconds and always sees a face."""
 
     pause = 0.0
+    labeller = None
+
+    def __init__(self, estimator):
+        self.notices = []
+        self.settings = {"estimator": estimator}
 
     def step(self, frame):
         time.sleep(self.pause)

@@ -22,6 +22,8 @@ from mien.core.protocol import (
     Cameras,
     Decoder,
     EndTake,
+    Expressions,
+    LearnExpression,
     ListCameras,
     ListMicrophones,
     LiveFrame,
@@ -61,6 +63,12 @@ MESSAGES = (
     Calibrate(1),
     Calibrate(1, True),
     PictureTaken(1),
+    StartLive(4, "video", "a.mp4", estimator="landmark"),
+    TuneLive(1, actor="/actors/Zoë.npz"),
+    LearnExpression(1, "smirk"),
+    LearnExpression(1, "rest", 0.5, True),
+    Expressions(1),
+    Expressions(1, ("smirk", "Schnute"), True, "smirk", "Schnute", "running", 0.5),
     LiveStatus(1, "loading"),
     TakeStatus(1, "/takes/a.mien", True, 10, 9, 1, 0.3),
     ListCameras(),
@@ -96,6 +104,7 @@ def test_errors_arrive():
         TakeStatus(1, "a", False, error=ERROR),
         Microphones(error=ERROR),
         SoundStatus(1, "lost", error=ERROR),
+        Expressions(1, learning="smirk", state="failed", error=ERROR),
     ):
         (came,) = Decoder(ALL).feed(encode(sent))
         assert came.error.to_dict() == ERROR.to_dict()
@@ -131,6 +140,15 @@ def test_pictures_arrive():
         (TuneLive, {"job": 1, "outputs": [Output("vmc", "a", 1)]}),
         (TuneLive, {"job": 1, "outputs": (Output("vmc", "a", 1),) * 5}),
         (Output, {"format": "fax", "host": "a", "port": 1}),
+        (StartLive, {"job": 1, "source": "camera", "estimator": "crystal ball"}),
+        (TuneLive, {"job": 1, "actor": None}),
+        (LearnExpression, {"job": 1, "name": "n" * 65}),
+        (LearnExpression, {"job": 1, "name": "smirk", "seconds": float("nan")}),
+        (LearnExpression, {"job": 1, "name": "smirk", "seconds": 1e9}),
+        (Expressions, {"job": 1, "names": ["smirk"]}),
+        (Expressions, {"job": 1, "names": ("smirk",) * 65}),
+        (Expressions, {"job": 1, "names": (7,)}),
+        (Expressions, {"job": 1, "state": "fine"}),
         (Record, {"job": 1, "take": b"a"}),
         (Record, {"job": 1, "take": "a", "scene_frame": float("inf")}),
         (LiveFrame, {"job": 1, "began": 0.0, "solved": 0.0, "record": np.zeros(1, FRAME_DTYPE)}),
@@ -171,6 +189,9 @@ def test_wrong_values_cannot_be_sent(cls, values):
         (27, b'{"cameras": "all"}'),
         (30, b'{"microphones": [7]}'),
         (31, b'{"job": 1, "state": "open", "level": "loud"}'),
+        (32, b'{"job": 1, "name": ["smirk"]}'),
+        (33, b'{"job": 1, "names": {"smirk": 1}}'),
+        (33, b'{"job": 1, "error": 7}'),
     ],
 )
 def test_a_bad_message_is_passed_over(kind, payload):
@@ -193,7 +214,7 @@ def test_fuzz(seed):
         for _ in range(rng.randint(1, 4)):
             data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
         if rng.random() < 0.7:  # a true checksum, so that the content is looked at
-            kind = struct.unpack_from("<H", data, 6)[0] % 34
+            kind = struct.unpack_from("<H", data, 6)[0] % 36
             end = rng.choice((None, None, rng.randint(HEADER.size, len(data))))
             data = message(kind, bytes(data[HEADER.size : end]))
         for item in Decoder(ALL).feed(bytes(data)):

@@ -48,7 +48,7 @@ from core.jobs import CaptureProgress, CaptureSummary
 from core.take import TakeHeader, TakeWriter
 from core.types import FrameResult
 
-def capture(source, take, on_progress, on_result, is_cancelled, fps, loop):
+def capture(source, take, on_progress, on_result, is_cancelled, fps, loop, estimator):
     if source == "error":
         raise MienError("no-face", "No face.", "Look here.")
     if source == "verbose":

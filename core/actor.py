@@ -1,0 +1,153 @@
+"""An actor's own expressions, kept in a file of theirs."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from .action_unit_model import load_arrays
+from .errors import MienError
+from .expression import PersonalClasses
+from .models import catalogue
+
+SUFFIX = ".npz"
+
+MAX_OWN = 32
+"""Expressions of one's own per actor: each is one more to keep apart from all others."""
+
+_MODELS = ("expression", "expression_net")
+_MARK = "models"
+
+
+def fingerprint() -> str:
+    """Return what identifies the models whose features an actor's file holds."""
+    known = catalogue()
+    return " ".join(known[name].sha256 for name in _MODELS)
+
+
+def file_name(name: str) -> str:
+    """Return the name of an actor's file: the actor's, without what file systems dislike.
+
+    Raises
+    ------
+    MienError
+        ``actor-none`` where nothing is left of the name.
+    """
+    stem = "".join(c if c.isalnum() or c in "-_ ." else "_" for c in name).strip(" .")[:80]
+    if not stem:
+        raise MienError("actor-none", "The actor has no name.", "Type the actor's name first.")
+    return stem + SUFFIX
+
+
+class Actor:
+    """One actor's own expressions.
+
+    Parameters
+    ----------
+    path : path
+        The actor's file; one that is not there yet is made when something is learnt.
+    afresh : bool
+        Do not read the file, if there is one.
+
+    Raises
+    ------
+    MienError
+        ``model-damaged`` or ``actor-outdated``: the file cannot be used.
+    """
+
+    REST = PersonalClasses.REST
+
+    def __init__(self, path: str | os.PathLike[str], afresh: bool = False):
+        self.path = Path(path)
+        self._classes = PersonalClasses()
+        self.knows_rest = False
+        if self.path.is_file() and not afresh:
+            self._read()
+
+    def _read(self) -> None:
+        arrays = load_arrays(self.path)
+        # Features of one model mean nothing to another.
+        if str(arrays.get(_MARK, "")) != fingerprint():
+            raise MienError(
+                "actor-outdated",
+                f"The expressions of {self.path.stem} were learnt by another version of Mien's expression model.",
+                "Record them again.",
+            )
+        self._classes = PersonalClasses.load(self.path)
+        self.knows_rest = self.REST in arrays["names"].tolist()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the expressions, without rest."""
+        return tuple(self._classes.names)
+
+    def label(self, features: npt.NDArray) -> str:
+        """Return the expression that a frame's features show, or ``""``."""
+        return self._classes.label(features) or ""
+
+    def learn(self, name: str, features: Sequence[npt.NDArray], before: Sequence[npt.NDArray] = ()) -> None:
+        """Learn an expression and save the file.
+
+        Parameters
+        ----------
+        name : str
+            Replaced where it is known; `REST` for the resting face.
+        features : sequence of ndarray
+            `ExpressionClassifier.features` of the frames that show it.
+        before : sequence of ndarray
+            Of frames that do not show it: taken for rest where that is not known.
+
+        Raises
+        ------
+        MienError
+            ``class-too-short``, ``class-name-empty``, ``rest-unknown``, ``actor-full`` or ``actor-not-saved``.
+        """
+        name = name.strip()
+        if name not in self.names and len(self.names) >= MAX_OWN:
+            raise MienError(
+                "actor-full", f"{self.path.stem} has {MAX_OWN} expressions already.", "Delete one that is not used."
+            )
+        if name != self.REST and not self.knows_rest:
+            if len(before) < 5:
+                raise MienError(
+                    "rest-unknown",
+                    "Mien has not seen the actor's resting face yet.",
+                    "Look relaxed for a second, then record the expression again.",
+                )
+            self._classes.learn(self.REST, np.array(before))
+            self.knows_rest = True
+        self._classes.learn(name, np.array(features))
+        self.knows_rest |= name == self.REST
+        self._save()
+
+    def forget(self, name: str) -> None:
+        """Remove an expression and save the file; one that is not there is fine."""
+        if name in self.names:
+            self._classes.forget(name)
+            self._save()
+
+    def _save(self) -> None:
+        temporary = None
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # Whole or not at all: written beside its place first.
+            handle, temporary = tempfile.mkstemp(SUFFIX, dir=self.path.parent)
+            os.close(handle)
+            self._classes.save(temporary)
+            with zipfile.ZipFile(temporary, "a") as archive, archive.open(f"{_MARK}.npy", "w") as file:
+                np.save(file, np.array(fingerprint()), allow_pickle=False)
+            os.replace(temporary, self.path)
+        except OSError as error:
+            if temporary is not None:
+                Path(temporary).unlink(missing_ok=True)
+            raise MienError(
+                "actor-not-saved",
+                f"The expressions of {self.path.stem} cannot be saved: {error.strerror or error}.",
+                f"Check that {self.path.parent} can be written.",
+            ) from error

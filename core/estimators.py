@@ -1,0 +1,80 @@
+"""Which estimator gives the action units: the landmark model's blendshapes, Mien's own network, or both."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from .action_unit_model import LearnedEstimator
+from .action_units import ActionUnitEstimator, BlendshapeEstimator
+from .landmarks import Face
+from .units import ARKIT_INDEX, AU_INDEX, ESTIMATORS
+
+LEARNED: dict[str, tuple[str, ...]] = {
+    "AU6L": ("cheekSquintLeft",),
+    "AU6R": ("cheekSquintRight",),
+    "AU9L": ("noseSneerLeft",),
+    "AU9R": ("noseSneerRight",),
+    "AU29": ("jawForward",),
+    "AU34L": ("cheekPuff",),
+    "AU34R": ("cheekPuff",),
+}
+"""What `HybridEstimator` takes from the network, and the ARKit shapes that go with it.
+
+These are the channels in which the landmark model is dead on real faces. Everything else is
+the landmark model's: it learnt from real people, and is half as noisy at rest.
+"""
+
+
+class HybridEstimator:
+    """The landmark model's action units, with the network's where that model is dead; see `LEARNED`.
+
+    Implements `action_units.ActionUnitEstimator`.
+
+    Parameters
+    ----------
+    learned : LearnedEstimator, optional
+        With the shipped weights if not given.
+
+    Raises
+    ------
+    MienError
+        ``model-missing`` or ``model-damaged``.
+    """
+
+    _UNITS = np.array([AU_INDEX[name] for name in LEARNED])
+    _SHAPES = np.array([ARKIT_INDEX[name] for name in dict.fromkeys(s for shapes in LEARNED.values() for s in shapes)])
+
+    def __init__(self, learned: LearnedEstimator | None = None):
+        self._learned = LearnedEstimator() if learned is None else learned
+        self._blendshapes = BlendshapeEstimator()
+
+    def estimate(self, face: Face, image: npt.NDArray[np.uint8] | None) -> npt.NDArray[np.float32]:
+        """See `ActionUnitEstimator.estimate`."""
+        return self.estimate_arkit(face, image)[0]
+
+    def estimate_arkit(
+        self, face: Face, image: npt.NDArray[np.uint8] | None
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """See `ActionUnitEstimator.estimate_arkit`."""
+        units, shapes = (values.copy() for values in self._blendshapes.estimate_arkit(face, image))
+        learned_units, learned_shapes = self._learned.estimate_arkit(face, image)
+        units[self._UNITS] = learned_units[self._UNITS]
+        shapes[self._SHAPES] = learned_shapes[self._SHAPES]
+        return units, shapes
+
+
+def open_estimator(name: str = ESTIMATORS[0]) -> ActionUnitEstimator:
+    """Return the estimator of a name out of `ESTIMATORS`.
+
+    Raises
+    ------
+    MienError
+        ``model-missing`` or ``model-damaged``.
+    ValueError
+        For another name.
+    """
+    made = {"combined": HybridEstimator, "learned": LearnedEstimator, "landmark": BlendshapeEstimator}
+    if name not in made:
+        raise ValueError(f"estimator must be one of {ESTIMATORS}, got {name!r}")
+    return made[name]()

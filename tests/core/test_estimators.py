@@ -1,0 +1,56 @@
+"""Which estimator answers for which channel."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mien.core.action_units import BlendshapeEstimator
+from mien.core.estimators import LEARNED, HybridEstimator, open_estimator
+from mien.core.landmarks import Face
+from mien.core.units import ACTION_UNITS, ARKIT, ARKIT_INDEX, AU_INDEX, ESTIMATORS, LANDMARK_COUNT
+
+
+class Learned:
+    """Says one value for every channel."""
+
+    def estimate_arkit(self, face, image):
+        return np.full(len(ACTION_UNITS), 0.25, np.float32), np.full(len(ARKIT), 0.75, np.float32)
+
+
+@pytest.fixture
+def face():
+    rng = np.random.default_rng(0)
+    points = rng.uniform(100, 300, (LANDMARK_COUNT, 3)).astype(np.float32)
+    return Face((400, 400), points, rng.uniform(0, 0.6, len(ARKIT)).astype(np.float32), np.eye(4, dtype=np.float32))
+
+
+def test_the_network_answers_where_the_landmark_model_is_dead(face):
+    units, shapes = HybridEstimator(Learned()).estimate_arkit(face, None)
+    plain_units, plain_shapes = BlendshapeEstimator().estimate_arkit(face, None)
+    for name in ACTION_UNITS:
+        expected = 0.25 if name in LEARNED else plain_units[AU_INDEX[name]]
+        assert units[AU_INDEX[name]] == pytest.approx(expected), name
+    learned_shapes = {shape for shapes in LEARNED.values() for shape in shapes}
+    for name in ARKIT:
+        expected = 0.75 if name in learned_shapes else plain_shapes[ARKIT_INDEX[name]]
+        assert shapes[ARKIT_INDEX[name]] == pytest.approx(expected), name
+
+
+def test_the_faces_own_arrays_are_left_alone(face):
+    before = face.blendshapes.copy()
+    HybridEstimator(Learned()).estimate_arkit(face, None)
+    np.testing.assert_array_equal(face.blendshapes, before)
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_every_name_gives_an_estimator(name, face):
+    units, shapes = open_estimator(name).estimate_arkit(face, np.zeros((400, 400, 3), np.uint8))
+    assert (units.shape, shapes.shape) == ((len(ACTION_UNITS),), (len(ARKIT),))
+    assert min(units.min(), shapes.min()) >= 0.0
+    assert max(units.max(), shapes.max()) <= 1.0
+
+
+def test_another_name_is_refused():
+    with pytest.raises(ValueError, match="must be one of"):
+        open_estimator("crystal ball")

@@ -1,0 +1,290 @@
+"""Labels are judged at a steady rate and held; expressions of one's own are learnt beside it."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from mien.core.actor import MAX_OWN, Actor, file_name
+from mien.core.capture import open_source
+from mien.core.errors import MienError
+from mien.core.expression import UNSURE, ExpressionClassifier
+from mien.core.labelling import FORGET, INTERVAL, RECENT, Labeller
+from mien.core.landmarks import Face, Landmarker
+from mien.core.models import landmark_model
+from mien.core.units import ARKIT, EXPRESSIONS, LANDMARK_COUNT
+
+from .face_helpers import needs_model
+
+WIDTH = 40
+IMAGE = np.zeros((8, 8, 3), np.uint8)
+
+
+def face_of(mood: float) -> Face:
+    """A face whose first blendshape says what it feels."""
+    shapes = np.zeros(len(ARKIT), np.float32)
+    shapes[0] = mood
+    return Face((8, 8), np.zeros((LANDMARK_COUNT, 3), np.float32), shapes, np.eye(4, dtype=np.float32))
+
+
+HAPPY, ANGRY, OWN = face_of(0.0), face_of(0.5), face_of(1.0)
+
+
+class Classifier:
+    """Reads the mood from the face, with a little noise; counts."""
+
+    def __init__(self):
+        self.judged = []
+        self.pause = 0.0
+        self._rng = np.random.default_rng(0)
+
+    def features(self, face, image):
+        time.sleep(self.pause)
+        self.judged.append(threading.current_thread())
+        features = self._rng.normal(0, 0.05, WIDTH).astype(np.float32)
+        features[int(face.blendshapes[0] * 2)] += 1.0
+        return features
+
+    def probabilities_of(self, features):
+        result = np.full(len(EXPRESSIONS), 0.02, np.float32)
+        result[EXPRESSIONS.index("anger" if features[1] > 0.5 else "happiness")] = 0.88
+        return result
+
+
+@pytest.fixture
+def classifier():
+    return Classifier()
+
+
+@pytest.fixture
+def labeller(classifier):
+    labeller = Labeller(classifier)
+    yield labeller
+    labeller.close()
+
+
+@pytest.fixture
+def threaded(classifier):
+    labeller = Labeller(classifier, threaded=True)
+    yield labeller
+    labeller.close()
+
+
+def play(labeller, face, seconds, start=0.0, fps=30.0):
+    """Show a face for some time; returns the labels and the time after."""
+    times = start + np.arange(round(seconds * fps)) / fps
+    return [labeller(moment, face, IMAGE) for moment in times], start + len(times) / fps
+
+
+def until(condition, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize(("fps", "every"), [(24, 3), (25, 3), (29.97, 4), (30, 4), (60, 8), (5, 1)])
+def test_one_frame_in_so_many_is_judged_and_its_label_stands_for_the_rest(labeller, classifier, fps, every):
+    labels, _ = play(labeller, HAPPY, 4.0, fps=fps)
+    assert len(classifier.judged) == pytest.approx(len(labels) / every, abs=1)
+    assert {label.expression for label in labels} == {"happiness"}
+    assert all(label.probabilities[EXPRESSIONS.index("happiness")] > 0.8 for label in labels)
+
+
+def test_the_same_film_gives_the_same_labels():
+    runs = []
+    for _ in range(2):
+        labeller = Labeller(Classifier())
+        labels, after = play(labeller, HAPPY, 1.0)
+        runs.append(labels + play(labeller, ANGRY, 1.0, after)[0])
+    assert [label.expression for label in runs[0]] == [label.expression for label in runs[1]]
+    assert runs[0][-1].expression == "anger"
+
+
+def test_without_a_face_there_is_no_label_and_a_short_loss_forgets_nothing(labeller, classifier):
+    _, after = play(labeller, HAPPY, 1.0)
+    lost = labeller(after, None, IMAGE)
+    assert (lost.expression, lost.probabilities.any(), lost.own) == ("", False, "")
+    assert labeller(after + 0.1, HAPPY, IMAGE).expression == "happiness"
+    # A face after a longer loss may be another one: it is judged at once and by itself.
+    count = len(classifier.judged)
+    back = labeller(after + 0.2 + FORGET, ANGRY, IMAGE)
+    assert (back.expression, len(classifier.judged)) == ("anger", count + 1)
+
+
+def test_a_thread_judges_and_no_frame_waits(threaded, classifier):
+    classifier.pause = 0.2
+    began = time.monotonic()
+    first, _ = play(threaded, HAPPY, 1.0)
+    assert time.monotonic() - began < 0.15
+    assert first[0].expression == ""
+    until(lambda: threaded.label.expression == "happiness")
+    assert threading.current_thread() not in classifier.judged
+    # Of what came meanwhile the newest alone was worth a judgement.
+    time.sleep(0.5)
+    assert len(classifier.judged) <= 2
+    threaded.close()
+    threaded.close()
+
+
+def test_a_new_face_stays_new_when_its_first_frame_was_never_judged(threaded, classifier):
+    play(threaded, HAPPY, 1.0)
+    until(lambda: threaded.label.expression == "happiness" and len(classifier.judged) >= 1)
+    time.sleep(0.05)
+    classifier.pause = 0.1
+    threaded(2.0 + FORGET, ANGRY, IMAGE)
+    for i in range(1, 30):
+        threaded(2.0 + FORGET + i / 30, ANGRY, IMAGE)
+    until(lambda: threaded.label.expression == "anger")
+
+
+def test_a_thread_that_fails_says_so_and_labels_stop(threaded, classifier, monkeypatch):
+    monkeypatch.setattr(classifier, "features", lambda face, image: 1 / 0)
+    threaded(0.0, HAPPY, IMAGE)
+    until(lambda: threaded.trouble is not None)
+    assert "ZeroDivisionError" in threaded.trouble.message
+    assert threaded(1.0, HAPPY, IMAGE).expression == ""
+
+
+# --- expressions of one's own
+
+
+def teach(labeller, face, name, start, seconds=1.0):
+    labeller.learn(name, seconds)
+    _, after = play(labeller, face, seconds + 0.2, start)
+    return after
+
+
+def test_an_expression_is_learnt_told_apart_and_kept(tmp_path, labeller, classifier):
+    path = tmp_path / "actors" / "Zoë.npz"
+    labeller.follow(Actor(path))
+    _, after = play(labeller, HAPPY, 2.0)
+    assert not labeller.knows_rest
+    began = time.monotonic()
+    after = teach(labeller, OWN, "smirk", after)
+    assert time.monotonic() - began < 2.0
+    assert (labeller.lesson.name, labeller.lesson.state, labeller.lesson.share) == ("smirk", "done", 1.0)
+    assert (labeller.names, labeller.knows_rest) == (("smirk",), True)
+    labels, after = play(labeller, OWN, 1.0, after)
+    assert labels[-1].own == "smirk"
+    assert labels[-1].expression in (*EXPRESSIONS, UNSURE)
+    labels, after = play(labeller, HAPPY, 1.0, after)
+    assert labels[-1].own == ""
+    after = teach(labeller, ANGRY, "scowl", after)
+
+    again = Labeller(classifier)
+    again.follow(Actor(path))
+    assert again.names == ("smirk", "scowl")
+    for face, own in ((OWN, "smirk"), (ANGRY, "scowl"), (HAPPY, "")):
+        labels, after = play(again, face, 1.0, after)
+        assert labels[-1].own == own
+    again.forget("smirk")
+    assert Actor(path).names == ("scowl",)
+    again.follow(None)
+    assert (again.names, play(again, ANGRY, 1.0, after)[0][-1].own) == ((), "")
+    assert [file.name for file in path.parent.iterdir()] == ["Zoë.npz"]
+
+
+def test_one_odd_judgement_changes_nothing(tmp_path, labeller):
+    labeller.follow(Actor(tmp_path / "a.npz"))
+    _, after = play(labeller, HAPPY, 2.0)
+    after = teach(labeller, OWN, "smirk", after)
+    _, after = play(labeller, HAPPY, 1.0, after)
+    labels, after = play(labeller, OWN, INTERVAL, after)
+    labels += play(labeller, HAPPY, 1.0, after)[0]
+    assert {label.own for label in labels} == {""}
+
+
+def test_rest_can_be_shown_first_and_is_needed(tmp_path, labeller):
+    labeller.follow(Actor(tmp_path / "a.npz"))
+    after = teach(labeller, OWN, "smirk", 0.0)
+    assert (labeller.lesson.state, labeller.lesson.error.code) == ("failed", "rest-unknown")
+    assert labeller.names == ()
+    after = teach(labeller, HAPPY, Actor.REST, after)
+    assert (labeller.lesson.state, labeller.knows_rest, labeller.names) == ("done", True, ())
+    after = teach(labeller, OWN, "smirk", after)
+    assert play(labeller, OWN, 1.0, after)[0][-1].own == "smirk"
+
+
+def test_a_lesson_without_a_face_or_an_actor_is_given_up(tmp_path, labeller, monkeypatch):
+    labeller.learn("smirk", 1.0)
+    assert (labeller.lesson.state, labeller.lesson.error.code) == ("failed", "actor-none")
+    labeller.follow(Actor(tmp_path / "a.npz"))
+    monkeypatch.setattr("mien.core.labelling._PATIENCE", -0.99)
+    labeller.learn("smirk", 1.0)
+    assert labeller.lesson.state == "running"
+    until(lambda: labeller.look_after() or labeller.lesson.state != "running")
+    assert (labeller.lesson.state, labeller.lesson.error.code) == ("failed", "lesson-no-face")
+
+
+def test_what_cannot_be_learnt_is_told_in_words(tmp_path):
+    rng = np.random.default_rng(0)
+    rest, own = rng.normal(0, 1, (2, RECENT, WIDTH)).astype(np.float32)
+    actor = Actor(tmp_path / "a.npz")
+    actor.learn("smirk", list(own), list(rest))
+    with pytest.raises(MienError, match="Too few frames"):
+        actor.learn("short", list(own[:3]))
+    with pytest.raises(MienError, match="no name"):
+        actor.learn("  ", list(own))
+    for i in range(1, MAX_OWN):
+        actor.learn(f"{i}", list(own[i : i + 5]))
+    with pytest.raises(MienError, match="already"):
+        actor.learn("one more", list(own))
+    actor.learn("smirk", list(own))  # one that is known is replaced
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(MienError, match="cannot be saved"):
+        Actor(blocked / "a.npz").learn("smirk", list(own), list(rest))
+
+
+def test_a_file_of_other_models_or_damaged_is_refused_and_can_be_begun_anew(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    rest, own = rng.normal(0, 1, (2, 30, WIDTH)).astype(np.float32)
+    path = tmp_path / "a.npz"
+    Actor(path).learn("smirk", list(own), list(rest))
+    with monkeypatch.context() as patch:
+        patch.setattr("mien.core.actor.fingerprint", lambda: "another")
+        with pytest.raises(MienError, match="another version"):
+            Actor(path)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(MienError, match="cannot be read"):
+        Actor(path)
+    anew = Actor(path, afresh=True)
+    anew.learn("grin", list(own), list(rest))
+    assert Actor(path).names == ("grin",)
+
+
+def test_names_become_file_names():
+    assert file_name("Zoë / take 2") == "Zoë _ take 2.npz"
+    with pytest.raises(MienError, match="no name"):
+        file_name(" .. ")
+
+
+@needs_model
+@pytest.mark.data
+def test_a_real_face_is_labelled_and_a_look_of_its_own_learnt(data, tmp_path):
+    """The shipped models on a real clip: a gasp is learnt from some of its frames and found in others."""
+    classifier = ExpressionClassifier()
+    with open_source(data / "video" / "d10.mp4") as source, Landmarker(landmark_model()) as landmarker:
+        shots = [
+            (frame, landmarker.detect(frame.image, frame.time)) for frame, _ in zip(source, range(220), strict=False)
+        ]
+    labeller = Labeller(classifier)
+    labels = [labeller(frame.time, face, frame.image) for frame, face in shots]
+    assert {label.expression for label in labels} & set(EXPRESSIONS)
+    assert all(abs(label.probabilities.sum() - 1) < 1e-3 for label in labels)
+
+    jaw = ARKIT.index("jawOpen")
+    gasps = [shot for shot in shots if shot[1].blendshapes[jaw] > 0.4]
+    others = [shot for shot in shots if shot[1].blendshapes[jaw] < 0.1]
+    assert min(len(gasps), len(others)) > 20
+    features = [[classifier.features(face, frame.image) for frame, face in group] for group in (gasps, others)]
+    actor = Actor(tmp_path / "actor.npz")
+    began = time.monotonic()
+    actor.learn("gasp", features[0][::2], features[1][::2])
+    assert time.monotonic() - began < 2.0
+    assert np.mean([actor.label(one) == "gasp" for one in features[0][1::2]]) > 0.8
+    assert np.mean([actor.label(one) == "" for one in features[1][1::2]]) > 0.8
