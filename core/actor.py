@@ -18,8 +18,11 @@ from .models import catalogue
 
 SUFFIX = ".npz"
 
-MAX_OWN = 32
-"""Expressions of one's own per actor: each is one more to keep apart from all others."""
+MAX_OWN = 12
+"""Expressions of one's own per actor. Each lesson keeps every one apart from all others anew."""
+
+SHOWN = 60
+"""Frames kept of each, so that a lesson is learnt within two seconds however many there are."""
 
 _MODELS = ("expression", "expression_net")
 _MARK = "models"
@@ -120,9 +123,9 @@ class Actor:
                     "Mien has not seen the actor's resting face yet.",
                     "Look relaxed for a second, then record the expression again.",
                 )
-            self._classes.learn(self.REST, np.array(before))
+            self._classes.learn(self.REST, np.array(before), SHOWN)
             self.knows_rest = True
-        self._classes.learn(name, np.array(features))
+        self._classes.learn(name, np.array(features), SHOWN)
         self.knows_rest |= name == self.REST
         self._save()
 
