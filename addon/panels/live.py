@@ -39,6 +39,13 @@ _STATES = {
     "lost": "Source lost, trying again",
 }
 
+_NEUTRAL = {
+    "running": ("Hold Still", "TIME"),
+    "done": ("Calibrated", "CHECKMARK"),
+    "failed": ("No Face: Calibrate Again", "ERROR"),
+}
+"""Text and icon of the button, by how the calibration stands."""
+
 
 class _Panel:
     bl_space_type = "VIEW_3D"
@@ -61,7 +68,7 @@ class MIEN_PT_live(_Panel, bpy.types.Panel):
         row = layout.row()
         row.scale_y = 1.4
         if on or session.playback is not None:
-            row.operator(OP_LIVE_STOP, text="Stop", icon="PAUSE")
+            row.operator(OP_LIVE_STOP, text="Stop", icon="CANCEL")
         else:
             row.enabled = workflow.settings(context).target is not None
             row.operator(OP_LIVE_START, text="Start", icon="PLAY")
@@ -118,37 +125,45 @@ class MIEN_PT_live(_Panel, bpy.types.Panel):
             take.operator(OP_LIVE_RECORD, text="Record", icon="REC")
             take.operator(OP_LIVE_RECORD, text="Punch In", icon="KEYFRAME").punch = True
         row = layout.row(align=True)
-        row.operator(OP_LIVE_CALIBRATE, icon="USER")
+        text, icon = _NEUTRAL.get(status.neutral, ("Calibrate Neutral", "USER"))
+        row.operator(OP_LIVE_CALIBRATE, text=text, icon=icon)
         if status.neutral:
             row.operator(OP_LIVE_CALIBRATE, text="", icon="X").clear = True
-        told = {"running": "Hold still", "done": "Calibrated", "failed": "No face to calibrate on"}.get(status.neutral)
-        if told:
-            layout.label(text=told, icon="CHECKMARK" if status.neutral == "done" else "INFO")
 
+        self._draw_state(context, layout, live)
         picture = session.picture_icon()
         if picture and live_workflow.settings(context).show_picture and live.order.source != "network":
-            layout.template_icon(icon_value=picture, scale=10.0)
+            layout.template_icon(icon_value=picture, scale=8.0)
         if live.label:
             layout.label(text=f"{live.label.capitalize()} ({live.probability:.0%})", icon="MONKEY")
         self._draw_meters(layout, live)
-        self._draw_state(context, layout, live)
+        self._draw_counts(layout, live)
 
     @staticmethod
     def _draw_state(context, layout, live):
+        """Draw what has to be seen at a glance, and what is wrong."""
         status = live.status
         column = layout.column(align=True)
         column.scale_y = 0.8
         text = _STATES.get(status.state, "")
-        column.label(text=f"{text}: {status.source}" if status.source else text, icon=_icon(status.state))
+        if status.state == "live" and not math.isnan(live.latency):
+            text = f"{text}: {live.apply_fps:.0f} fps, {live.latency * 1000:.0f} ms behind the camera"
+        column.label(text=text, icon=_icon(status.state))
         if status.error is not None:
             paragraph(context, column, status.error.message)
             paragraph(context, column, status.error.hint)
         if not live.cast.left:
             paragraph(context, column, "The head is gone: undo, or stop and choose another", icon="ERROR")
+
+    @staticmethod
+    def _draw_counts(layout, live):
+        status = live.status
+        column = layout.column(align=True)
+        column.scale_y = 0.8
+        if status.source:
+            column.label(text=status.source, icon="OUTLINER_OB_CAMERA")
         rates = f"camera {status.camera_fps:.0f}, worker {status.worker_fps:.0f}, rig {live.apply_fps:.0f}"
         column.label(text=f"Fps: {rates}", icon="BLANK1")
-        if not math.isnan(live.latency):
-            column.label(text=f"{live.latency * 1000:.0f} ms behind the camera", icon="BLANK1")
         skipped = live.counts.superseded + live.counts.held
         column.label(text=f"Dropped: {live.dropped - skipped}, not drawn: {skipped}", icon="BLANK1")
         if status.waiting > 3:
@@ -164,6 +179,7 @@ class MIEN_PT_live(_Panel, bpy.types.Panel):
         if sample is None:
             return
         grid = layout.grid_flow(columns=2, align=True, even_columns=True)
+        grid.scale_y = 0.8
         grid.enabled = live.found
         for name, value in zip(UNITS, sample.units, strict=True):
             grid.progress(factor=value, text=name)
