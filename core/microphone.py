@@ -47,7 +47,10 @@ DRIFT_SPAN = 60.0
 
 _WINDOW = 1.0
 _WINDOWS = 10
+# A stream has settled when its blocks have come no earlier, against their count, for so long: some begin with a heap.
 _SETTLE = 0.3
+_SETTLE_AT_MOST = 3.0
+_EARLIER = 0.005
 _KEPT = 5.0
 _END_PATIENCE = 0.5
 _ZEROS = 3.0
@@ -194,6 +197,7 @@ class Microphone:
         self._count = 0
         self._skip = 0
         self._settling: list[tuple[float, np.ndarray]] | None = []
+        self._low, self._improved = np.inf, 0.0
         self._kept: collections.deque[tuple[int, np.ndarray, float]] = collections.deque()
         self._last_block = now()
         self._thread = threading.Thread(target=self._run, name="mien-sound", daemon=True)
@@ -274,7 +278,7 @@ class Microphone:
             )  # fmt: skip
             blocks = self._blocks()
             next(blocks)
-            self._settling = []
+            self._settling, self._low = [], np.inf
             self._last_block = now()
             device.start(blocks)
         except miniaudio.MiniaudioError as error:
@@ -334,15 +338,16 @@ class Microphone:
         if self._settling is None:
             self._place(moment, samples)
             return
-        # The first blocks may come in a heap; one of the next is in time, and tells for all.
         self._settling.append((moment, samples))
-        if moment - self._settling[0][0] < _SETTLE:
+        count = self._count + sum(len(block) for _stamp, block in self._settling)
+        late = moment - count / RATE
+        if late < self._low - _EARLIER:
+            self._improved = moment
+        self._low = min(self._low, late)
+        if moment - self._improved < _SETTLE and moment - self._settling[0][0] < _SETTLE_AT_MOST:
             return
         settled, self._settling = self._settling, None
-        count, low = self._count, np.inf
-        for stamp, block in settled:
-            count += len(block)
-            low = min(low, stamp - count / RATE)
+        low, self._low = self._low, np.inf
         if self._clock.base < np.inf:
             # It was gone for a while, and is again: that while is silent.
             self._insert(self._count, max(round((low - self._clock.base) * RATE), 0))

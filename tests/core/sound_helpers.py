@@ -24,7 +24,7 @@ from mien.core.clock import now
 RATE = 48_000
 NAME = "Test Microphone"
 CLICK = 20_000
-_CHUNK = 96
+_CHUNK = 480
 
 
 class SoundServer:
@@ -110,7 +110,8 @@ class Speaker:
         self._every = every
         self._period = (1.0 - drift) / RATE
         self._stopping = threading.Event()
-        self._pipe = os.open(pipe, os.O_WRONLY)
+        # What nobody listens to is lost, as with any microphone.
+        self._pipe = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
         self._thread = threading.Thread(target=self._speak, daemon=True)
         self._thread.start()
 
@@ -140,6 +141,8 @@ class Speaker:
             time.sleep(max(start + sample * self._period - now(), 0.0))
             try:
                 os.write(self._pipe, chunk.tobytes())
+            except BlockingIOError:
+                continue
             except OSError:  # unplugged
                 return
 

@@ -81,7 +81,7 @@ def test_clicks_land_where_they_were_made(speaker, microphone, tmp_path):
         time.sleep(0.1)
     assert len(late) >= 15
     print(f"late by {np.median(late) / MS:.2f} ms (median), {max(map(abs, late)) / MS:.2f} ms (worst)")
-    assert np.median(np.abs(late)) < 5 * MS
+    assert np.median(np.abs(late)) < 10 * MS
     assert max(map(abs, late)) < FRAME
 
 
