@@ -149,13 +149,41 @@ def bake(clip: str) -> dict:
         for key in mesh.data.shape_keys.key_blocks[1:]:
             low, high = moved.get(key.name, (1.0, 0.0))
             moved[key.name] = (min(low, key.value), max(high, key.value))
+    with importlib.import_module(f"{MODULE}.core.take").Take(scene.mien.take) as take:
+        made_with, labels = take.header.extra.get("estimator"), sorted(set(take.column("expression").tolist()))
     return {
         "outcome": sorted(outcome),
+        "estimator": made_with,
+        "labels": labels,
         "mesh": mesh.name,
         "actions": len(bpy.data.actions),
         "moved": {name: high - low for name, (low, high) in moved.items()},
         "libraries": sorted({name for name in WHEELS if name in sys.modules}),
     }
+
+
+def follow(clip: str) -> dict:
+    """Do what the user does under Live, with a clip as the camera, until the expression is told."""
+    scene = bpy.context.scene
+    scene.mien_live.source, scene.mien_live.video = "video", clip
+    outcome = bpy.ops.mien.live_start()
+    live = importlib.import_module(f"{MODULE}.addon.live")
+    running = importlib.import_module(f"{MODULE}.addon.session").live
+    end = time.monotonic() + 60
+    while running.running and running.label in ("", "unsure") and time.monotonic() < end:
+        live.tick()
+        time.sleep(0.005)
+    error = running.status.error or running.error
+    told = {
+        "outcome": sorted(outcome),
+        "state": running.status.state,
+        "label": running.label,
+        "probability": running.probability,
+        "error": str(error) if error else "",
+    }
+    bpy.ops.mien.live_stop()
+    live.wait_for_end()
+    return told
 
 
 def main() -> None:
@@ -179,6 +207,7 @@ def go_through(archive: str, clips: list) -> dict:
     report["sound"] = sound_library()
     if clips:
         report["bake"] = bake(clips[0])
+        report["live"] = follow(clips[0])
     report["warnings"] = policy_warnings()
     report["cycles"] = []
     for _ in range(2):
