@@ -255,8 +255,7 @@ class Labeller:
                 return
 
     def _judge(self, time: float, face: Face, image: npt.NDArray[np.uint8], afresh: bool) -> None:
-        features = self._classifier.features(face, image)
-        probabilities = self._classifier.probabilities_of(features)
+        features, probabilities = _read(self._classifier, face, image)
         with self._judging:
             if afresh:
                 self._tracker.reset()
@@ -292,3 +291,10 @@ class Labeller:
             self.lesson = Lesson(lesson.name, "done", 1.0)
         except MienError as error:
             self.lesson = Lesson(lesson.name, "failed", error=error)
+
+
+def _read(classifier, face: Face, image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray, npt.NDArray]:
+    if hasattr(classifier, "read"):
+        return classifier.read(face, image)
+    features = classifier.features(face, image)
+    return features, classifier.probabilities_of(features)

@@ -146,12 +146,12 @@ def open_pipeline(estimator: str = ESTIMATORS[0], *, live: bool = False) -> Pipe
     notices = []
     try:
         chosen = open_estimator(estimator)
-    except MienError as error:
+    except (MienError, KeyError) as error:
         estimator, chosen = "landmark", BlendshapeEstimator()
         notices.append(_without(error, "Action units come from the landmark model alone."))
     try:
         labeller = Labeller(threaded=live)
-    except MienError as error:
+    except (MienError, KeyError) as error:
         labeller = None
         notices.append(_without(error, "Expressions are not labelled."))
     try:
@@ -165,7 +165,10 @@ def open_pipeline(estimator: str = ESTIMATORS[0], *, live: bool = False) -> Pipe
     return pipeline
 
 
-def _without(error: MienError, consequence: str) -> MienError:
+def _without(error: MienError | KeyError, consequence: str) -> MienError:
+    if isinstance(error, KeyError):
+        # A whole file, but of another version of Mien than the code.
+        error = MienError("model-damaged", f"A model of Mien's lacks {error}.", "Install the Mien extension again.")
     return MienError(error.code, f"{error.message} {consequence}", error.hint)
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
+from mien.core import models
 from mien.core.capture import open_source
 from mien.core.errors import MienError
-from mien.core.pipeline import Pipeline
+from mien.core.models import landmark_model
+from mien.core.pipeline import Pipeline, open_pipeline
+from mien.core.record import pack
 from mien.core.types import Frame
-from mien.core.units import ACTION_UNITS, ARKIT
+from mien.core.units import ACTION_UNITS, ARKIT, EXPRESSIONS
 
 from .face_helpers import needs_model
 
@@ -78,3 +83,53 @@ def test_model_that_is_not_there(tmp_path):
     with pytest.raises(MienError) as caught:
         Pipeline(tmp_path / "none.task")
     assert caught.value.code == "model-missing"
+
+
+@pytest.mark.data
+def test_a_capture_is_labelled_and_deterministic(data):
+    """`run` finds faces on a thread ahead of the rest: it must give what `step` gives."""
+    with open_source(data / "video" / "d10.mp4") as source:
+        frames = [frame for frame, _ in zip(source, range(45), strict=False)]
+    with open_pipeline() as pipeline:
+        assert pipeline.notices == []
+        assert pipeline.settings == {"estimator": "combined"}
+        stepped = [pipeline.step(frame) for frame in frames]
+    with open_pipeline() as pipeline:
+        ran = list(pipeline.run(iter(frames)))
+    for one, other in zip(stepped, ran, strict=True):
+        assert pack(one).tobytes() == pack(other).tobytes()
+    assert all(result.expression for result in ran)
+    assert {result.expression for result in ran} & set(EXPRESSIONS)
+    assert all(abs(result.probabilities.sum() - 1.0) < 1e-3 for result in ran)
+
+
+@pytest.mark.data
+def test_a_run_that_is_closed_early_leaves_no_thread(data):
+    before = threading.active_count()
+    with open_source(data / "video" / "d10.mp4") as source, open_pipeline() as pipeline:
+        results = pipeline.run(iter(source))
+        next(results)
+        results.close()
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("broken", ["missing", "damaged"])
+def test_without_its_own_models_a_capture_goes_on_and_says_so(tmp_path, monkeypatch, broken):
+    """The landmark model is whole; Mien's own are gone, or cut."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (folder / "face_landmarker.task").symlink_to(landmark_model())
+    (folder / "models.json").write_bytes((models.SHIPPED / "models.json").read_bytes())
+    if broken == "damaged":
+        for name in ("action_units.npz", "action_unit_net.onnx", "expression.npz", "expression_net.onnx"):
+            (folder / name).write_bytes((models.SHIPPED / name).read_bytes()[:-1])
+    monkeypatch.setattr(models, "SHIPPED", folder)
+    monkeypatch.setattr(models, "cache_folder", lambda: tmp_path / "none")
+    monkeypatch.delenv("MIEN_MODELS", raising=False)
+    with open_pipeline(live=True) as pipeline:
+        assert pipeline.settings == {"estimator": "landmark"}
+        assert [notice.code for notice in pipeline.notices] == [f"model-{broken}"] * 2
+        assert "landmark model alone" in str(pipeline.notices[0])
+        assert "not labelled" in str(pipeline.notices[1])
+        result = pipeline.step(Frame(0, 0.0, np.zeros((90, 120, 3), np.uint8)))
+    assert (result.expression, result.probabilities.any()) == ("", False)

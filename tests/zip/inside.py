@@ -8,11 +8,13 @@ The last line printed is one JSON object. Nothing of Mien is importable here but
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 WHEELS = ("mediapipe", "cv2", "_cffi_backend", "miniaudio")
