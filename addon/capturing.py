@@ -10,8 +10,10 @@ from pathlib import Path
 from ..core.client import WorkerClient, WorkerDied
 from ..core.errors import MienError
 from ..core.jobs import PART_SUFFIX, CaptureSummary
+from ..core.models import catalogue
 from ..core.protocol import Failed, Finished, Progress, StartCapture
 from ..core.take import APP, SUFFIX
+from ..core.units import ESTIMATORS
 
 _JOB = 1
 
@@ -27,6 +29,8 @@ class CaptureJob:
     source, take : pathlib.Path
     fps : float, optional
         Rate of a sequence of pictures.
+    estimator : str
+        One of `core.units.ESTIMATORS`.
     command : list of str, optional
         Another worker, for tests.
 
@@ -40,10 +44,18 @@ class CaptureJob:
         Why there is no take.
     """
 
-    def __init__(self, source: Path, take: Path, fps: float | None = None, command: list[str] | None = None):
+    def __init__(
+        self,
+        source: Path,
+        take: Path,
+        fps: float | None = None,
+        estimator: str = ESTIMATORS[0],
+        command: list[str] | None = None,
+    ):
         self.source = source
         self.take = take
         self.fps = fps
+        self.estimator = estimator
         self.progress: Progress | None = None
         self.summary: CaptureSummary | None = None
         self.error: MienError | None = None
@@ -73,7 +85,7 @@ class CaptureJob:
         self._client.start()
         self._running = True
         rate = {} if self.fps is None else {"fps": self.fps}
-        self._client.send(StartCapture(_JOB, str(self.source), str(self.take), **rate))
+        self._client.send(StartCapture(_JOB, str(self.source), str(self.take), estimator=self.estimator, **rate))
 
     def poll(self) -> bool:
         """Take in what the worker said; returns whether the job still runs. Never waits."""
@@ -132,7 +144,7 @@ def is_sequence(source: Path, picture_suffixes) -> bool:
     return source.suffix.lower() in picture_suffixes or "#" in source.name or "%" in source.name or source.is_dir()
 
 
-def take_path(source: Path, folder: Path, fps: float | None = None) -> Path:
+def take_path(source: Path, folder: Path, fps: float | None = None, estimator: str = ESTIMATORS[0]) -> Path:
     """Return where the take of this source belongs.
 
     The name holds a digest of all that the take depends on, so a take that is there under
@@ -145,6 +157,8 @@ def take_path(source: Path, folder: Path, fps: float | None = None) -> Path:
     folder : pathlib.Path
     fps : float, optional
         Rate of a sequence; makes all pictures beside `source` count.
+    estimator : str
+        One of `core.units.ESTIMATORS`.
     """
     files = [source]
     if fps is not None:
@@ -157,7 +171,8 @@ def take_path(source: Path, folder: Path, fps: float | None = None) -> Path:
         except OSError:
             continue
         state.append((file.name, stat.st_size, stat.st_mtime_ns))
-    identity = json.dumps([APP, str(source.absolute()), fps, state])
+    models = [model.sha256 for model in catalogue().values()]
+    identity = json.dumps([APP, str(source.absolute()), fps, state, estimator, models])
     digest = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:12]
     # A folder or a video alike: their own name, without what file systems dislike.
     stem = "".join(c if c.isalnum() or c in "-_ ." else "_" for c in source.stem).strip(" .")[:80] or "take"

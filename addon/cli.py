@@ -38,6 +38,7 @@ def add_arguments(parser):
     )
     parser.add_argument("--action", help="name of the new action (default: the name of the video)")
     parser.add_argument("--no-sheet", action="store_true", help="do not render the contact sheet")
+    parser.add_argument("--markers", action="store_true", help="mark on the timeline where the expression changes")
     add_solve_arguments(parser)
 
 
@@ -54,6 +55,7 @@ def run(args, console) -> dict:
     from ..core.take import SUFFIX, Take
     from . import bake
     from .contact_sheet import write_contact_sheet
+    from .markers import mark_expressions
     from .rig.targets import find_target
 
     rig = args.rig or _SAMPLES / "mien_head.blend"
@@ -89,6 +91,8 @@ def run(args, console) -> dict:
         baked = bake.bake_performance(bpy.context, target, performance, options)
         scene.frame_start, scene.frame_end = baked.start, baked.end
         scene.frame_set(baked.start)
+        if args.markers:
+            mark_expressions(scene, take_path, args.start, baked.end)
         _save(out)
         for notice in baked.notices:
             console.say(f"Note: {notice}.")

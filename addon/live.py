@@ -25,7 +25,9 @@ from ..core.protocol import (
     Calibrate,
     Cameras,
     EndTake,
+    Expressions,
     Failed,
+    LearnExpression,
     ListCameras,
     LiveFrame,
     LivePicture,
@@ -41,6 +43,7 @@ from ..core.take import SUFFIX
 from . import session
 from .rig.puppet import Channels, Puppet, Sample
 from .rig.targets import find_target
+from .triggers import Wearer
 
 INTERVAL = 1 / 120
 """Seconds between two looks at what the worker sent; half of it is added to the lag on average."""
@@ -102,6 +105,7 @@ class Cast:
         self.sample: Sample | None = None
         self.held: set[str] = set()
         """Why nothing is put on the rigs for now: ``"render"``, ``"save"``."""
+        self._label = ""
 
     def apply(self, sample: Sample | None = None) -> int:
         """Put a sample, or the last one again, on every rig; returns how many rigs are left."""
@@ -110,6 +114,20 @@ class Cast:
             return 0
         self.left = sum(puppet.apply(self.sample) for puppet in self.puppets)
         return self.left
+
+    def show_label(self, label: str) -> None:
+        """Tell the preview what the faces express, which can set particles off."""
+        if label == self._label:
+            return
+        from . import preview
+
+        self._label = label
+        for puppet in self.puppets:
+            if label:
+                # No weights of its own: the preview reads them off the rig.
+                preview.set_sample(puppet.name, {}, label=label)
+            else:
+                preview.clear_sample(puppet.name)
 
     def animation_changed(self) -> None:
         """Note that a rig was baked on meanwhile."""
@@ -147,6 +165,10 @@ class Live:
         Why it ended by itself.
     label, probability : str, float
         Expression of the newest sample.
+    expressions : Expressions
+        The actor's own expressions, as the worker told them last.
+    wearer : Wearer
+        Lays over the capture what the label sets off.
     """
 
     def __init__(self, order: StartLive, tuning: TuneLive, cast: Cast, command: list[str] | None = None):
@@ -159,6 +181,8 @@ class Live:
         self.running = False
         self.error: MienError | None = None
         self.label, self.probability = "", 0.0
+        self.expressions = Expressions(_JOB)
+        self.wearer = Wearer()
         self.found = False
         self.picture: LivePicture | None = None
         self.on_take: Callable[[TakeStatus], None] | None = None
@@ -227,6 +251,14 @@ class Live:
         """Take the actor's face of this moment as neutral, or forget that."""
         self._client.send(Calibrate(_JOB, clear))
 
+    def learn(self, name: str, seconds: float) -> None:
+        """Learn what the actor shows from now on as an expression of that name."""
+        self._client.send(LearnExpression(_JOB, name, seconds))
+
+    def forget(self, name: str) -> None:
+        """Forget one of the actor's own expressions."""
+        self._client.send(LearnExpression(_JOB, name, forget=True))
+
     def record(self, take: Path, scene_frame: float | None = None, countdown: float = 0.0) -> None:
         """Begin a take, after a countdown in seconds."""
         self.wanted = Record(_JOB, str(take), scene_frame)
@@ -247,6 +279,7 @@ class Live:
         self.running = False
         self.wanted = self.count_from = None
         self.cast.restore()
+        self.cast.show_label("")
         if self._client.connected:
             self._client.send(StopLive(_JOB))
         self._client.dismiss()
@@ -277,6 +310,8 @@ class Live:
                 self._note(message)
             elif isinstance(message, TakeStatus):
                 self._note_take(message)
+            elif isinstance(message, Expressions):
+                self.expressions, self._dirty = message, True
             elif isinstance(message, WorkerDied):
                 self._revive(message)
             elif isinstance(message, Failed):
@@ -300,12 +335,15 @@ class Live:
         if self.cast.held:
             self.counts.held += 1
             return
-        self.cast.apply(frame.plain)
+        plain = frame.plain
+        own = self.expressions.shown if plain.found else ""
+        self.cast.apply(self.wearer(plain, (plain.expression, own), frame.captured))
+        self.cast.show_label(own or plain.expression)
         moment = now()
         self.counts.applied += 1
         self._applied.append(moment)
         self._latencies.append(moment - frame.captured)
-        self.found, self.label, self.probability = frame.plain.found, frame.plain.expression, frame.plain.probability
+        self.found, self.label, self.probability = plain.found, plain.expression, plain.probability
         self._dirty = True
 
     def _begin_take_when_due(self) -> None:

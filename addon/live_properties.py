@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import bpy
 
+from ..core.protocol import MAX_LABEL
+from ..core.units import EXPRESSIONS
 from . import session
-from .ids import LIVE_SETTINGS, TAKE_LIST
+from .ids import LIVE_SETTINGS, PREVIEW, TAKE_LIST
+from .preferences import actors_folder
 from .registration import register_classes, unregister_classes
 
 SIZES = {"AUTO": (0, 0), "VGA": (640, 480), "HD": (1280, 720), "FULL_HD": (1920, 1080)}
@@ -36,6 +39,48 @@ def _tune(_self, context):
 class MienLiveTarget(bpy.types.PropertyGroup):
     mesh: bpy.props.PointerProperty(
         name="Head", description="Another mesh that follows the same face", type=bpy.types.Object, poll=_is_mesh
+    )
+
+
+def _find_actors(_self, _context, text):
+    folder = actors_folder()
+    names = sorted(path.stem for path in folder.glob("*.npz")) if folder.is_dir() else []
+    return [name for name in names if text.lower() in name.lower()]
+
+
+def _find_labels(_self, _context, text):
+    own = session.live.expressions.names if session.live is not None else ()
+    return [name for name in (*own, *EXPRESSIONS) if text.lower() in name.lower()]
+
+
+def _find_expressions(_self, context, text):
+    saved = getattr(context.scene, PREVIEW).expressions.keys()
+    return [name for name in (*saved, *EXPRESSIONS) if text.lower() in name.lower()]
+
+
+class MienTrigger(bpy.types.PropertyGroup):
+    label: bpy.props.StringProperty(
+        name="When",
+        description="Expression that the face has to show: a basic one, or one of the actor's own",
+        search=_find_labels,
+        search_options={"SUGGESTION"},
+        update=_tune,
+    )
+    expression: bpy.props.StringProperty(
+        name="Wear",
+        description="Expression that the head then wears: a basic one, or one saved in the preview",
+        search=_find_expressions,
+        search_options={"SUGGESTION"},
+        update=_tune,
+    )
+    strength: bpy.props.FloatProperty(
+        name="Strength",
+        description="How far it covers the capture",
+        default=1.0,
+        min=0.0,
+        max=1.0,
+        subtype="FACTOR",
+        update=_tune,
     )
 
 
@@ -127,6 +172,28 @@ class MienLiveSettings(bpy.types.PropertyGroup):
         type=MienLiveTarget, name="Further Heads", description="Further heads that follow the same face"
     )
 
+    actor: bpy.props.StringProperty(
+        name="Actor",
+        description="Whose face it is: expressions of the actor's own are kept under this name. Leave empty for none",
+        search=_find_actors,
+        search_options={"SUGGESTION"},
+        update=_tune,
+    )
+    lesson: bpy.props.StringProperty(
+        name="Expression", description="Name of the expression that is recorded next", maxlen=MAX_LABEL
+    )
+    lesson_seconds: bpy.props.FloatProperty(
+        name="Seconds",
+        description="How long the expression is shown while Mien learns it. Vary it a little, and turn the head",
+        default=3.0,
+        min=1.0,
+        max=30.0,
+        subtype="TIME_ABSOLUTE",
+    )
+    triggers: bpy.props.CollectionProperty(
+        type=MienTrigger, name="Triggers", description="What the head wears while the face shows an expression"
+    )
+
     send_livelink: bpy.props.BoolProperty(
         name="Live Link Face",
         description="Send the live face as the app Live Link Face does, to Unreal Engine",
@@ -173,7 +240,7 @@ class MienTakeList(bpy.types.PropertyGroup):
     active: bpy.props.IntProperty(name="Active Take", description="The take that the buttons below mean")
 
 
-CLASSES = (MienLiveTarget, MienLiveSettings, MienTake, MienTakeList)
+CLASSES = (MienLiveTarget, MienTrigger, MienLiveSettings, MienTake, MienTakeList)
 
 
 def register():

@@ -7,15 +7,21 @@ from pathlib import Path
 import bpy
 
 from ..core.errors import MienError
+from ..core.files import actor_file
 from ..core.protocol import Output, StartLive, TakeStatus, TuneLive
 from . import live, session, takes, workflow
-from .ids import LIVE_SETTINGS, TAKE_LIST
+from .ids import LIVE_SETTINGS, PREVIEW, TAKE_LIST
 from .live_properties import SIZES
-from .preferences import takes_folder
+from .preferences import actors_folder, takes_folder
+from .preview.expressions import BASIC
 from .rig.puppet import Channels
+from .triggers import Trigger, Wearer
 
 PICTURE_WIDTH = 256
 """Of the small picture, px: sharp in a sidebar of usual width, also on a dense screen."""
+
+REST = "rest"
+"""Name under which the worker learns the actor's resting face."""
 
 _JOB = 1
 
@@ -45,7 +51,11 @@ def order_of(context) -> StartLive:
             "Blender's online access is off, so Mien stays on this machine.",
             "Turn on Allow Online Access in Preferences > System, or turn off Local Network.",
         )
-    more = {"mirror": chosen.mirror, "lan": lan_allowed(chosen)}
+    more = {
+        "mirror": chosen.mirror,
+        "lan": lan_allowed(chosen),
+        "estimator": workflow.settings(context).estimator,
+    }
     if chosen.source == "camera":
         width, height = SIZES[chosen.size]
         return StartLive(_JOB, "camera", chosen.camera.strip(), width, height, float(chosen.fps), **more)
@@ -73,6 +83,7 @@ def tuning_of(context) -> TuneLive:
         prediction=chosen.prediction / 1000.0,
         picture=PICTURE_WIDTH if chosen.show_picture and not bpy.app.background else 0,
         outputs=tuple(outputs),
+        actor=str(actors_folder() / actor_file(chosen.actor)) if chosen.actor.strip(" .") else "",
     )
 
 
@@ -80,6 +91,39 @@ def tune(context) -> None:
     """Send changed settings to the worker, if one runs."""
     if session.live_running():
         session.live.tune(tuning_of(context))
+        session.live.wearer = Wearer(triggers_of(context))
+
+
+def triggers_of(context) -> list[Trigger]:
+    """Return what the face sets off, as chosen; what names nothing is left out."""
+    saved = {item.name: {value.name: value.value for value in item.values} for item in preview(context).expressions}
+    known = BASIC | saved
+    return [
+        Trigger(row.label.strip(), known[row.expression], row.strength)
+        for row in settings(context).triggers
+        if row.label.strip() and row.expression in known
+    ]
+
+
+def preview(context):
+    """Return the preview's settings of the context's scene."""
+    return getattr(context.scene, PREVIEW)
+
+
+def learn(context, *, rest: bool) -> None:
+    """Learn what the actor shows from now on as the named expression, or as rest.
+
+    Raises
+    ------
+    MienError
+        ``"actor-none"`` or ``"class-name-empty"``.
+    """
+    chosen = settings(context)
+    actor_file(chosen.actor)
+    name = REST if rest else chosen.lesson.strip()
+    if not name:
+        raise MienError("class-name-empty", "The expression has no name.", "Type a name first.")
+    session.live.learn(name, chosen.lesson_seconds)
 
 
 def cast_of(context) -> live.Cast:
@@ -111,6 +155,7 @@ def start(context) -> None:
     """
     session_live = live.start(order_of(context), tuning_of(context), cast_of(context))
     session_live.on_take = on_take
+    session_live.wearer = Wearer(triggers_of(context))
 
 
 def record(context, *, punch: bool) -> None:

@@ -32,12 +32,20 @@ def get_preferences() -> MienPreferences | None:
 
 def default_takes_folder() -> Path:
     """Return where takes are kept unless the user says otherwise."""
+    return _data_folder("takes")
+
+
+def actors_folder() -> Path:
+    """Return where actors' own expressions are kept; it may not exist yet."""
+    return _data_folder("actors")
+
+
+def _data_folder(name: str) -> Path:
     try:
-        folder = bpy.utils.extension_path_user(ROOT_PACKAGE, path="takes")
+        return Path(bpy.utils.extension_path_user(ROOT_PACKAGE, path=name))
     except ValueError:
         # Run from a checkout, not installed as an extension.
-        folder = bpy.utils.user_resource("DATAFILES", path="mien/takes")
-    return Path(folder)
+        return Path(bpy.utils.user_resource("DATAFILES", path=f"mien/{name}"))
 
 
 def takes_folder() -> Path:

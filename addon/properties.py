@@ -6,6 +6,7 @@ import math
 
 import bpy
 
+from ..core.units import ESTIMATORS
 from .ids import SETTINGS
 
 
@@ -63,6 +64,21 @@ class MienSettings(bpy.types.PropertyGroup):
         name="Level Head",
         description="Take out the head's mean rotation: for a camera that stood below or beside the actor's face",
     )
+    estimator: bpy.props.EnumProperty(
+        name="Reading",
+        description="What reads the movements off the face",
+        items=(
+            (
+                "combined",
+                "Combined",
+                "The landmark model, and Mien's own network where that one sees nothing: cheeks, "
+                "nose, puffed cheeks, jaw forward",
+            ),
+            ("learned", "Mien's Network", "Mien's own network for every movement"),
+            ("landmark", "Landmark Model", "The landmark model alone: the fastest"),
+        ),
+        default=ESTIMATORS[0],
+    )
     tolerance: bpy.props.FloatProperty(
         name="Value Tolerance",
         description="Keys are left out as long as each shape key stays this close to the capture at every frame. "
@@ -106,6 +122,11 @@ class MienSettings(bpy.types.PropertyGroup):
         name="Extend Scene",
         description="Move the scene's end frame if the performance is longer",
         default=True,
+    )
+    use_markers: bpy.props.BoolProperty(
+        name="Expression Markers",
+        description="Set a marker on the timeline wherever the expression changes; those of an earlier bake between "
+        "the first and the last baked frame are replaced",
     )
     reuse_take: bpy.props.BoolProperty(
         name="Reuse Take",

@@ -14,10 +14,12 @@ from . import session
 from .bake import BakeOptions, BakeSummary, bake_into_scene
 from .capturing import CaptureJob, is_sequence, take_path
 from .ids import SETTINGS
+from .markers import mark_expressions
 from .preferences import takes_folder
 from .rig.targets import Target, find_target
 
 if TYPE_CHECKING:
+    from ..core.jobs import CaptureSummary
     from ..core.solve import Performance
 
 
@@ -33,6 +35,7 @@ class Request:
     mesh: int
     options: BakeOptions
     solving: dict
+    markers: bool = False
 
 
 def settings(context):
@@ -100,6 +103,7 @@ def request(context, name: str) -> Request:
         mesh=target.mesh.session_uid,
         options=options,
         solving=solving(context),
+        markers=chosen.use_markers,
     )
 
 
@@ -117,9 +121,10 @@ def prepare_capture(context) -> tuple[CaptureJob, bool]:
     MienError
     """
     source, fps = chosen_source(context)
-    take = take_path(source, takes_folder(), fps)
-    job = CaptureJob(source, take, fps, session.worker_command)
-    return job, settings(context).reuse_take and take.exists()
+    chosen = settings(context)
+    take = take_path(source, takes_folder(), fps, chosen.estimator)
+    job = CaptureJob(source, take, fps, chosen.estimator, session.worker_command)
+    return job, chosen.reuse_take and take.exists()
 
 
 def bake_take(asked: Request, path: Path) -> BakeSummary:
@@ -137,7 +142,10 @@ def bake_take(asked: Request, path: Path) -> BakeSummary:
             "target-gone", "The head was deleted while its performance was captured.", f"The take is kept in {path}."
         )
     target = find_target(mesh, need_keys=asked.options.shape_keys)
-    summary = bake_into_scene(scene, target, solve(path, asked.solving), placed(asked.options, path))
+    options = placed(asked.options, path)
+    summary = bake_into_scene(scene, target, solve(path, asked.solving), options)
+    if asked.markers:
+        mark_expressions(scene, path, options.start_frame, summary.end)
     for driver in (session.live, session.playback):
         if driver is not None:
             driver.cast.animation_changed()
@@ -168,14 +176,15 @@ def placed(options: BakeOptions, path: Path) -> BakeOptions:
     return dataclasses.replace(options, start_frame=round(frame), new_action=False)
 
 
-def outcome_of(summary: BakeSummary, *, incomplete: bool = False) -> session.Outcome:
-    """Return what the panel tells about a bake; `incomplete` if its source is cut or damaged."""
+def outcome_of(summary: BakeSummary, captured: CaptureSummary | None = None) -> session.Outcome:
+    """Return what the panel tells about a bake, and about the capture that went before."""
     saved = 1.0 - summary.keys_after / max(summary.keys_before, 1)
     lines = [
         f"Frames {summary.start} to {summary.end}, {summary.channels} channels",
         f"Face in {summary.found} of {summary.source_frames} pictures ({summary.found / summary.source_frames:.0%})",
         f"{summary.keys_before:,} keys, {summary.keys_after:,} kept ({saved:.0%} fewer)",
-        *(["The source is cut or damaged: pictures are missing"] if incomplete else []),
+        *(["The source is cut or damaged: pictures are missing"] if captured and captured.incomplete else []),
+        *(captured.notices if captured else ()),
         *summary.notices,
     ]
     return session.Outcome(lines)

@@ -16,8 +16,6 @@ from .errors import MienError
 from .expression import PersonalClasses
 from .models import catalogue
 
-SUFFIX = ".npz"
-
 MAX_OWN = 12
 """Expressions of one's own per actor. Each lesson keeps every one apart from all others anew."""
 
@@ -32,20 +30,6 @@ def fingerprint() -> str:
     """Return what identifies the models whose features an actor's file holds."""
     known = catalogue()
     return " ".join(known[name].sha256 for name in _MODELS)
-
-
-def file_name(name: str) -> str:
-    """Return the name of an actor's file: the actor's, without what file systems dislike.
-
-    Raises
-    ------
-    MienError
-        ``actor-none`` where nothing is left of the name.
-    """
-    stem = "".join(c if c.isalnum() or c in "-_ ." else "_" for c in name).strip(" .")[:80]
-    if not stem:
-        raise MienError("actor-none", "The actor has no name.", "Type the actor's name first.")
-    return stem + SUFFIX
 
 
 class Actor:
@@ -140,7 +124,7 @@ class Actor:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # Whole or not at all: written beside its place first.
-            handle, temporary = tempfile.mkstemp(SUFFIX, dir=self.path.parent)
+            handle, temporary = tempfile.mkstemp(".npz", dir=self.path.parent)
             os.close(handle)
             self._classes.save(temporary)
             with zipfile.ZipFile(temporary, "a") as archive, archive.open(f"{_MARK}.npy", "w") as file:

@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from .errors import MienError
+
 PART_SUFFIX = ".part"
 """Added to a file's name until it is whole."""
 
@@ -33,3 +35,17 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             part.unlink()
         raise
+
+
+def actor_file(name: str) -> str:
+    """Return the name of an actor's file: the actor's, without what file systems dislike.
+
+    Raises
+    ------
+    MienError
+        ``actor-none`` where nothing is left of the name.
+    """
+    stem = "".join(c if c.isalnum() or c in "-_ ." else "_" for c in name).strip(" .")[:80]
+    if not stem:
+        raise MienError("actor-none", "The actor has no name.", "Type the actor's name first.")
+    return f"{stem}.npz"

@@ -7,11 +7,15 @@ from .bake import MIEN_OT_bake, MIEN_OT_cancel
 from .live import (
     MIEN_OT_live_calibrate,
     MIEN_OT_live_cameras,
+    MIEN_OT_live_forget,
+    MIEN_OT_live_learn,
     MIEN_OT_live_record,
     MIEN_OT_live_start,
     MIEN_OT_live_stop,
     MIEN_OT_live_target_add,
     MIEN_OT_live_target_remove,
+    MIEN_OT_live_trigger_add,
+    MIEN_OT_live_trigger_remove,
 )
 from .sample_head import MIEN_OT_add_sample_head
 from .take_list import (
@@ -37,6 +41,10 @@ CLASSES = (
     MIEN_OT_live_record,
     MIEN_OT_live_target_add,
     MIEN_OT_live_target_remove,
+    MIEN_OT_live_learn,
+    MIEN_OT_live_forget,
+    MIEN_OT_live_trigger_add,
+    MIEN_OT_live_trigger_remove,
     MIEN_OT_takes_refresh,
     MIEN_OT_take_play,
     MIEN_OT_take_rename,

@@ -87,8 +87,7 @@ class MIEN_OT_bake(bpy.types.Operator):
             summary = workflow.bake_take(self._request, self._job.take)
         except MienError as error:
             return self._fail(error)
-        captured = self._job.summary
-        session.outcome = workflow.outcome_of(summary, incomplete=captured is not None and captured.incomplete)
+        session.outcome = workflow.outcome_of(summary, self._job.summary)
         self.report({"INFO"}, session.outcome.lines[0])
         workflow.redraw_panels()
         return {"FINISHED"}

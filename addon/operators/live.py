@@ -9,11 +9,15 @@ from .. import live, live_workflow, session, workflow
 from ..ids import (
     OP_LIVE_CALIBRATE,
     OP_LIVE_CAMERAS,
+    OP_LIVE_FORGET,
+    OP_LIVE_LEARN,
     OP_LIVE_RECORD,
     OP_LIVE_START,
     OP_LIVE_STOP,
     OP_LIVE_TARGET_ADD,
     OP_LIVE_TARGET_REMOVE,
+    OP_LIVE_TRIGGER_ADD,
+    OP_LIVE_TRIGGER_REMOVE,
 )
 
 
@@ -163,4 +167,83 @@ class MIEN_OT_live_target_remove(bpy.types.Operator):
 
     def execute(self, context):
         live_workflow.settings(context).targets.remove(self.index)
+        return {"FINISHED"}
+
+
+class MIEN_OT_live_learn(bpy.types.Operator):
+    """Show the expression now: Mien learns it from the next seconds, and tells from then on when the face shows it"""
+
+    bl_idname = OP_LIVE_LEARN
+    bl_label = "Record Expression"
+    bl_options = set()
+
+    rest: bpy.props.BoolProperty(
+        name="Rest",
+        description="Record the relaxed face instead, which the others are told apart from",
+        options={"SKIP_SAVE"},
+    )
+
+    @classmethod
+    def description(cls, _context, properties):
+        if properties.rest:
+            return "Look relaxed, and talk a little: what Mien sees in the next seconds is none of the expressions"
+        return cls.__doc__
+
+    @classmethod
+    def poll(cls, _context):
+        if not session.live_running():
+            cls.poll_message_set("Start live capture first")
+            return False
+        return session.live.expressions.state != "running"
+
+    def execute(self, context):
+        try:
+            live_workflow.learn(context, rest=self.rest)
+        except MienError as error:
+            return _told(self, error)
+        return {"FINISHED"}
+
+
+class MIEN_OT_live_forget(bpy.types.Operator):
+    """Delete this expression of the actor's own"""
+
+    bl_idname = OP_LIVE_FORGET
+    bl_label = "Delete Expression"
+    bl_options = set()
+
+    name: bpy.props.StringProperty(name="Name", description="Name of the expression", options={"HIDDEN"})
+
+    @classmethod
+    def poll(cls, _context):
+        return session.live_running()
+
+    def execute(self, _context):
+        session.live.forget(self.name)
+        return {"FINISHED"}
+
+
+class MIEN_OT_live_trigger_add(bpy.types.Operator):
+    """Let an expression of the face set off one of the head's"""
+
+    bl_idname = OP_LIVE_TRIGGER_ADD
+    bl_label = "Add Trigger"
+    bl_options = {"REGISTER", "UNDO"}
+
+    def execute(self, context):
+        live_workflow.settings(context).triggers.add()
+        return {"FINISHED"}
+
+
+class MIEN_OT_live_trigger_remove(bpy.types.Operator):
+    """Let this expression of the face set off nothing any more"""
+
+    bl_idname = OP_LIVE_TRIGGER_REMOVE
+    bl_label = "Remove Trigger"
+    bl_options = {"REGISTER", "UNDO"}
+
+    index: bpy.props.IntProperty(name="Index", description="Which of the triggers", options={"HIDDEN"})
+
+    def execute(self, context):
+        live_workflow.settings(context).triggers.remove(self.index)
+        live_workflow.tune(context)
         return {"FINISHED"}

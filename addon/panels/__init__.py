@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from ..registration import register_classes, unregister_classes
-from .live import MIEN_PT_live, MIEN_PT_live_options, MIEN_PT_live_output, MIEN_UL_takes
+from .live import (
+    MIEN_PT_live,
+    MIEN_PT_live_expressions,
+    MIEN_PT_live_options,
+    MIEN_PT_live_output,
+    MIEN_UL_takes,
+)
 from .main import MIEN_PT_bake_options, MIEN_PT_channels, MIEN_PT_main, MIEN_PT_takes
 
 CLASSES = (
     MIEN_PT_main,
     MIEN_PT_live,
+    MIEN_PT_live_expressions,
     MIEN_PT_live_options,
     MIEN_PT_live_output,
     MIEN_PT_bake_options,

@@ -12,11 +12,15 @@ from ..ids import (
     LIST_TAKES,
     OP_LIVE_CALIBRATE,
     OP_LIVE_CAMERAS,
+    OP_LIVE_FORGET,
+    OP_LIVE_LEARN,
     OP_LIVE_RECORD,
     OP_LIVE_START,
     OP_LIVE_STOP,
     OP_LIVE_TARGET_ADD,
     OP_LIVE_TARGET_REMOVE,
+    OP_LIVE_TRIGGER_ADD,
+    OP_LIVE_TRIGGER_REMOVE,
     OP_TAKE_BAKE,
     OP_TAKE_DELETE,
     OP_TAKE_EXPORT,
@@ -24,6 +28,7 @@ from ..ids import (
     OP_TAKE_RENAME,
     OP_TAKES_REFRESH,
     PANEL_LIVE,
+    PANEL_LIVE_EXPRESSIONS,
     PANEL_LIVE_OPTIONS,
     PANEL_LIVE_OUTPUT,
     SIDEBAR_TAB,
@@ -135,7 +140,8 @@ class MIEN_PT_live(_Panel, bpy.types.Panel):
         if picture and live_workflow.settings(context).show_picture and live.order.source != "network":
             layout.template_icon(icon_value=picture, scale=8.0)
         if live.label:
-            layout.label(text=f"{live.label.capitalize()} ({live.probability:.0%})", icon="MONKEY")
+            own = f", {live.expressions.shown}" if live.expressions.shown else ""
+            layout.label(text=f"{live.label.capitalize()} ({live.probability:.0%}){own}", icon="MONKEY")
         self._draw_meters(layout, live)
         self._draw_counts(layout, live)
 
@@ -183,6 +189,55 @@ class MIEN_PT_live(_Panel, bpy.types.Panel):
         grid.enabled = live.found
         for name, value in zip(UNITS, sample.units, strict=True):
             grid.progress(factor=value, text=name)
+
+
+class MIEN_PT_live_expressions(_Panel, bpy.types.Panel):
+    bl_idname = PANEL_LIVE_EXPRESSIONS
+    bl_parent_id = PANEL_LIVE
+    bl_label = "Expressions"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context):
+        layout = self.layout
+        chosen = live_workflow.settings(context)
+        layout.prop(chosen, "actor", icon="USER")
+        if chosen.actor and session.live_running():
+            self._draw_own(context, layout, chosen, session.live.expressions)
+        elif chosen.actor:
+            layout.label(text="Start live capture to record expressions", icon="INFO")
+        column = layout.column(align=True)
+        column.label(text="Triggers")
+        for i, row in enumerate(chosen.triggers):
+            line = column.row(align=True)
+            line.prop(row, "label", text="", placeholder="Face shows")
+            line.label(text="", icon="FORWARD")
+            line.prop(row, "expression", text="", placeholder="Head wears")
+            line.prop(row, "strength", text="")
+            line.operator(OP_LIVE_TRIGGER_REMOVE, text="", icon="REMOVE").index = i
+        column.operator(OP_LIVE_TRIGGER_ADD, icon="ADD")
+
+    @staticmethod
+    def _draw_own(context, layout, chosen, told):
+        column = layout.column(align=True)
+        for name in told.names:
+            row = column.row(align=True)
+            row.label(text=name, icon="RADIOBUT_ON" if name == told.shown else "RADIOBUT_OFF")
+            row.operator(OP_LIVE_FORGET, text="", icon="X").name = name
+        if told.error is not None:
+            box = layout.box().column(align=True)
+            box.alert = True
+            paragraph(context, box, told.error.message, icon="ERROR")
+            paragraph(context, box, told.error.hint, icon="BLANK1")
+        if told.state == "running":
+            layout.progress(factor=told.share, text=f"Show it: {told.learning}")
+            return
+        row = layout.row(align=True)
+        row.prop(chosen, "lesson", text="", placeholder="Name")
+        row.prop(chosen, "lesson_seconds", text="")
+        row = layout.row(align=True)
+        row.operator(OP_LIVE_LEARN, icon="REC")
+        rest = "Record Rest Again" if told.knows_rest else "Record Rest"
+        row.operator(OP_LIVE_LEARN, text=rest, icon="USER").rest = True
 
 
 class MIEN_PT_live_options(_Panel, bpy.types.Panel):

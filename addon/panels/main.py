@@ -137,6 +137,7 @@ class MIEN_PT_bake_options(_Panel, bpy.types.Panel):
         column = layout.column()
         column.prop(chosen, "start_frame")
         column.prop(chosen, "smoothing", slider=True)
+        column.prop(chosen, "estimator")
         column.prop(chosen, "neutral")
         column.prop(chosen, "level_head")
         column = layout.column()
@@ -149,6 +150,7 @@ class MIEN_PT_bake_options(_Panel, bpy.types.Panel):
         column.prop(chosen, "rotation_tolerance")
         column = layout.column()
         column.prop(chosen, "extend_range")
+        column.prop(chosen, "use_markers")
         column.prop(chosen, "reuse_take")
 
 

@@ -131,6 +131,8 @@ class MIEN_PT_preview_particles(_Child, bpy.types.Panel):
             column.use_property_decorate = False
             if rule.trigger == "LABEL":
                 column.prop(rule, "label")
+            elif rule.trigger == "OWN":
+                column.prop(rule, "own", text="Expression")
             elif rule.trigger == "UNIT":
                 column.prop(rule, "unit")
                 column.prop(rule, "threshold")

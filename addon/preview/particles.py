@@ -97,13 +97,15 @@ def wanted(rules, weights: Mapping[str, float], label: str) -> dict[str, float]:
     weights : mapping of str to float
         Weights of the head's shapes.
     label : str
-        Expression label, ``""`` for none.
+        Expression label, a basic one or one of the actor's own; ``""`` for none.
     """
     result = {}
     for rule in rules:
         on = rule.trigger == "ALWAYS"
         if rule.trigger == "LABEL":
             on = bool(label) and rule.label == label
+        elif rule.trigger == "OWN":
+            on = bool(label) and rule.own.strip() == label
         elif rule.trigger == "UNIT":
             on = weights.get(rule.unit, 0.0) > rule.threshold
         if rule.use and on and rule.name in EFFECTS:

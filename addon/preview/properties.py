@@ -44,12 +44,16 @@ class MienEffect(bpy.types.PropertyGroup):
         description="What sets the effect off",
         items=(
             ("LABEL", "Expression", "The captured expression"),
+            ("OWN", "Own Expression", "An expression of the actor's own, recorded under Live"),
             ("UNIT", "Unit", "A unit above a threshold"),
             ("ALWAYS", "Always", "It never stops"),
         ),
     )
     label: bpy.props.EnumProperty(
         name="Expression", description="Expression that sets the effect off", items=_BASIC_ITEMS
+    )
+    own: bpy.props.StringProperty(
+        name="Own Expression", description="Name of the actor's own expression that sets the effect off"
     )
     unit: bpy.props.EnumProperty(
         name="Unit",

@@ -8,10 +8,11 @@ import time
 import numpy as np
 import pytest
 
-from mien.core.actor import MAX_OWN, Actor, file_name
+from mien.core.actor import MAX_OWN, Actor
 from mien.core.capture import open_source
 from mien.core.errors import MienError
 from mien.core.expression import UNSURE, ExpressionClassifier
+from mien.core.files import actor_file
 from mien.core.labelling import FORGET, INTERVAL, RECENT, Labeller
 from mien.core.landmarks import Face, Landmarker
 from mien.core.models import landmark_model
@@ -262,9 +263,9 @@ def test_a_file_of_other_models_or_damaged_is_refused_and_can_be_begun_anew(tmp_
 
 
 def test_names_become_file_names():
-    assert file_name("Zoë / take 2") == "Zoë _ take 2.npz"
+    assert actor_file("Zoë / take 2") == "Zoë _ take 2.npz"
     with pytest.raises(MienError, match="no name"):
-        file_name(" .. ")
+        actor_file(" .. ")
 
 
 @needs_model

@@ -1,0 +1,80 @@
+"""Lets an expression label set off a pre-defined expression on the live rig."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+
+from ..core.units import ARKIT, UNITS
+from .preview.expressions import blend, on_shapes
+from .rig.puppet import Sample
+
+ATTACK, DECAY = 0.2, 0.4
+"""Seconds in which an expression comes and goes."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trigger:
+    """While the face shows a label, the rig wears an expression.
+
+    Attributes
+    ----------
+    label : str
+        One of `core.units.EXPRESSIONS`, or one of the actor's own.
+    weights : mapping of str to float
+        By the names of shape keys.
+    strength : float
+        0..1, how far it covers the capture.
+    """
+
+    label: str
+    weights: Mapping[str, float]
+    strength: float = 1.0
+
+
+class Wearer:
+    """Lays expressions over samples while their labels are shown; they fade in and out.
+
+    Parameters
+    ----------
+    triggers : collection of Trigger
+    """
+
+    def __init__(self, triggers: Collection[Trigger] = ()):
+        self._triggers = tuple(triggers)
+        self._strengths = [0.0] * len(self._triggers)
+        self._moment: float | None = None
+
+    def __call__(self, sample: Sample, labels: Collection[str], moment: float) -> Sample:
+        """Return a sample with what its labels set off.
+
+        Parameters
+        ----------
+        sample : Sample
+            Or anything with its attributes.
+        labels : collection of str
+            What the face shows.
+        moment : float
+            Seconds, growing.
+        """
+        passed = moment - self._moment if self._moment is not None else 0.0
+        self._moment = moment
+        units = arkit = None
+        for i, trigger in enumerate(self._triggers):
+            goal = trigger.strength if trigger.label in labels else 0.0
+            strength = self._strengths[i]
+            if goal > strength:
+                strength = min(goal, strength + passed / ATTACK)
+            else:
+                strength = max(goal, strength - passed / DECAY)
+            self._strengths[i] = strength
+            if strength > 0.0:
+                units = _worn(UNITS, sample.units if units is None else units, trigger.weights, strength)
+                arkit = _worn(ARKIT, sample.arkit if arkit is None else arkit, trigger.weights, strength)
+        if units is None:
+            return sample
+        return Sample(units, arkit, sample.head, sample.eyes)
+
+
+def _worn(names: tuple[str, ...], values, weights: Mapping[str, float], strength: float) -> list[float]:
+    return list(blend(dict(zip(names, values, strict=True)), on_shapes(weights, names), strength).values())

@@ -1,0 +1,216 @@
+"""What a label sets off, and expressions of one's own: on the rig, in the preview, on the timeline."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+
+import bpy
+import numpy as np
+import pytest
+
+from mien.addon import cli, live, live_workflow, markers, preferences, session
+from mien.addon.preview import overlay
+from mien.addon.preview.expressions import BASIC
+from mien.addon.preview.particles import wanted
+from mien.addon.preview.properties import add_effects
+from mien.addon.preview.properties import settings as preview_settings
+from mien.addon.rig.puppet import Sample
+from mien.addon.triggers import ATTACK, DECAY, Trigger, Wearer
+from mien.core.take import TakeHeader, TakeWriter
+from mien.core.types import FrameResult
+from mien.core.units import ARKIT, ARKIT_INDEX, EXPRESSIONS, UNIT_INDEX, UNITS
+
+from .test_live import device, head, start, until  # noqa: F401
+
+SURPRISE = BASIC["surprise"]
+
+
+def resting(**units):
+    values = [units.get(name, 0.0) for name in UNITS]
+    return Sample(values, [0.0] * len(ARKIT), [1.0, 0.0, 0.0, 0.0], [[0.0, 0.0]] * 2)
+
+
+# --- triggers
+
+
+def test_an_expression_comes_while_its_label_is_shown_and_goes_after():
+    wearer = Wearer([Trigger("smirk", SURPRISE), Trigger("anger", BASIC["anger"])])
+    raised = UNIT_INDEX["BrowRaise"]
+    sample = resting(BrowRaise=0.2)
+    assert wearer(sample, ("neutral", ""), 0.0) is sample
+    half = wearer(sample, ("neutral", "smirk"), ATTACK / 2)
+    assert half.units[raised] == pytest.approx(0.6)
+    full = wearer(sample, ("neutral", "smirk"), 2 * ATTACK)
+    assert full.units[raised] == pytest.approx(1.0)
+    assert full.arkit[ARKIT_INDEX["eyeWideLeft"]] == pytest.approx(SURPRISE["EyeWide"])
+    assert full.units[UNIT_INDEX["BrowFurrow"]] == 0.0
+    fading = wearer(sample, ("neutral", ""), 2 * ATTACK + DECAY / 2)
+    assert 0.2 < fading.units[raised] < 1.0
+    assert wearer(sample, (), 3 * ATTACK + DECAY) is sample
+
+
+def test_a_weak_trigger_covers_as_much_as_it_says_and_speech_goes_on():
+    wearer = Wearer([Trigger("fear", SURPRISE, 0.25)])
+    sample = resting(Smile=0.8, JawOpen=0.9, BlinkLeft=1.0)
+    wearer(sample, ("fear",), 0.0)
+    worn = wearer(sample, ("fear",), 1.0)
+    assert worn.units[UNIT_INDEX["Smile"]] == pytest.approx(0.6)
+    assert worn.units[UNIT_INDEX["EyeWide"]] == pytest.approx(0.25 * SURPRISE["EyeWide"])
+    assert worn.units[UNIT_INDEX["JawOpen"]] == pytest.approx(0.9)
+    assert worn.units[UNIT_INDEX["BlinkLeft"]] == pytest.approx(1.0)
+    assert (worn.head, worn.eyes) == (sample.head, sample.eyes)
+
+
+def test_a_live_label_sets_off_an_expression_on_the_head_and_particles(device, head):  # noqa: F811
+    """The stand-in camera's face is happy all the time."""
+    chosen = live_workflow.settings(bpy.context)
+    assert bpy.ops.mien.live_trigger_add() == {"FINISHED"}
+    chosen.triggers[0].label, chosen.triggers[0].expression = "happiness", "fear"
+    chosen.triggers.add().label = "no such label"
+    running = start()
+    until(lambda: running.label == "happiness")
+    assert running.probability == pytest.approx(0.9, abs=1e-3)
+    wide = head.data.shape_keys.key_blocks["EyeWide"]
+    until(lambda: wide.value == pytest.approx(BASIC["fear"]["EyeWide"]))
+
+    scene = preview_settings(bpy.context.scene)
+    add_effects(scene)
+    for rule in scene.effects:
+        rule.use = True
+    label = overlay.samples[head.name].label
+    assert set(wanted(scene.effects, {}, label)) == {"sparkles", "hearts"}
+
+    # The strength can be changed meanwhile, and without the trigger the capture is back.
+    chosen.triggers[0].strength = 0.0
+    until(lambda: wide.value < 0.95)
+    assert bpy.ops.mien.live_trigger_remove(index=0) == {"FINISHED"}
+    assert running.wearer._triggers == ()
+    bpy.ops.mien.live_stop()
+    assert head.name not in overlay.samples
+
+
+def test_particles_follow_an_expression_of_ones_own():
+    scene = preview_settings(bpy.context.scene)
+    add_effects(scene)
+    rule = scene.effects["steam"]
+    rule.use, rule.trigger, rule.own = True, "OWN", "smirk"
+    assert wanted(scene.effects, {}, "smirk") == {"steam": 1.0}
+    assert wanted(scene.effects, {}, "anger") == {}
+    rule.own = ""
+    assert wanted(scene.effects, {}, "") == {}
+
+
+# --- expressions of one's own
+
+
+@pytest.fixture
+def actors(tmp_path, monkeypatch):
+    monkeypatch.setattr(preferences, "_data_folder", lambda name: tmp_path / name)
+    return tmp_path / "actors"
+
+
+def test_what_cannot_be_learnt_is_told(device, head, actors):  # noqa: F811
+    chosen = live_workflow.settings(bpy.context)
+    assert not bpy.ops.mien.live_learn.poll()
+    start()
+    for actor, lesson, said in ((" . ", "smirk", "actor has no name"), ("Zoë", "  ", "expression has no name")):
+        chosen.actor, chosen.lesson = actor, lesson
+        with pytest.raises(RuntimeError, match=said):
+            bpy.ops.mien.live_learn()
+        assert session.outcome.failed
+    # The stand-in has no classifier: the worker says so.
+    chosen.lesson = "smirk"
+    assert bpy.ops.mien.live_learn() == {"FINISHED"}
+    until(lambda: session.live.expressions.state == "failed")
+    assert "not labelled" in session.live.expressions.error.message
+
+
+@pytest.mark.data
+@pytest.mark.skipif(
+    not (importlib.util.find_spec("mediapipe") and importlib.util.find_spec("cv2")),
+    reason="the worker's libraries (mediapipe, opencv) are not installed beside this bpy",
+)
+def test_a_real_face_is_labelled_and_its_own_expression_learnt_beside_the_frames(data, head, actors):  # noqa: F811
+    """A clip as camera, the real worker and models: label, lesson, recognition, deletion."""
+    chosen = live_workflow.settings(bpy.context)
+    chosen.source, chosen.video, chosen.actor = "video", str(data / "video" / "d10.mp4"), "Zoë"
+    assert bpy.ops.mien.live_start() == {"FINISHED"}
+    running = session.live
+    try:
+        until(lambda: running.label in EXPRESSIONS, 60)
+        assert 0.2 < running.probability <= 1.0
+        assert running.expressions.names == ()
+        # Some seconds of the clip are the rest that what follows is told apart from.
+        applied = running.counts.applied
+        until(lambda: running.counts.applied > applied + 60, 60)
+        chosen.lesson, chosen.lesson_seconds = "face of the moment", 1.0
+        assert bpy.ops.mien.live_learn() == {"FINISHED"}
+        until(lambda: running.expressions.state == "running")
+        assert not bpy.ops.mien.live_learn.poll()
+        until(lambda: running.expressions.share >= 0.9)
+        applied, full = running.counts.applied, live.now()
+        until(lambda: running.expressions.state == "done", 10)
+        assert live.now() - full < 2.0
+        assert running.expressions.names == ("face of the moment",)
+        assert running.expressions.knows_rest
+        assert [path.name for path in actors.iterdir()] == ["Zoë.npz"]
+        until(lambda: running.counts.applied > applied)
+        # The clip comes round to those frames again.
+        until(lambda: running.expressions.shown == "face of the moment", 60)
+        assert overlay.samples[head.name].label == "face of the moment"
+        assert bpy.ops.mien.live_forget(name="face of the moment") == {"FINISHED"}
+        until(lambda: running.expressions.names == () and running.expressions.shown == "")
+        assert not {"cv2", "mediapipe"} & set(sys.modules)
+    finally:
+        live.stop()
+        live.wait_for_end()
+
+
+# --- markers
+
+
+def test_changes_of_the_label():
+    fps = 30
+    labels = ["neutral"] * 30 + ["unsure"] * 6 + ["happiness"] * 30 + ["fear"] * 3 + ["happiness"] * 20 + [""] * 30
+    times = np.arange(len(labels)) / fps
+    assert markers.changes(times, labels) == [(0.0, "neutral"), (pytest.approx(36 / fps), "happiness")]
+    assert markers.changes(times[:3], ["", "unsure", ""]) == []
+    assert markers.changes(times[:2], ["anger", "anger"]) == [(0.0, "anger")]
+
+
+@pytest.fixture
+def take(tmp_path):
+    path = tmp_path / "a.mien"
+    with TakeWriter(path, TakeHeader(source="a.mp4", fps=30.0, size=(64, 48))) as writer:
+        for i in range(60):
+            label = "neutral" if i < 30 else "surprise"
+            units = np.full(len(UNITS), i / 60)
+            result = FrameResult(i, i / 30, found=True, confidence=1.0, size=(64, 48), units=units, expression=label)
+            writer.write(result)
+    return path
+
+
+def test_a_bake_sets_markers_when_asked(rig, take):
+    scene = bpy.context.scene
+    scene.mien.target = rig
+    scene.render.fps = 24
+    mine = scene.timeline_markers.new("Cue", frame=10)
+    assert bpy.ops.mien.bake_take(filepath=str(take)) == {"FINISHED"}
+    assert [marker.name for marker in scene.timeline_markers] == ["Cue"]
+    scene.mien.use_markers = True
+    for _ in range(2):  # a second bake replaces the first one's
+        assert bpy.ops.mien.bake_take(filepath=str(take)) == {"FINISHED"}
+        found = sorted((marker.frame, marker.name) for marker in scene.timeline_markers)
+        assert found == [(1, "Neutral"), (10, "Cue"), (25, "Surprise")]
+    assert mine.name == "Cue"
+
+
+def test_the_command_line_offers_them():
+    import argparse
+
+    parser = argparse.ArgumentParser()
+    cli.add_arguments(parser)
+    args = parser.parse_args(["--markers", "--estimator", "landmark"])
+    assert (args.markers, args.estimator) == (True, "landmark")
+    assert parser.parse_args([]).estimator == "combined"
