@@ -80,6 +80,8 @@ class Counts:
         Pictures that workers dropped which died since.
     restarts : int
         Times the worker died and was started again.
+    refused : int
+        Messages between Blender and the worker that one of the two did not accept.
     """
 
     received: int = 0
@@ -88,6 +90,7 @@ class Counts:
     held: int = 0
     dropped_before: int = 0
     restarts: int = 0
+    refused: int = 0
 
 
 class Cast:
@@ -315,6 +318,7 @@ class Live:
             elif isinstance(message, WorkerDied):
                 self._revive(message)
             elif isinstance(message, Failed):
+                self.counts.refused += 1
                 self.status = dataclasses.replace(self.status, error=message.error)
         if not self.running:
             return

@@ -174,8 +174,8 @@ class MIEN_PT_live(_Panel, bpy.types.Panel):
         column.label(text=f"Dropped: {live.dropped - skipped}, not drawn: {skipped}", icon="BLANK1")
         if status.waiting > 3:
             column.label(text=f"{status.waiting} pictures wait for the take", icon="INFO")
-        if status.refused:
-            column.label(text=f"{status.refused} packets refused", icon="INFO")
+        if refused := status.refused + live.counts.refused:
+            column.label(text=f"{refused} packets refused", icon="INFO")
         if live.counts.restarts:
             column.label(text=f"Worker started again {live.counts.restarts} times", icon="INFO")
 
