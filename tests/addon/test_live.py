@@ -577,6 +577,17 @@ def test_a_worker_that_keeps_dying_is_given_up(device, head, tmp_path):
     assert session.live.counts.restarts == live.MAX_DEATHS
 
 
+def test_a_worker_that_sends_nonsense(device, head):
+    """Each message is refused and counted, or harmless; the rig keeps finite values and Blender its run."""
+    session.worker_command = [sys.executable, str(ROOT / "tests" / "addon" / "liar.py"), "2000"]
+    bpy.ops.mien.live_start()
+    until(lambda: session.live.status.source == "done")
+    assert session.live.counts.refused > 500
+    assert session.live.counts.restarts == 0
+    assert np.isfinite(values(head)).all()
+    assert np.isfinite(pose(head)).all()
+
+
 def test_errors_are_told(device, head):
     chosen = bpy.context.scene.mien_live
     chosen.source = "video"

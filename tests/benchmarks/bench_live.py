@@ -4,6 +4,7 @@
     python tests/benchmarks/bench_live.py cost                          Python part per applied frame
     python tests/benchmarks/bench_live.py cycles [--count 500]          start and stop: what is left
     python tests/benchmarks/bench_live.py kills [--count 50]            worker killed while recording
+    python tests/benchmarks/bench_live.py fuzz [--count 10000]           damaged messages on the wire and on each port
     python tests/benchmarks/bench_live.py memory CLIP [--minutes 60]    both processes over a long session
 
 Needs bpy; `cycles` and `kills` use a stand-in for camera and model, all else is the real thing. Each prints one
@@ -298,6 +299,112 @@ def kills(args, folder: Path) -> tuple[dict, bool]:
     return result, not sum(missing) and max(ticks) <= 0.05
 
 
+def fuzz(args, folder: Path) -> tuple[dict, bool]:
+    """Damaged datagrams on each network port of a live session, and damaged messages on the wire, both ways."""
+    bpy, _fixtures, mesh = set_up(folder)
+    import socket
+
+    from mien.addon import live, session
+    from mien.core.network import FORMATS
+    from mien.core.protocol import EndTake, ListCameras, PictureTaken, TuneLive, encode
+
+    load("mien_bench_core", ROOT / "tests" / "conftest.py", package=True)
+    helpers = load("mien_bench_core.network_helpers", ROOT / "tests" / "core" / "network_helpers.py")
+    fuzzing = load("mien_bench_core.test_network_fuzz", ROOT / "tests" / "core" / "test_network_fuzz.py")
+    liar = load("mien_bench_liar", ROOT / "tests" / "addon" / "liar.py")
+    result, good = {}, True
+
+    def attacked(name: str, throw, refused) -> None:
+        """Attack twice: the first time allocates what every later one uses again."""
+        nonlocal good
+        ticks = []
+        throw(args.count // 2, ticks)
+        running = session.live
+        pid = running._client.pid
+        was, at = refused(), (resident_mb(), resident_mb(pid))
+        throw(args.count, ticks)
+        grown = [round(now - then, 2) for now, then in zip((resident_mb(), resident_mb(pid)), at, strict=True)]
+        result[name] = {
+            "sent": args.count,
+            "refused": refused() - was,
+            "blender_and_worker_grew_mb": grown,
+            "longest_tick_ms": round(1000 * max(ticks), 1),
+            "live": running.running and running.counts.restarts == 0,
+        }
+        good &= result[name]["live"] and result[name]["refused"] > args.count / 10 and max(grown) < 4.0
+        live.stop()
+        until(lambda: not live.busy())
+
+    chosen = bpy.context.scene.mien_live
+    chosen.source = "network"
+    for number, name in enumerate(FORMATS):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind(("127.0.0.1", 0))
+            chosen.port = sock.getsockname()[1]
+        chosen.format = name
+        bpy.ops.mien.live_start()
+        until(lambda: session.live.status.state == "opening")
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            there = ("127.0.0.1", chosen.port)
+
+            def throw(count, ticks, name=name, sock=sock, there=there, number=number):
+                for i, data in enumerate(fuzzing.mutated(count + number, name, count)):
+                    sock.sendto(data, there)
+                    if i % 16 == 0:
+                        rest = time.monotonic() + 0.002
+                        until(lambda rest=rest: time.monotonic() > rest, on_tick=ticks.append)
+                # It still hears a sound sender.
+                time.sleep(1.2)
+                applied = session.live.counts.applied
+                clock = iter(range(10**6))
+
+                def heard():
+                    for datagram in helpers.packets(helpers.face(1, time=9e4 + next(clock)))[name]:
+                        sock.sendto(datagram, there)
+                    return session.live.counts.applied > applied
+
+                until(heard, on_tick=ticks.append)
+
+            attacked(name, throw, lambda: session.live.status.refused)
+
+    use_stand_in(folder)
+    chosen.source = "camera"
+    bpy.ops.mien.live_start()
+    until(lambda: session.live.counts.applied > 3)
+    rng = random.Random(3)
+    sound = [encode(message) for message in (TuneLive(2), EndTake(2), ListCameras(), PictureTaken(2))]
+
+    def to_worker(count, ticks):
+        client, applied = session.live._client, session.live.counts.applied
+        for i in range(count):
+            client._outgoing += liar.damaged(rng, sound)
+            if i % 16 == 0:
+                until(lambda: True)
+                live.tick()
+        until(lambda: not client._outgoing and session.live.counts.applied > applied + 30, on_tick=ticks.append)
+
+    attacked("wire_to_worker", to_worker, lambda: session.live.counts.refused)
+
+    session.worker_command = [sys.executable, str(ROOT / "tests" / "addon" / "liar.py"), str(args.count)]
+    ticks, sizes = [], []
+    for _ in range(2):
+        bpy.ops.mien.live_start()
+        until(lambda: session.live.status.source == "done", on_tick=ticks.append)
+        sizes.append(resident_mb())
+        refused = session.live.counts.refused
+        live.stop()
+        until(lambda: not live.busy())
+    result["wire_to_blender"] = {
+        "sent": args.count,
+        "refused": refused,
+        "blender_grew_mb": round(sizes[1] - sizes[0], 2),
+        "longest_tick_ms": round(1000 * max(ticks), 1),
+    }
+    good &= refused > args.count / 10 and sizes[1] - sizes[0] < 4.0
+    result["values_finite"] = all(np.isfinite(key.value) for key in mesh.data.shape_keys.key_blocks)
+    return result, good and result["values_finite"]
+
+
 class Ledger:
     """Follows every picture of a session, at each report: all that was sent before it has arrived then."""
 
@@ -421,6 +528,7 @@ def main() -> int:
     verbs.add_parser("cost")
     verbs.add_parser("cycles").add_argument("--count", type=int, default=500)
     verbs.add_parser("kills").add_argument("--count", type=int, default=50)
+    verbs.add_parser("fuzz").add_argument("--count", type=int, default=10_000)
     one = verbs.add_parser("memory")
     one.add_argument("clip", type=Path)
     one.add_argument("--minutes", type=float, default=60.0)
