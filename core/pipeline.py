@@ -55,6 +55,8 @@ class Pipeline:
     ):
         self._landmarker = Landmarker(landmark_model() if model_path is None else model_path)
         self._estimator = BlendshapeEstimator() if estimator is None else estimator
+        # Most estimators see each frame by itself.
+        self._tell_time = getattr(self._estimator, "at", None)
         self._gaze = GazeTracker()
         self.labeller = labeller
         self.notices: list[MienError] = []
@@ -90,6 +92,8 @@ class Pipeline:
             self._gaze.reset()
             return FrameResult(frame.index, frame.time, size=(width, height))
         rotation, translation = head_pose(face)
+        if self._tell_time is not None:
+            self._tell_time(frame.time)
         action_units, arkit = self._estimator.estimate_arkit(face, frame.image)
         return FrameResult(
             frame.index,

@@ -54,3 +54,40 @@ def test_every_name_gives_an_estimator(name, face):
 def test_another_name_is_refused():
     with pytest.raises(ValueError, match="must be one of"):
         open_estimator("crystal ball")
+
+
+@pytest.mark.parametrize(("fps", "every"), [(15, 1), (24, 2), (25, 2), (29.97, 2), (30, 2), (60, 3)])
+def test_along_a_film_the_network_looks_now_and_then(face, fps, every):
+    looked = []
+
+    class Counting(Learned):
+        def estimate_arkit(self, face, image):
+            looked.append(len(frames))
+            return np.full(len(ACTION_UNITS), len(frames) / 100, np.float32), np.zeros(len(ARKIT), np.float32)
+
+    estimator, frames = HybridEstimator(Counting()), []
+    for i in range(60):
+        estimator.at(i / fps)
+        frames.append(estimator.estimate(face, None)[AU_INDEX["AU34L"]])
+    assert looked == list(range(0, 60, every))
+    assert frames == pytest.approx([i // every * every / 100 for i in range(60)])
+    # After a gap, or when time goes back, what it said before is of no use.
+    for time in (10.0, 2.0):
+        count = len(looked)
+        estimator.at(time)
+        estimator.estimate(face, None)
+        assert len(looked) == count + 1
+
+
+def test_without_a_time_every_picture_is_looked_at(face):
+    looked = []
+
+    class Counting(Learned):
+        def estimate_arkit(self, face, image):
+            looked.append(1)
+            return super().estimate_arkit(face, image)
+
+    estimator = HybridEstimator(Counting())
+    for _ in range(3):
+        estimator.estimate(face, None)
+    assert len(looked) == 3
