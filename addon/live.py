@@ -29,11 +29,14 @@ from ..core.protocol import (
     Failed,
     LearnExpression,
     ListCameras,
+    ListMicrophones,
     LiveFrame,
     LivePicture,
     LiveStatus,
+    Microphones,
     PictureTaken,
     Record,
+    SoundStatus,
     StartLive,
     StopLive,
     TakeStatus,
@@ -161,6 +164,8 @@ class Live:
         The worker's newest report.
     take : TakeStatus or None
         The recording that runs, or the last one.
+    sound : SoundStatus
+        The worker's newest report of the microphone.
     counts : Counts
     running : bool
         Whether it has neither stopped nor failed.
@@ -180,6 +185,7 @@ class Live:
         self.cast = cast
         self.status = LiveStatus(_JOB, "loading")
         self.take: TakeStatus | None = None
+        self.sound = SoundStatus(_JOB)
         self.counts = Counts()
         self.running = False
         self.error: MienError | None = None
@@ -313,6 +319,8 @@ class Live:
                 self._note(message)
             elif isinstance(message, TakeStatus):
                 self._note_take(message)
+            elif isinstance(message, SoundStatus):
+                self.sound, self._dirty = message, True
             elif isinstance(message, Expressions):
                 self.expressions, self._dirty = message, True
             elif isinstance(message, WorkerDied):
@@ -382,6 +390,7 @@ class Live:
         # The next worker counts from nothing.
         self.counts.dropped_before += _dropped(self.status)
         self.status = LiveStatus(_JOB, "loading", death.error, source=self.status.source)
+        self.sound = SoundStatus(_JOB)
         try:
             self._client.start()
         except MienError as error:
@@ -559,16 +568,25 @@ def continued(take: Path) -> Path:
     return take.with_name(f"{base}-part{count + 1}{SUFFIX}")
 
 
-# --- the cameras of this machine
+# --- the cameras and microphones of this machine
 
 
 def list_cameras() -> None:
     """Ask a worker for the cameras; `session.cameras` has them when it answered."""
+    _ask(ListCameras())
+
+
+def list_microphones() -> None:
+    """Ask a worker for the microphones; `session.microphones` has them when it answered."""
+    _ask(ListMicrophones())
+
+
+def _ask(question: ListCameras | ListMicrophones) -> None:
     if session.lister is not None:
         return
     client = WorkerClient(session.worker_command)
     client.start()
-    client.send(ListCameras())
+    client.send(question)
     session.lister = client
     ensure_timer()
 
@@ -577,6 +595,11 @@ def _poll_lister() -> None:
     for message in session.lister.poll():
         if isinstance(message, Cameras):
             session.cameras = list(message.cameras)
+        elif isinstance(message, Microphones):
+            session.microphones = list(message.microphones)
+            if message.error is not None:
+                lines = [message.error.message, *filter(None, [message.error.hint])]
+                session.outcome = session.Outcome(lines, failed=True)
         elif not isinstance(message, WorkerDied | Failed):
             continue
         session.lister.dismiss()

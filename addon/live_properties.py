@@ -30,6 +30,10 @@ def _find_cameras(_self, _context, text):
     return [name for _id, name in session.cameras if text.lower() in name.lower()]
 
 
+def _find_microphones(_self, _context, text):
+    return [name for name in session.microphones if text.lower() in name.lower()]
+
+
 def _tune(_self, context):
     from .live_workflow import tune
 
@@ -168,6 +172,21 @@ class MienLiveSettings(bpy.types.PropertyGroup):
         name="Play Timeline",
         description="Play the timeline while recording; the take then belongs to the frames that it was played with",
     )
+    microphone: bpy.props.BoolProperty(
+        name="Microphone",
+        description="Record sound with every take, in sync. The microphone is open while live, for the level, and "
+        "what it hears is kept in takes alone",
+        default=False,
+        update=_tune,
+    )
+    microphone_name: bpy.props.StringProperty(
+        name="Device",
+        description="Name of the microphone. Leave empty for the system's default one",
+        search=_find_microphones,
+        search_options={"SUGGESTION"},
+        maxlen=256,
+        update=_tune,
+    )
     targets: bpy.props.CollectionProperty(
         type=MienLiveTarget, name="Further Heads", description="Further heads that follow the same face"
     )
@@ -231,6 +250,7 @@ class MienTake(bpy.types.PropertyGroup):
     path: bpy.props.StringProperty(name="File", description="Where the take is kept", subtype="FILE_PATH")
     frames: bpy.props.IntProperty(name="Frames", description="Frames in the take")
     duration: bpy.props.FloatProperty(name="Duration", description="Seconds from the first frame to the last")
+    sound: bpy.props.BoolProperty(name="Sound", description="Whether sound was recorded with the take")
 
 
 class MienTakeList(bpy.types.PropertyGroup):

@@ -83,6 +83,7 @@ def tuning_of(context) -> TuneLive:
         prediction=chosen.prediction / 1000.0,
         picture=PICTURE_WIDTH if chosen.show_picture and not bpy.app.background else 0,
         outputs=tuple(outputs),
+        microphone=chosen.microphone_name.strip() if chosen.microphone else None,
         actor=str(actors_folder() / actor_file(chosen.actor)) if chosen.actor.strip(" .") else "",
     )
 
@@ -195,8 +196,10 @@ def on_take(status: TakeStatus) -> None:
     lines = [f"Take {Path(status.take).stem}: {status.frames} frames, {status.duration:.1f} s"]
     if status.lost:
         lines.append(f"{status.lost} pictures were lost: this machine is too slow for the camera's rate")
-    if status.error is not None:
-        lines += [status.error.message, *filter(None, [status.error.hint])]
+    if status.sound:
+        lines.append(f"Sound: {status.sound:.1f} s")
+    for error in filter(None, (status.error, status.sound_error)):
+        lines += [error.message, *filter(None, [error.hint])]
     session.outcome = session.Outcome(lines, failed=status.error is not None)
     # This one alone: a folder of hundreds would hold the live session up.
     entry = takes.read(Path(status.take))
@@ -228,7 +231,7 @@ def _add(known, entry: takes.Entry) -> None:
     item = known.items.add()
     item.name = entry.path.stem
     item.path = str(entry.path)
-    item.frames, item.duration = entry.frames, entry.duration
+    item.frames, item.duration, item.sound = entry.frames, entry.duration, entry.sound
 
 
 def select_take(path: Path) -> None:

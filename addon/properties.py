@@ -147,6 +147,19 @@ class MienSettings(bpy.types.PropertyGroup):
     use_eyes: bpy.props.BoolProperty(
         name="Eyes", description="Bake the gaze on the bones eye.L and eye.R", default=True
     )
+    use_sound: bpy.props.BoolProperty(
+        name="Sound",
+        description="Put the sound that was recorded with the take, or the video's own, on the sequencer",
+        default=True,
+    )
+    sound_delay: bpy.props.FloatProperty(
+        name="Sound Delay (ms)",
+        description="How much later the sound is played, in milliseconds: for a microphone or camera that is late",
+        soft_min=-500.0,
+        soft_max=500.0,
+        precision=0,
+        step=100,
+    )
     neck_share: bpy.props.FloatProperty(
         name="Neck",
         description="Part of the head's rotation that the neck takes; both together always make the whole",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,13 +42,19 @@ playback: Playback | None = None
 """The take that plays on the rigs."""
 
 lister: WorkerClient | None = None
-"""The worker that was asked for the cameras."""
+"""The worker that was asked for the cameras or the microphones."""
 
 cameras: list[tuple[str, str]] = []
 """(id, name) of the cameras, as told last."""
 
+microphones: list[str] = []
+"""Names of the microphones, as told last."""
+
 retiring: list[WorkerClient] = []
 """Workers that were told to end and have not yet."""
+
+picture_followers: list[Callable[[LivePicture], None]] = []
+"""Called with each live picture."""
 
 previews: Any = None
 """Blender's collection of generated icons, where the live picture is kept."""
@@ -64,11 +71,13 @@ def live_running() -> bool:
 
 
 def show_picture(picture: LivePicture) -> None:
-    """Put a live picture where the panel finds it."""
+    """Put a live picture where the panel finds it, and hand it to whoever else shows it."""
     global previews
     import bpy.utils.previews
     import numpy as np
 
+    for follower in picture_followers:
+        follower(picture)
     if previews is None:
         previews = bpy.utils.previews.new()
     preview = previews.get("live") or previews.new("live")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..core.errors import MienError
 from ..core.take import SUFFIX, Take
+from ..core.wav import sound_path
 
 LISTED = 200
 """Takes in the list at most, the newest: each has to be opened, while Blender waits."""
@@ -30,12 +31,15 @@ class Entry:
         Seconds.
     changed : float
         When it was written, as files tell it.
+    sound : bool
+        Whether sound was recorded with it.
     """
 
     path: Path
     frames: int
     duration: float
     changed: float
+    sound: bool = False
 
 
 def new_path(folder: Path, moment: datetime.datetime | None = None) -> Path:
@@ -74,12 +78,25 @@ def read(path: Path) -> Entry | None:
     with contextlib.suppress(MienError, OSError), Take(path) as take:
         # The last frame tells the duration; reading all of a long take would hold Blender up.
         duration = take[len(take) - 1].time - take[0].time if len(take) else 0.0
-        return Entry(path, len(take), duration, path.stat().st_mtime)
+        return Entry(path, len(take), duration, path.stat().st_mtime, _sound(take) is not None)
     return None
 
 
+def sound_of(path: Path) -> Path | None:
+    """Return the sound that was recorded with a take; None where there is none."""
+    with contextlib.suppress(MienError, OSError), Take(path) as take:
+        return _sound(take)
+    return None
+
+
+def _sound(take: Take) -> Path | None:
+    # A file of that name beside a take that was recorded without is somebody else's.
+    sound = sound_path(take.path)
+    return sound if "microphone" in take.header.extra and sound.is_file() else None
+
+
 def rename(path: Path, name: str) -> Path:
-    """Give a take another name; returns its new path.
+    """Give a take, and its sound, another name; returns its new path.
 
     Raises
     ------
@@ -94,13 +111,13 @@ def rename(path: Path, name: str) -> Path:
     goal = path.with_name(name + SUFFIX)
     if goal == path:
         return path
-    if goal.exists():
+    if goal.exists() or sound_path(goal).exists():
         raise MienError("take-exists", f'There is a take "{name}" already.', "Choose another name.")
     return _move(path, goal)
 
 
 def delete(path: Path) -> Path:
-    """Move a take into the bin folder beside it; returns where it is now."""
+    """Move a take, and its sound, into the bin folder beside it; returns where it is now."""
     bin_folder = path.parent / BIN
     try:
         bin_folder.mkdir(exist_ok=True)
@@ -111,15 +128,23 @@ def delete(path: Path) -> Path:
 
 def _free(path: Path) -> Path:
     number, free = 2, path
-    while free.exists():
+    # Another take's sound, or one that lost its take, must not become this one's.
+    while free.exists() or sound_path(free).exists():
         free, number = path.with_name(f"{path.stem} {number}{path.suffix}"), number + 1
     return free
 
 
 def _move(path: Path, goal: Path) -> Path:
+    sound = sound_of(path)
     try:
+        # Windows refuses to move a sound that Blender plays: then nothing is moved.
+        if sound is not None:
+            os.replace(sound, sound_path(goal))
         os.replace(path, goal)
     except OSError as error:
+        if sound is not None and not sound.exists():
+            with contextlib.suppress(OSError):
+                os.replace(sound_path(goal), sound)
         raise _not_moved(path, error) from error
     return goal
 

@@ -10,7 +10,7 @@ import bpy
 
 from ..core.errors import MienError
 from ..core.take import Take
-from . import session
+from . import session, sound, takes
 from .bake import BakeOptions, BakeSummary, bake_into_scene
 from .capturing import CaptureJob, is_sequence, take_path
 from .ids import SETTINGS
@@ -35,6 +35,8 @@ class Request:
     mesh: int
     options: BakeOptions
     solving: dict
+    sound: bool = True
+    sound_delay: float = 0.0
     markers: bool = False
 
 
@@ -103,13 +105,20 @@ def request(context, name: str) -> Request:
         mesh=target.mesh.session_uid,
         options=options,
         solving=solving(context),
+        sound=chosen.use_sound,
+        sound_delay=chosen.sound_delay / 1000.0,
         markers=chosen.use_markers,
     )
 
 
 def solving(context) -> dict:
     """Return the chosen `SolveOptions`, as keywords: its module is imported when it is needed."""
-    chosen = settings(context)
+    return solving_of(context.scene)
+
+
+def solving_of(scene: bpy.types.Scene) -> dict:
+    """Return a scene's `SolveOptions`, as keywords."""
+    chosen = getattr(scene, SETTINGS)
     return {"smoothing": chosen.smoothing, "neutral": chosen.neutral, "level_head": chosen.level_head}
 
 
@@ -127,8 +136,16 @@ def prepare_capture(context) -> tuple[CaptureJob, bool]:
     return job, chosen.reuse_take and take.exists()
 
 
-def bake_take(asked: Request, path: Path) -> BakeSummary:
-    """Bake a take as asked.
+def bake_take(asked: Request, path: Path, source: Path | None = None) -> BakeSummary:
+    """Bake a take as asked, with its sound, or that of the video that it was captured from.
+
+    Parameters
+    ----------
+    asked : Request
+    path : pathlib.Path
+        The take.
+    source : pathlib.Path, optional
+        The video.
 
     Raises
     ------
@@ -144,6 +161,10 @@ def bake_take(asked: Request, path: Path) -> BakeSummary:
     target = find_target(mesh, need_keys=asked.options.shape_keys)
     options = placed(asked.options, path)
     summary = bake_into_scene(scene, target, solve(path, asked.solving), options)
+    heard = takes.sound_of(path) or source
+    if asked.sound and heard is not None:
+        told = sound.place(scene, heard, summary.start, mesh.name, delay=asked.sound_delay, replace=options.new_action)
+        summary = dataclasses.replace(summary, notices=(*summary.notices, *told))
     if asked.markers:
         mark_expressions(scene, path, options.start_frame, summary.end)
     for driver in (session.live, session.playback):

@@ -84,7 +84,8 @@ class MIEN_OT_bake(bpy.types.Operator):
 
     def _bake(self):
         try:
-            summary = workflow.bake_take(self._request, self._job.take)
+            video = self._job.source if self._job.fps is None else None
+            summary = workflow.bake_take(self._request, self._job.take, video)
         except MienError as error:
             return self._fail(error)
         session.outcome = workflow.outcome_of(summary, self._job.summary)

@@ -11,6 +11,7 @@ from ..ids import (
     OP_LIVE_CAMERAS,
     OP_LIVE_FORGET,
     OP_LIVE_LEARN,
+    OP_LIVE_MICROPHONES,
     OP_LIVE_RECORD,
     OP_LIVE_START,
     OP_LIVE_STOP,
@@ -78,6 +79,21 @@ class MIEN_OT_live_cameras(bpy.types.Operator):
     def execute(self, _context):
         try:
             live.list_cameras()
+        except MienError as error:
+            return _told(self, error)
+        return {"FINISHED"}
+
+
+class MIEN_OT_live_microphones(bpy.types.Operator):
+    """Look which microphones are connected. None is opened for it"""
+
+    bl_idname = OP_LIVE_MICROPHONES
+    bl_label = "Find Microphones"
+    bl_options = set()
+
+    def execute(self, _context):
+        try:
+            live.list_microphones()
         except MienError as error:
             return _told(self, error)
         return {"FINISHED"}

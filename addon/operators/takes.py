@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import bpy
@@ -9,7 +10,8 @@ from bpy_extras.io_utils import ExportHelper, ImportHelper
 
 from ...core.errors import MienError
 from ...core.take import SUFFIX, Take
-from .. import session, workflow
+from ...core.wav import sound_path
+from .. import session, takes, workflow
 from ..ids import OP_BAKE_TAKE, OP_EXPORT_CSV
 from ..preferences import takes_folder
 
@@ -66,6 +68,10 @@ class MIEN_OT_export_csv(bpy.types.Operator, ExportHelper):
         max=1000.0,
     )
 
+    sound: bpy.props.BoolProperty(
+        name="Sound", description="Put the sound that was recorded with the take beside the file", default=True
+    )
+
     @classmethod
     def poll(cls, context):
         if not workflow.settings(context).take:
@@ -84,14 +90,28 @@ class MIEN_OT_export_csv(bpy.types.Operator, ExportHelper):
 
         chosen = workflow.settings(context)
         try:
-            with Take(Path(bpy.path.abspath(chosen.take))) as take:
+            path = Path(bpy.path.abspath(chosen.take))
+            with Take(path) as take:
                 performance = solve_take(take, SolveOptions(**workflow.solving(context)))
+            again = Path(self.filepath).exists()
             rows = livelink_csv.export(performance, self.filepath, fps=self.fps)
+            also = self._export_sound(path, again)
         except MienError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         except OSError as error:
             self.report({"ERROR"}, f"{self.filepath} cannot be written: {error.strerror}. Choose another folder.")
             return {"CANCELLED"}
-        self.report({"INFO"}, f"{rows} rows written to {self.filepath}")
+        self.report({"INFO"}, f"{rows} rows written to {self.filepath}{also}")
         return {"FINISHED"}
+
+    def _export_sound(self, take: Path, again: bool) -> str:
+        """Put the take's sound beside the file; returns what to tell."""
+        heard = takes.sound_of(take) if self.sound else None
+        beside = sound_path(self.filepath)
+        if heard is None or heard == beside:
+            return ""
+        if beside.exists() and not again:
+            return f", without the sound: there is another {beside.name}"
+        shutil.copyfile(heard, beside)
+        return f", the sound to {beside.name}"

@@ -10,11 +10,13 @@ from .live import (
     MIEN_PT_live_output,
     MIEN_UL_takes,
 )
+from .live_sound import MIEN_PT_live_sound
 from .main import MIEN_PT_bake_options, MIEN_PT_channels, MIEN_PT_main, MIEN_PT_takes
 
 CLASSES = (
     MIEN_PT_main,
     MIEN_PT_live,
+    MIEN_PT_live_sound,
     MIEN_PT_live_expressions,
     MIEN_PT_live_options,
     MIEN_PT_live_output,

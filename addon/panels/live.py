@@ -301,7 +301,7 @@ class MIEN_UL_takes(bpy.types.UIList):
     def draw_item(self, _context, layout, _data, item, _icon, _active_data, _active_property):
         row = layout.row()
         row.label(text=item.name, icon="ACTION")
-        row.label(text=f"{item.duration:.1f} s, {item.frames} frames")
+        row.label(text=f"{item.duration:.1f} s, {item.frames} frames", icon="SPEAKER" if item.sound else "NONE")
 
 
 def draw_take_list(context, layout) -> None:

@@ -152,6 +152,11 @@ class MIEN_PT_bake_options(_Panel, bpy.types.Panel):
         column.prop(chosen, "extend_range")
         column.prop(chosen, "use_markers")
         column.prop(chosen, "reuse_take")
+        column = layout.column()
+        column.prop(chosen, "use_sound")
+        delay = column.row()
+        delay.enabled = chosen.use_sound
+        delay.prop(chosen, "sound_delay")
 
 
 class MIEN_PT_channels(_Panel, bpy.types.Panel):

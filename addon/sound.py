@@ -1,0 +1,123 @@
+"""Puts the sound of a take on the sequencer, as lip reference.
+
+Sample 0 of a take's sound is the moment of its first frame (see `core.wav`), so the strip
+begins where the keys begin.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import bpy
+
+MARK = "mien_sound_of"
+"""Custom property of Mien's strips: the name of the head that speaks."""
+
+
+def place(
+    scene: bpy.types.Scene, path: Path, start: float, head: str, *, delay: float = 0.0, replace: bool = True
+) -> list[str]:
+    """Put a sound on the sequencer; one that is there already for this head is moved.
+
+    Parameters
+    ----------
+    scene : bpy.types.Scene
+    path : pathlib.Path
+        A sound file, or a video; one without sound is passed over.
+    start : float
+        Scene frame of its first sample.
+    head : str
+        Name of the head that was baked.
+    delay : float
+        Seconds by which it comes later.
+    replace : bool
+        Mute the head's other sounds where they overlap: its performance was replaced as a whole.
+
+    Returns
+    -------
+    list of str
+        Sentences about what was done.
+    """
+    fps = scene.render.fps / scene.render.fps_base
+    exact = start + delay * fps
+    frame = math.floor(exact + 1e-6)
+    had_editor = scene.sequence_editor is not None
+    strips = _strips(scene)
+    mine = [strip for strip in strips if strip.type == "SOUND" and strip.get(MARK) == head]
+    strip = next((strip for strip in mine if strip.sound is not None and _is_file(strip.sound, path)), None)
+    if strip is None:
+        strip, trouble = _new(strips, path, frame)
+        if strip is None:
+            if not had_editor:
+                scene.sequence_editor_clear()
+            return trouble
+        strip[MARK] = head
+    strip.mute = False
+    _move(strip, frame)
+    if hasattr(strip, "sound_offset"):
+        # Strips begin on whole frames; the sound inside need not.
+        strip.sound_offset = (exact - frame) / fps
+    others = [other for other in mine if other != strip and _overlap(other, strip)]
+    if replace:
+        for other in others:
+            other.mute = True
+    strip.channel = _free_channel(strips, strip)
+    return [f"Sound: {path.name} on channel {strip.channel} of the sequencer"]
+
+
+def moved(old: Path, new: Path) -> None:
+    """Have the sounds of this file found where they are now."""
+    for sound in bpy.data.sounds:
+        if _is_file(sound, old):
+            sound.filepath = str(new)
+
+
+def _strips(scene):
+    editor = scene.sequence_editor or scene.sequence_editor_create()
+    # Blender 4.4 gave the collection its new name, 5.0 took the old one away.
+    return editor.strips if hasattr(editor, "strips") else editor.sequences
+
+
+def _new(strips, path: Path, frame: int):
+    """Return a new strip; None where the file has no sound, and what to tell then."""
+    known = set(bpy.data.sounds)
+    top = max((strip.channel for strip in strips), default=0)
+    try:
+        strip = strips.new_sound(f"Mien {path.stem}", str(path), top + 1, frame)
+    except RuntimeError as error:
+        return None, [f"No sound: {str(error).strip().removeprefix('Error: ')}"]
+    if strip.sound is not None and strip.sound.samplerate:
+        return strip, []
+    sound = strip.sound
+    strips.remove(strip)
+    if sound is not None and sound not in known and not sound.users:
+        bpy.data.sounds.remove(sound)
+    return None, []
+
+
+def _is_file(sound, path: Path) -> bool:
+    theirs = bpy.path.abspath(sound.filepath, library=sound.library)
+    return os.path.normcase(os.path.abspath(theirs)) == os.path.normcase(os.path.abspath(path))
+
+
+def _move(strip, frame: int) -> None:
+    # Also where the strip was trimmed by hand: its content, not its visible beginning, is what has a time.
+    setattr(strip, "content_start" if hasattr(strip, "content_start") else "frame_start", frame)
+
+
+def _span(strip) -> tuple[float, float]:
+    if hasattr(strip, "left_handle"):
+        return strip.left_handle, strip.right_handle
+    return strip.frame_final_start, strip.frame_final_end
+
+
+def _overlap(one, other) -> bool:
+    (begin, end), (other_begin, other_end) = _span(one), _span(other)
+    return begin < other_end and other_begin < end
+
+
+def _free_channel(strips, strip) -> int:
+    taken = {other.channel for other in strips if other != strip and _overlap(other, strip)}
+    return next(channel for channel in range(1, len(taken) + 2) if channel not in taken)

@@ -1,0 +1,316 @@
+"""Sound of takes on the sequencer, listened to: what Blender would play is mixed down, and its clicks are looked up."""
+
+from __future__ import annotations
+
+import subprocess
+import wave
+from pathlib import Path
+
+import bpy
+import numpy as np
+import pytest
+
+from mien.addon import session, takes
+from mien.addon.ids import TAKE_LIST
+from mien.core.errors import MienError
+from mien.core.protocol import TakeStatus
+from mien.core.take import TakeHeader, TakeWriter
+from mien.core.types import FrameResult
+from mien.core.wav import WavWriter, sound_path
+
+RATE = 48_000
+CLICKS = (0.25, 1.0, 1.75)
+SECONDS = 2.0
+FPS = 30
+MS = 0.001
+
+needs_audio = pytest.mark.skipif(
+    not bpy.app.build_options.audaspace,
+    reason="this bpy wheel, unlike Blender, was built without sound",
+)
+
+
+def write_sound(path: Path, clicks=CLICKS, rate: int = RATE) -> Path:
+    samples = np.zeros(int(SECONDS * rate), np.int16)
+    for click in clicks:
+        samples[round(click * rate) :][:8] = 20_000
+    writer = WavWriter(path, rate)
+    writer.write(samples)
+    writer.close()
+    return path
+
+
+def make_take(path: Path, *, rate: int = RATE, clicks=CLICKS, with_sound: bool = True, **extra) -> Path:
+    """A take of two seconds, and what a live recording would have put beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if with_sound:
+        extra["microphone"] = ""
+        write_sound(sound_path(path), clicks, rate)
+    with TakeWriter(
+        path, TakeHeader("Webcam", fps=float(FPS), size=(640, 480), extra={"live": True, **extra})
+    ) as writer:
+        for i in range(int(SECONDS * FPS)):
+            units = np.full(11, 0.5 + 0.5 * np.sin(i / 7.0), np.float32)
+            writer.write(FrameResult(i, i / FPS, found=True, confidence=1.0, size=(640, 480), units=units))
+    return path
+
+
+@pytest.fixture
+def scene(rig):
+    scene = bpy.context.scene
+    scene.mien.target = rig
+    return scene
+
+
+@pytest.fixture
+def take(user_folder):
+    return make_take(user_folder / "takes" / "Scene 1.mien")
+
+
+def strips(scene):
+    editor = scene.sequence_editor
+    return list(editor.strips if hasattr(editor, "strips") else editor.sequences) if editor else []
+
+
+def heard(scene, tmp_path) -> np.ndarray:
+    """Return the scene times, in seconds from frame 1, of the clicks that Blender plays."""
+    mixed = tmp_path / "mixed.wav"
+    scene.frame_start, scene.frame_end = 1, 300
+    assert bpy.ops.sound.mixdown(filepath=str(mixed), container="WAV", codec="PCM", format="S16") == {"FINISHED"}
+    with wave.open(str(mixed)) as file:
+        rate, channels = file.getframerate(), file.getnchannels()
+        samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, channels)[:, 0].astype(int)
+    loud = np.flatnonzero(np.abs(samples) > 5_000)
+    return loud[np.diff(loud, prepend=-rate) > rate // 100] / rate
+
+
+def bake(take: Path):
+    assert bpy.ops.mien.bake_take(filepath=str(take)) == {"FINISHED"}
+
+
+@needs_audio
+@pytest.mark.parametrize("fps", [24.0, 25.0, 60.0, 30000 / 1001])
+def test_a_baked_take_is_heard_where_it_is_seen(scene, take, tmp_path, fps):
+    scene.render.fps = round(fps)
+    scene.render.fps_base = round(fps) / fps
+    scene.mien.start_frame = 13
+    sync = scene.sync_mode
+    bake(take)
+    assert heard(scene, tmp_path) == pytest.approx(np.array(CLICKS) + 12 / fps, abs=MS)
+    (strip,) = strips(scene)
+    assert strip.name == "Mien Scene 1"
+    assert scene.sync_mode == sync
+    assert any("Scene 1.wav" in line for line in session.outcome.lines)
+
+
+@needs_audio
+def test_a_measured_rate_is_kept(scene, user_folder, tmp_path):
+    """A microphone that runs fast by 0.1 %: told by the header, its clicks stay where they were."""
+    bake(make_take(user_folder / "takes" / "fast.mien", rate=48_048))
+    assert heard(scene, tmp_path) == pytest.approx(CLICKS, abs=MS)
+
+
+@needs_audio
+def test_baked_again_it_is_there_once(scene, take, tmp_path):
+    bake(take)
+    scene.mien.start_frame = 25
+    bake(take)
+    assert len(strips(scene)) == 1
+    assert heard(scene, tmp_path) == pytest.approx(np.array(CLICKS) + 1.0, abs=MS)
+    assert len(bpy.data.sounds) == 1
+
+
+@needs_audio
+def test_the_next_take_of_a_head_replaces_the_sound_before(scene, take, user_folder, tmp_path):
+    second = make_take(user_folder / "takes" / "Scene 2.mien", clicks=(0.5,))
+    bake(take)
+    bake(second)
+    assert heard(scene, tmp_path) == pytest.approx([0.5], abs=MS)
+    assert sorted(strip.mute for strip in strips(scene)) == [False, True]
+    assert len({strip.channel for strip in strips(scene)}) == 2
+    bake(take)
+    assert heard(scene, tmp_path) == pytest.approx(CLICKS, abs=MS)
+
+
+@needs_audio
+def test_a_punched_in_take_is_heard_with_the_one_around_it(scene, take, user_folder, tmp_path):
+    punched = make_take(user_folder / "takes" / "punch.mien", clicks=(0.5,), scene_frame=25)
+    bake(take)
+    bake(punched)
+    assert heard(scene, tmp_path) == pytest.approx([*CLICKS[:2], 1.5, CLICKS[2]], abs=MS)
+
+
+@needs_audio
+def test_what_is_on_the_sequencer_stays(scene, take, tmp_path):
+    editor = scene.sequence_editor_create()
+    collection = editor.strips if hasattr(editor, "strips") else editor.sequences
+    music = collection.new_sound("Music", str(write_sound(tmp_path / "music.wav", (0.1,))), 1, 1)
+    bake(take)
+    assert (music.channel, music.mute) == (1, False)
+    assert heard(scene, tmp_path) == pytest.approx([0.1, *CLICKS], abs=MS)
+
+
+@needs_audio
+@pytest.mark.parametrize("delay", [40.0, -40.0, 0.5])
+def test_a_delay_is_kept_within_a_frame(scene, take, tmp_path, delay):
+    scene.mien.start_frame = 25
+    scene.mien.sound_delay = delay
+    bake(take)
+    assert heard(scene, tmp_path) == pytest.approx(np.array(CLICKS) + 1.0 + delay * MS, abs=MS)
+
+
+@needs_audio
+def test_sound_is_an_option(scene, take):
+    scene.mien.use_sound = False
+    bake(take)
+    assert not strips(scene)
+
+
+def test_a_take_without_sound_touches_no_sequencer(scene, user_folder):
+    path = make_take(user_folder / "takes" / "mute.mien", with_sound=False)
+    write_sound(sound_path(path))  # somebody else's file of that name
+    scene.sequence_editor_clear()
+    bake(path)
+    assert scene.sequence_editor is None
+    assert len(bpy.data.sounds) == 0
+
+
+@needs_audio
+def test_undo_takes_the_sound_along(scene, take):
+    bpy.ops.ed.undo_push(message="before")
+    bake(take)
+    bpy.ops.ed.undo_push(message="Bake Take")
+    assert len(strips(bpy.context.scene)) == 1
+    bpy.ops.ed.undo()
+    assert not strips(bpy.context.scene)
+
+
+@needs_audio
+def test_a_sound_that_cannot_be_read_costs_no_key(scene, take):
+    sound_path(take).write_bytes(b"no sound at all")
+    scene.sequence_editor_clear()
+    bake(take)
+    assert scene.sequence_editor is None
+    assert scene.mien.target.data.shape_keys.animation_data.action is not None
+    assert len(bpy.data.sounds) == 0
+
+
+@pytest.mark.skipif(bpy.app.build_options.audaspace, reason="this Blender has sound")
+def test_a_blender_without_sound_says_so(scene, take):
+    bake(take)
+    assert any("No sound" in line for line in session.outcome.lines)
+    assert scene.mien.target.data.shape_keys.animation_data.action is not None
+
+
+# --- a video's own sound
+
+
+@needs_audio
+@pytest.mark.parametrize("audible", [True, False])
+def test_a_video_brings_its_own_sound(scene, tmp_path, fake_worker, audible):
+    video = tmp_path / "actor.mp4"
+    clicks = write_sound(tmp_path / "clicks.wav")
+    picture = ["-f", "lavfi", "-i", "testsrc=d=2:r=24:s=64x64"]
+    audio = ["-i", clicks, "-c:a", "pcm_s16le"] if audible else []
+    video = video.with_suffix(".mov")
+    subprocess.run(["ffmpeg", "-y", "-v", "error", *picture, *audio, "-c:v", "mpeg4", video], check=True)
+    fake_worker("""
+        with TakeWriter(take, TakeHeader(source="actor.mov", fps=24.0)) as writer:
+            for i in range(48):
+                writer.write(FrameResult(i, i / 24, found=True, confidence=1.0, units=np.full(11, i / 48, "f4")))
+        return jobs.CaptureSummary(48, 48, 2.0, 0.1, take)
+    """)
+    scene.mien.source = str(video)
+    scene.mien.start_frame = 13
+    assert bpy.ops.mien.bake() == {"FINISHED"}
+    if not audible:
+        assert not strips(scene)
+        assert len(bpy.data.sounds) == 0
+        return
+    assert heard(scene, tmp_path) == pytest.approx(np.array(CLICKS) + 0.5, abs=2 * MS)
+
+
+# --- the files
+
+
+def listed(name):
+    known = getattr(bpy.context.window_manager, TAKE_LIST)
+    return next(item for item in known.items if item.name == name)
+
+
+def choose(name):
+    known = getattr(bpy.context.window_manager, TAKE_LIST)
+    known.active = [item.name for item in known.items].index(name)
+
+
+def test_the_list_tells_which_takes_have_sound(take, user_folder):
+    make_take(user_folder / "takes" / "mute.mien", with_sound=False)
+    bpy.ops.mien.takes_refresh()
+    assert listed("Scene 1").sound
+    assert not listed("mute").sound
+
+
+def test_sound_goes_where_its_take_goes(scene, take):
+    if bpy.app.build_options.audaspace:
+        bake(take)
+    bpy.ops.mien.takes_refresh()
+    choose("Scene 1")
+    assert bpy.ops.mien.take_rename(name="Happy") == {"FINISHED"}
+    assert takes.sound_of(take.with_name("Happy.mien")) == take.with_name("Happy.wav")
+    assert not sound_path(take).exists()
+    if bpy.app.build_options.audaspace:
+        assert Path(bpy.data.sounds[0].filepath) == take.with_name("Happy.wav")
+    assert bpy.ops.mien.take_delete() == {"FINISHED"}
+    bin_folder = take.parent / takes.BIN
+    assert (bin_folder / "Happy.mien").exists()
+    assert (bin_folder / "Happy.wav").exists()
+    assert not take.with_name("Happy.wav").exists()
+
+
+def test_a_rename_never_takes_over_another_sound(take):
+    write_sound(take.with_name("Other.wav"), ())
+    before = take.with_name("Other.wav").read_bytes()
+    with pytest.raises(MienError, match="already"):
+        takes.rename(take, "Other")
+    assert take.with_name("Other.wav").read_bytes() == before
+    assert takes.sound_of(take) is not None
+
+
+def test_export_puts_the_sound_beside_the_file(scene, take, tmp_path):
+    scene.mien.take = str(take)
+    assert bpy.ops.mien.export_csv(filepath=str(tmp_path / "a.csv")) == {"FINISHED"}
+    assert (tmp_path / "a.wav").read_bytes() == sound_path(take).read_bytes()
+    (tmp_path / "b.wav").write_bytes(b"somebody else's")
+    assert bpy.ops.mien.export_csv(filepath=str(tmp_path / "b.csv")) == {"FINISHED"}
+    assert (tmp_path / "b.wav").read_bytes() == b"somebody else's"
+    assert bpy.ops.mien.export_csv(filepath=str(tmp_path / "c.csv"), sound=False) == {"FINISHED"}
+    assert not (tmp_path / "c.wav").exists()
+
+
+# --- while live
+
+
+def test_the_microphone_is_off_unless_it_is_switched_on():
+    from mien.addon import live_workflow
+
+    chosen = live_workflow.settings(bpy.context)
+    assert live_workflow.tuning_of(bpy.context).microphone is None
+    chosen.microphone = True
+    assert live_workflow.tuning_of(bpy.context).microphone == ""
+    chosen.microphone_name = " Headset "
+    assert live_workflow.tuning_of(bpy.context).microphone == "Headset"
+
+
+def test_what_went_wrong_with_the_sound_is_told(take):
+    from mien.addon import live_workflow
+
+    error = MienError("microphone-gone", "Headset gives no more sound.", "Check its cable.")
+    live_workflow.on_take(TakeStatus(1, str(take), False, 60, 60, duration=2.0, sound=1.2, sound_error=error))
+    assert session.outcome.lines == [
+        "Take Scene 1: 60 frames, 2.0 s",
+        "Sound: 1.2 s",
+        "Headset gives no more sound.",
+        "Check its cable.",
+    ]
+    assert not session.outcome.failed
+    assert listed("Scene 1").sound
