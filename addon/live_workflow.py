@@ -8,11 +8,13 @@ import bpy
 
 from ..core.errors import MienError
 from ..core.files import actor_file
+from ..core.protocol import PICTURE_WIDTH as LARGEST_PICTURE
 from ..core.protocol import Output, StartLive, TakeStatus, TuneLive
 from . import live, session, takes, workflow
 from .ids import LIVE_SETTINGS, PREVIEW, TAKE_LIST
 from .live_properties import SIZES
 from .preferences import actors_folder, takes_folder
+from .preview import overlay
 from .preview.expressions import BASIC
 from .rig.puppet import Channels
 from .triggers import Trigger, Wearer
@@ -81,11 +83,18 @@ def tuning_of(context) -> TuneLive:
         neutral=common.neutral,
         level_head=common.level_head,
         prediction=chosen.prediction / 1000.0,
-        picture=PICTURE_WIDTH if chosen.show_picture and not bpy.app.background else 0,
+        picture=picture_width(context),
         outputs=tuple(outputs),
         microphone=chosen.microphone_name.strip() if chosen.microphone else None,
         actor=str(actors_folder() / actor_file(chosen.actor)) if chosen.actor.strip(" .") else "",
     )
+
+
+def picture_width(context) -> int:
+    """Return the width of the small pictures, px; as large as they get where the preview shows them."""
+    if overlay.running() and overlay.wants_camera(context.scene):
+        return LARGEST_PICTURE
+    return PICTURE_WIDTH if settings(context).show_picture and not bpy.app.background else 0
 
 
 def tune(context) -> None:

@@ -8,8 +8,7 @@ import bpy
 from bpy_extras.io_utils import ExportHelper
 
 from ...core.errors import MienError
-from ...core.take import Take
-from .. import workflow
+from .. import live_workflow, workflow
 from ..ids import (
     OP_PREVIEW,
     OP_PREVIEW_EXPRESSION,
@@ -34,6 +33,9 @@ class MIEN_OT_preview(bpy.types.Operator):
         else:
             add_effects(settings(context.scene))
             overlay.start()
+            if overlay.problem:
+                self.report({"WARNING"}, overlay.problem)
+        live_workflow.tune(context)  # the camera's picture may be larger now
         return {"FINISHED"}
 
 
@@ -44,6 +46,9 @@ class MIEN_OT_preview_expression(bpy.types.Operator):
     bl_options = {"REGISTER", "UNDO"}
 
     name: bpy.props.StringProperty(name="Expression", description="A basic expression, or one that was saved")
+    own: bpy.props.IntProperty(
+        name="Own", description="In place of a name: the first, second ... of the saved expressions", default=0, min=0
+    )
     strength: bpy.props.FloatProperty(
         name="Strength", description="How far it covers the capture", default=1.0, min=0.0, max=1.0, subtype="FACTOR"
     )
@@ -54,11 +59,14 @@ class MIEN_OT_preview_expression(bpy.types.Operator):
 
     def execute(self, context):
         chosen = settings(context.scene)
-        if self.name not in BASIC and self.name not in chosen.expressions:
-            self.report({"WARNING"}, f"No expression {self.name!r}")
+        name = self.name
+        if self.own:
+            name = chosen.expressions.keys()[self.own - 1] if self.own <= len(chosen.expressions) else ""
+        if name not in BASIC and name not in chosen.expressions:
+            self.report({"WARNING"}, f"No expression {name or self.own}")
             return {"CANCELLED"}
-        worn = chosen.expression == self.name and chosen.strength > 0.0
-        chosen.expression = self.name
+        worn = chosen.expression == name and chosen.strength > 0.0
+        chosen.expression = name
         chosen.strength = 0.0 if worn else self.strength
         return {"FINISHED"}
 
@@ -146,8 +154,6 @@ class MIEN_OT_preview_render_take(bpy.types.Operator, ExportHelper):
         return ExportHelper.invoke(self, context, event)
 
     def execute(self, context):
-        from ...core.solve import SolveOptions, solve_take
-
         chosen = workflow.settings(context)
         head = chosen.target or next(iter(overlay.heads_of(context.scene)), None)
         if head is None:
@@ -157,9 +163,10 @@ class MIEN_OT_preview_render_take(bpy.types.Operator, ExportHelper):
         if not self.film:
             path = path.with_suffix("").with_name(f"{path.with_suffix('').name}_####")
         try:
-            with Take(Path(bpy.path.abspath(chosen.take))) as take:
-                performance = solve_take(take, SolveOptions(**workflow.solving(context)))
-            scene = playback.begin(context, head, performance, path, film=self.film)
+            fps = context.scene.render.fps / context.scene.render.fps_base
+            take = Path(bpy.path.abspath(chosen.take))
+            samples = playback.read_samples(take, head, fps, workflow.solving(context))
+            scene = playback.begin(context, head, samples, path, film=self.film)
         except MienError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
@@ -192,10 +199,12 @@ def register():
     if keys is None:  # no window
         return
     layer = keys.keymaps.new(name="3D View", space_type="VIEW_3D")
-    digits = ("ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN")
-    for digit, name in zip(digits, BASIC, strict=True):
+    digits = ("ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE", "ZERO")
+    wanted = [{"name": name} for name in BASIC] + [{"own": number} for number in (1, 2, 3)]
+    for digit, values in zip(digits, wanted, strict=True):
         item = layer.keymap_items.new(OP_PREVIEW_EXPRESSION, digit, "PRESS", ctrl=True, alt=True)
-        item.properties.name = name
+        for name, value in values.items():
+            setattr(item.properties, name, value)
         _keys.append((layer, item))
 
 

@@ -19,7 +19,7 @@ from ..ids import (
     PANEL_PREVIEW_PARTICLES,
     SIDEBAR_TAB,
 )
-from ..preview import overlay
+from ..preview import overlay, playback
 from ..preview.expressions import BASIC
 from ..preview.particles import EFFECTS
 from ..preview.properties import head_settings, settings
@@ -120,6 +120,7 @@ class MIEN_PT_preview_particles(_Child, bpy.types.Panel):
         layout = self.layout
         chosen = settings(context.scene)
         layout.enabled = chosen.use_particles
+        layout.prop(chosen, "seed")
         for rule in chosen.effects:
             row = layout.row()
             row.prop(rule, "use", text=EFFECTS[rule.name].title)
@@ -156,6 +157,13 @@ class MIEN_PT_preview_heads(_Child, bpy.types.Panel):
             column = layout.column()
             column.use_property_split = True
             column.use_property_decorate = False
+            column.prop(chosen, "source")
+            if chosen.source == "TAKE":
+                column.prop(chosen, "take")
+                column.prop(chosen, "start")
+                trouble = playback.trouble_of(obj)
+                if trouble:
+                    column.label(text=trouble, icon="ERROR")
             column.prop(chosen, "location")
             column.prop(chosen, "rotation")
             column.prop(chosen, "scale")

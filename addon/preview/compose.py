@@ -23,7 +23,7 @@ from .drawing import (
     texture,
 )
 from .heads import Head
-from .lights import Lighting
+from .lights import SHADOWS, Lighting
 
 
 @dataclasses.dataclass
@@ -35,19 +35,29 @@ class Posed:
     head : Head
     obj : bpy.types.Object
         Only for as long as the picture is drawn.
+    label : str
+        Expression of the face.
     effects : dict of str to float
         Particles, by strength.
     """
 
     head: Head
     obj: bpy.types.Object
+    label: str = ""
     effects: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
 class CameraPicture:
-    """The camera's newest picture, brought to the GPU when it is first drawn."""
+    """The camera's newest picture, brought to the GPU when it is first drawn.
+
+    Attributes
+    ----------
+    top_first : bool
+        Whether the first line is the highest.
+    """
 
     def __init__(self):
+        self.top_first = True
         self._pixels: np.ndarray | None = None
         self._texture: gpu.types.GPUTexture | None = None
 
@@ -58,7 +68,12 @@ class CameraPicture:
             if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
                 raise ValueError(f"picture must be (H, W, 3) uint8, got {pixels.shape} {pixels.dtype}")
             pixels = pixels.copy()
-        self._pixels, self._texture = pixels, None
+        self._pixels, self._texture, self.top_first = pixels, None, True
+
+    def set_rgba(self, width: int, height: int, pixels: bytes) -> None:
+        """Take a live picture as the worker sends it: RGBA, a byte each, its lowest line first."""
+        self._pixels = np.frombuffer(pixels, np.uint8).reshape(height, width, 4)
+        self._texture, self.top_first = None, False
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -66,10 +81,10 @@ class CameraPicture:
         return None if self._pixels is None else (self._pixels.shape[1], self._pixels.shape[0])
 
     def texture(self) -> gpu.types.GPUTexture | None:
-        """Return the picture as a texture, its first line first."""
+        """Return the picture as a texture, its own first line first."""
         if self._texture is None and self._pixels is not None:
             rgba = np.ones((*self._pixels.shape[:2], 4), np.float32)
-            np.multiply(self._pixels, np.float32(1 / 255), out=rgba[..., :3])
+            np.multiply(self._pixels[..., :3], np.float32(1 / 255), out=rgba[..., :3])
             self._texture = texture(rgba, "RGBA8")
         return self._texture
 
@@ -111,7 +126,8 @@ def draw_background(chosen, width: float, height: float, curve: float) -> bool:
     # A picture is shown as it was taken: no film curve over it.
     plain = SRGB if curve != LINEAR else LINEAR
     if kind == "CAMERA" and camera.size:
-        draw_picture(camera.texture(), cover(camera.size, width, height), top_first=True, encoded=True, curve=plain)
+        area = cover(camera.size, width, height)
+        draw_picture(camera.texture(), area, top_first=camera.top_first, encoded=True, curve=plain)
         return True
     image = chosen.image
     if kind == "IMAGE" and image is not None and image.size[0] and image.size[1]:
@@ -153,11 +169,11 @@ class ShadowMap:
         self.target: Target | None = None
 
     def cast(self, scene: Scene, heads: list[Posed]) -> None:
-        """Draw the first light's shadow for a picture."""
+        """Draw the strongest lights' shadows for a picture."""
         if self.target is None:
-            self.target = Target(SHADOW_SIZE, SHADOW_SIZE, "R32F")
+            self.target = Target(SHADOWS * SHADOW_SIZE, SHADOW_SIZE, "R32F")
         centre, radius = ball(heads)
-        scene.cast_shadow(self.target, [posed.head.gpu for posed in heads], centre, radius)
+        scene.cast_shadows(self.target, [posed.head.gpu for posed in heads], centre, radius)
 
 
 def make_scene(chosen, depsgraph, heads: list[Posed], view: View, curve: float, shadow: ShadowMap) -> Scene:
@@ -168,10 +184,10 @@ def make_scene(chosen, depsgraph, heads: list[Posed], view: View, curve: float, 
     return scene
 
 
-def draw_heads(scene: Scene, heads: list[Posed], time: float) -> None:
+def draw_heads(scene: Scene, heads: list[Posed], time: float, seed: int = 0) -> None:
     """Draw heads and particles into the bound frame buffer."""
     effects = [(posed.head.frame, posed.effects) for posed in heads if posed.effects]
-    scene.draw([posed.head.gpu for posed in heads], effects, time)
+    scene.draw([posed.head.gpu for posed in heads], effects, time, seed)
 
 
 def draw_picture_of(
@@ -179,13 +195,13 @@ def draw_picture_of(
 ) -> None:
     """Fill a target: background, heads, particles."""
     scene = make_scene(chosen, depsgraph, heads, view, curve, shadow)
-    with target.frame.bind(), restored_state():
-        target.frame.clear(color=(0.0, 0.0, 0.0, 0.0), depth=1.0)
+    with target.bound() as frame, restored_state():
+        frame.clear(color=(0.0, 0.0, 0.0, 0.0), depth=1.0)
         gpu.state.depth_test_set("NONE")
         gpu.state.depth_mask_set(False)
         gpu.state.blend_set("NONE")
         draw_background(chosen, target.width, target.height, curve)
-        draw_heads(scene, heads, time)
+        draw_heads(scene, heads, time, chosen.seed)
 
 
 def offset_matrix(obj) -> np.ndarray:

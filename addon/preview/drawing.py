@@ -7,21 +7,26 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import weakref
 
 import bpy
 import gpu
 import numpy as np
 
+from ...core.errors import MienError
 from . import shaders
-from .lights import Lighting
+from .lights import SHADOWS, Lighting
 from .looks import Look
 from .particles import EFFECTS, Effect, clock, corners
-from .render_data import Model, fuse, pack_state, pack_texture
+from .render_data import TEXTURE_WIDTH, Model, far_to_near, fuse, pack_state, pack_texture
 
 OCCLUSION_VIEWS = 40
 OCCLUSION_SIZE = 192
 
 SHADOW_SIZE = 1024
+
+RESORT = 0.05
+"""Turn of the eye, in radians as a blended surface sees it, after which its triangles are put in order again."""
 
 LINEAR, SRGB, AGX = 0.0, 1.0, 2.0
 """Tone curves: none, what a display needs, and Blender's AgX. What is above `AGX` is contrast."""
@@ -53,14 +58,25 @@ class Target:
         self.width, self.height = width, height
         self.colour = gpu.types.GPUTexture((width, height), format=form)
         self.depth = gpu.types.GPUTexture((width, height), format="DEPTH_COMPONENT32F")
-        self.frame = gpu.types.GPUFrameBuffer(depth_slot=self.depth, color_slots=(self.colour,))
+
+    @contextlib.contextmanager
+    def bound(self):
+        """Draw on this picture while the context lasts; yields its frame buffer.
+
+        Windows share textures, but in OpenGL no frame buffers, and Blender quietly binds nothing where one comes
+        from another window. Making one costs next to nothing.
+        """
+        frame = gpu.types.GPUFrameBuffer(depth_slot=self.depth, color_slots=(self.colour,))
+        with frame.bind():
+            yield frame
 
     def read(self) -> np.ndarray:
         """Return the picture as float32, shape (height, width, 4), its first line lowest."""
         pixels = np.empty((self.height, self.width, 4), np.float32)
         # A buffer made from an array shares its memory; those that Blender makes have wrong strides before 5.0.
         shared = gpu.types.Buffer("FLOAT", pixels.size, pixels.reshape(-1))
-        self.frame.read_color(0, 0, self.width, self.height, 4, 0, "FLOAT", data=shared)
+        with self.bound() as frame:
+            frame.read_color(0, 0, self.width, self.height, 4, 0, "FLOAT", data=shared)
         return pixels
 
 
@@ -74,6 +90,35 @@ def restored_state():
         gpu.state.depth_test_set(before[0])
         gpu.state.depth_mask_set(before[1])
         gpu.state.blend_set(before[2])
+
+
+def lacking() -> str | None:
+    """Return in words why nothing can be drawn in this Blender at all; None where it can be tried."""
+    try:
+        units = gpu.capabilities.max_textures_vert_get()
+    except SystemError:
+        return "Blender runs without a window here, and so without a graphics card to draw with"
+    if units < 3:
+        return f"its graphics card takes {units} textures in a vertex shader, and 3 are needed"
+    return None
+
+
+def check_size(model: Model) -> None:
+    """Make sure that a model's textures fit this graphics card.
+
+    Raises
+    ------
+    MienError
+        ``"preview-size"``
+    """
+    limit = gpu.capabilities.max_texture_size_get()
+    lines = -(-len(model.slopes) // TEXTURE_WIDTH)
+    if max(lines, TEXTURE_WIDTH) > limit:
+        raise MienError(
+            "preview-size",
+            f"a head needs a texture of {TEXTURE_WIDTH} x {lines}, and this graphics card takes {limit} at most",
+            "Hide the head from the preview, or give it fewer vertices or shape keys.",
+        )
 
 
 class GpuModel:
@@ -92,6 +137,7 @@ class GpuModel:
         self.occlusion = np.ones((len(model.position), 2), np.float32)
         self._state: gpu.types.GPUTexture | None = None
         self._packed: np.ndarray | None = None
+        check_size(model)
         self._fusion = texture(pack_texture(model.fusion))
         self._slopes = texture(pack_texture(model.slopes), "RGBA16F")
         form = gpu.types.GPUVertFormat()
@@ -111,6 +157,7 @@ class GpuModel:
         self._images = [(self._image(look.base_image), self._image(look.normal_image)) for look in looks]
         self._nothing = texture(np.ones((1, 1, 4), np.float32))
         self._parts: list[tuple[int, gpu.types.GPUBatch]] = []
+        self._veils: list[Veil] = []
         self.dress(np.ones((len(model.position), 2), np.float32))
 
     def _image(self, name: str | None):
@@ -142,14 +189,23 @@ class GpuModel:
         paint.attr_fill("uv", model.uv)
         paint.attr_fill("colour", model.colour)
         paint.attr_fill("occlusion", occlusion.astype(np.float32))
-        self._parts = []
-        for slot, triangles in model.triangles.items():
-            batch = gpu.types.GPUBatch(
-                type="TRIS", buf=self._shape, elem=gpu.types.GPUIndexBuf(type="TRIS", seq=triangles)
-            )
-            batch.vertbuf_add(paint)
-            self._parts.append((min(slot, len(self.looks) - 1), batch))
         self._paint = paint
+        self._parts = []
+        self._veils = []
+        for slot, triangles in model.triangles.items():
+            look = self.looks[min(slot, len(self.looks) - 1)]
+            batch = self._batch(triangles)
+            # Hair is drawn twice: where it is dense like anything solid, and its soft edges over that.
+            if look.kind == "hair" or not look.blended:
+                self._parts.append((min(slot, len(self.looks) - 1), batch))
+            if look.blended:
+                self._veils.append(Veil(self, min(slot, len(self.looks) - 1), triangles, batch))
+
+    def _batch(self, triangles: np.ndarray) -> gpu.types.GPUBatch:
+        elem = gpu.types.GPUIndexBuf(type="TRIS", seq=np.ascontiguousarray(triangles, np.uint32))
+        batch = gpu.types.GPUBatch(type="TRIS", buf=self._shape, elem=elem)
+        batch.vertbuf_add(self._paint)
+        return batch
 
     def pose(self, matrix, weights, bone_matrices=None) -> None:
         """Set what this frame looks like: a few kilobytes go to the GPU, and only if something changed."""
@@ -157,6 +213,8 @@ class GpuModel:
         if self._packed is None or not np.array_equal(packed, self._packed):
             self._packed = packed
             self._state = texture(packed)
+            for veil in self._veils:
+                veil.follow(np.asarray(matrix, np.float64), bone_matrices)
 
     def _bind(self, shader) -> None:
         shader.bind()
@@ -170,26 +228,30 @@ class GpuModel:
         shader.uniform_float("light", mat4(matrix))
         self._solid.draw(shader)
 
-    def draw(self, scene_block, shadow_map, *, blended: bool) -> None:
-        """Draw the solid parts, or those that let something show through."""
+    def draw(self, scene_block, shadow_map) -> None:
+        """Draw all that is solid."""
         for slot, batch in self._parts:
-            look = self.looks[slot]
-            if look.blended and not blended and look.kind != "hair":
-                continue
-            if blended and not look.blended:
-                continue
-            shader = shaders.head(look.kind)
-            self._bind(shader)
-            shader.uniform_sampler("slopes", self._slopes)
-            shader.uniform_block("scene", scene_block)
-            shader.uniform_block("surface", self._blocks[slot])
-            base, normal = self._images[slot]
-            shader.uniform_sampler("base_image", base or self._nothing)
-            shader.uniform_sampler("normal_image", normal or self._nothing)
-            shader.uniform_sampler("shadow_map", shadow_map or self._nothing)
-            if look.kind == "hair":
-                shader.uniform_float("paint", (0.0 if blended else 1.0, 0.0, 0.0, 0.0))
-            batch.draw(shader)
+            self.draw_part(slot, batch, scene_block, shadow_map)
+
+    def veils(self, eye: np.ndarray) -> list[tuple[float, Veil]]:
+        """Return the parts that let something show through, with their distance from the eye."""
+        return [(veil.distance(eye), veil) for veil in self._veils]
+
+    def draw_part(self, slot: int, batch, scene_block, shadow_map, *, blended: bool = False) -> None:
+        """Draw the triangles of one material."""
+        look = self.looks[slot]
+        shader = shaders.head(look.kind)
+        self._bind(shader)
+        shader.uniform_sampler("slopes", self._slopes)
+        shader.uniform_block("scene", scene_block)
+        shader.uniform_block("surface", self._blocks[slot])
+        base, normal = self._images[slot]
+        shader.uniform_sampler("base_image", base or self._nothing)
+        shader.uniform_sampler("normal_image", normal or self._nothing)
+        shader.uniform_sampler("shadow_map", shadow_map or self._nothing)
+        if look.kind == "hair":
+            shader.uniform_float("paint", (0.0 if blended else 1.0, 0.0, 0.0, 0.0))
+        batch.draw(shader)
 
     def read_fused(self, normals: bool = False) -> np.ndarray:
         """Return positions (or normals) as the vertex shader makes them, shape (N, 3), in the object's space."""
@@ -198,7 +260,7 @@ class GpuModel:
         target = Target(width, height)
         batch = gpu.types.GPUBatch(type="POINTS", buf=self._shape)
         shader = shaders.positions()
-        with target.frame.bind(), restored_state():
+        with target.bound(), restored_state():
             gpu.state.depth_test_set("NONE")
             gpu.state.blend_set("NONE")
             gpu.state.point_size_set(1.0)
@@ -241,6 +303,65 @@ class GpuModel:
         self._packed, self._state = None, None
         if keep is not None:
             self._packed, self._state = keep, texture(keep)
+
+
+class Veil:
+    """The triangles of a material that lets something show through, drawn from far to near.
+
+    Their order is that of the undeformed surface, moved as its bones move it on average.
+
+    Parameters
+    ----------
+    owner : GpuModel
+    slot : int
+        Material.
+    triangles : ndarray, shape (T, 3)
+    batch : gpu.types.GPUBatch
+        Of the triangles in their own order.
+    """
+
+    def __init__(self, owner: GpuModel, slot: int, triangles: np.ndarray, batch):
+        self._owner = weakref.proxy(owner)
+        self._slot, self._triangles, self._batch = slot, triangles, batch
+        model = owner.model
+        self._centres = model.position[triangles].mean(axis=1, dtype=np.float64)
+        self._middle = self._centres.mean(axis=0)
+        self._share = bone_share(model, np.unique(triangles))
+        self._matrix = np.eye(4)
+        self._sorted_from: np.ndarray | None = None
+
+    def follow(self, matrix: np.ndarray, bone_matrices) -> None:
+        """Note where the part is now."""
+        carried = np.eye(4)
+        if len(self._share) and bone_matrices is not None:
+            carried = np.tensordot(self._share, np.asarray(bone_matrices, np.float64), 1)
+            carried += (1.0 - self._share.sum()) * np.eye(4)
+        self._matrix = matrix @ carried
+
+    def distance(self, eye: np.ndarray) -> float:
+        """Return how far the part is from the eye (x, y, z, 1), or along a parallel view (direction to it, 0)."""
+        place = self._matrix[:3, :3] @ self._middle + self._matrix[:3, 3]
+        return float(np.linalg.norm(eye[:3] - place) if eye[3] else -(eye[:3] @ place))
+
+    def draw(self, eye: np.ndarray, scene_block, shadow_map) -> None:
+        """Draw the part, its farthest triangles first."""
+        here = np.linalg.solve(self._matrix, eye)
+        towards = here[:3] - self._middle * here[3]
+        towards /= max(float(np.linalg.norm(towards)), 1e-12)
+        if self._sorted_from is None or np.linalg.norm(towards - self._sorted_from) > RESORT:
+            self._sorted_from = towards
+            self._batch = self._owner._batch(self._triangles[far_to_near(self._centres, here)])
+        self._owner.draw_part(self._slot, self._batch, scene_block, shadow_map, blended=True)
+
+
+def bone_share(model: Model, points: np.ndarray) -> np.ndarray:
+    """Return how much each bone carries of some points together, shape (B,)."""
+    share = np.zeros(len(model.bones))
+    count = model.row[points, 3]
+    texel = np.repeat(model.row[points, 2] - (np.cumsum(count) - count), count) + np.arange(count.sum())
+    for k in (0, 2):
+        np.add.at(share, model.fusion[texel, k].astype(np.int64), model.fusion[texel, k + 1])
+    return share / max(len(points), 1)
 
 
 def smooth(values: np.ndarray, model: Model, rounds: int = 2) -> np.ndarray:
@@ -286,23 +407,26 @@ def mat4(matrix: np.ndarray):
 
 def read_depth(target: Target, matrix: np.ndarray, models: list[GpuModel]) -> np.ndarray:
     """Draw depths and read them back, shape (height, width)."""
-    draw_depths(target, matrix, models)
+    draw_depths(target, [matrix], models)
     pixels = np.empty(target.width * target.height, np.float32)
-    with target.frame.bind():
-        shared = gpu.types.Buffer("FLOAT", pixels.size, pixels)
-        target.frame.read_color(0, 0, target.width, target.height, 1, 0, "FLOAT", data=shared)
+    shared = gpu.types.Buffer("FLOAT", pixels.size, pixels)
+    with target.bound() as frame:
+        frame.read_color(0, 0, target.width, target.height, 1, 0, "FLOAT", data=shared)
     return pixels.reshape(target.height, target.width)
 
 
-def draw_depths(target: Target, matrix: np.ndarray, models: list[GpuModel]) -> None:
-    """Draw how far models are from a light into a target."""
-    with target.frame.bind(), restored_state():
-        target.frame.clear(color=(4.0, 0.0, 0.0, 0.0), depth=1.0)
+def draw_depths(target: Target, matrices, models: list[GpuModel]) -> None:
+    """Draw how far models are from lights into a target, one light beside the other."""
+    side = target.height
+    with target.bound() as frame, restored_state():
+        frame.clear(color=(4.0, 0.0, 0.0, 0.0), depth=1.0)
         gpu.state.depth_test_set("LESS_EQUAL")
         gpu.state.depth_mask_set(True)
         gpu.state.blend_set("NONE")
-        for model in models:
-            model.draw_depth(matrix)
+        for i, matrix in enumerate(matrices):
+            gpu.state.viewport_set(i * side, 0, side, side)
+            for model in models:
+                model.draw_depth(matrix)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -343,39 +467,53 @@ class Scene:
         self.view, self.lighting = view, lighting
         self.curve, self.exposure = curve, exposure
         self.shadow_map: gpu.types.GPUTexture | None = None
-        self._shadow_matrix = np.eye(4)
-        self._shadow = np.zeros(4)
+        self._shadow_matrices = np.tile(np.eye(4), (SHADOWS, 1, 1))
+        self._shadows = np.zeros((SHADOWS, 4))
 
-    def cast_shadow(self, target: Target, models: list[GpuModel], centre, radius: float, strength: float = 1.0) -> None:
-        """Draw the shadow of the first light round a ball that holds all models."""
-        lights = self.lighting.strongest()
+    def cast_shadows(self, target: Target, models: list[GpuModel], centre, radius: float) -> None:
+        """Draw the shadows of the strongest lights round a ball that holds all models.
+
+        Parameters
+        ----------
+        target : Target
+            Of `SHADOW_SIZE` pixels a side and light, side by side.
+        models : list of GpuModel
+        centre : array, shape (3,)
+        radius : float
+        """
+        lights = self.lighting.strongest()[:SHADOWS]
         if not lights or not models:
             return
-        light = lights[0]
-        away = np.asarray(light.place) if light.kind == 0.0 else np.asarray(light.place) - centre
-        reach = max(float(np.linalg.norm(away)), 1e-6)
-        matrix = light_view(centre, radius, away)
-        draw_depths(target, matrix, models)
+        texel = 2.0 * radius / SHADOW_SIZE
+        for i, light in enumerate(lights):
+            away = np.asarray(light.place) if light.kind == 0.0 else np.asarray(light.place) - centre
+            reach = max(float(np.linalg.norm(away)), 1e-6)
+            self._shadow_matrices[i] = light_view(centre, radius, away)
+            spread = light.radius if light.kind == 0.0 else light.radius / reach
+            self._shadows[i] = (1.0, texel, 1.5 * texel / radius, 0.006 + 0.05 * min(spread, 0.6))
+        draw_depths(target, self._shadow_matrices[: len(lights)], models)
         self.shadow_map = target.colour
-        self._shadow_matrix = matrix
-        texel = 2.0 * radius / target.width
-        spread = light.radius if light.kind == 0.0 else light.radius / reach
-        self._shadow[:] = (strength, texel, 1.5 * texel / radius, (0.006 + 0.05 * min(spread, 0.6)))
 
     def block(self) -> gpu.types.GPUUniformBuf:
         """Return the shaders' ``Scene`` block."""
         matrix = self.view.projection @ self.view.view
         lights = len(self.lighting.strongest())
-        head = np.zeros((13, 4), np.float32)
+        head = np.zeros((8 + 5 * SHADOWS, 4), np.float32)
         head[0:4] = matrix.T
-        head[4:8] = self._shadow_matrix.T
-        head[8] = self.view.eye
-        head[9, :3], head[10, :3] = self.lighting.sky, self.lighting.ground
-        head[11] = (lights, self.curve, self.exposure, 0.0)
-        head[12] = self._shadow
+        head[4] = self.view.eye
+        head[5, :3], head[6, :3] = self.lighting.sky, self.lighting.ground
+        head[7] = (lights, self.curve, self.exposure, 0.0)
+        head[8 : 8 + 4 * SHADOWS] = self._shadow_matrices.transpose(0, 2, 1).reshape(-1, 4)
+        head[8 + 4 * SHADOWS :] = self._shadows
         return gpu.types.GPUUniformBuf(buffer(np.concatenate((head, self.lighting.pack()))))
 
-    def draw(self, models: list[GpuModel], effects: list[tuple[np.ndarray, dict[str, float]]] = (), time=0.0) -> None:
+    def draw(
+        self,
+        models: list[GpuModel],
+        effects: list[tuple[np.ndarray, dict[str, float]]] = (),
+        time: float = 0.0,
+        seed: int = 0,
+    ) -> None:
         """Draw heads into the bound frame buffer, against its depth.
 
         Parameters
@@ -385,27 +523,31 @@ class Scene:
             Per head: its `particles.anchor_frame`, and how strong each effect is.
         time : float
             Seconds that the particles have flown.
+        seed : int
+            Of the particles' paths.
         """
         block = self.block()
+        eye = np.array(self.view.eye, np.float64)
         with restored_state():
             gpu.state.depth_test_set("LESS_EQUAL")
             gpu.state.depth_mask_set(True)
             gpu.state.blend_set("NONE")
             for model in models:
-                model.draw(block, self.shadow_map, blended=False)
+                model.draw(block, self.shadow_map)
             gpu.state.blend_set("ALPHA")
             gpu.state.depth_mask_set(False)
-            for model in models:
-                model.draw(block, self.shadow_map, blended=True)
+            veils = [veil for model in models for veil in model.veils(eye)]
+            for _distance, veil in sorted(veils, key=lambda each: -each[0]):
+                veil.draw(eye, block, self.shadow_map)
             for frame, strengths in effects:
                 for name, strength in strengths.items():
-                    _draw_particles(block, EFFECTS[name], frame, strength, time)
+                    _draw_particles(block, EFFECTS[name], frame, strength, time, seed)
 
 
-def _draw_particles(block, effect: Effect, frame: np.ndarray, strength: float, time: float) -> None:
+def _draw_particles(block, effect: Effect, frame: np.ndarray, strength: float, time: float, seed: int) -> None:
     form = gpu.types.GPUVertFormat()
     form.attr_add(id="corner", comp_type="F32", len=3, fetch_mode="FLOAT")
-    points = corners(effect.count)
+    points = corners(effect.count, seed)
     vertices = gpu.types.GPUVertBuf(form, len(points))
     vertices.attr_fill("corner", points)
     shader = shaders.particles()

@@ -61,6 +61,10 @@ class MienPreviewEngine(bpy.types.RenderEngine):
             self.report({"ERROR"}, f"Mien Preview cannot draw on this machine: {error}")
             return
         smoothed = pixels.reshape(height, SAMPLES, width, SAMPLES, 4).mean(axis=(1, 3))
+        if scene.render.use_border:
+            left, low, right, high = render_border(scene.render, width, height)
+            smoothed = smoothed[low:high, left:right]
+            height, width = smoothed.shape[:2]
         result = self.begin_result(0, 0, width, height)
         result.layers[0].passes["Combined"].rect.foreach_set(smoothed.ravel())
         self.end_result(result)
@@ -83,11 +87,49 @@ class MienPreviewEngine(bpy.types.RenderEngine):
         view = View(np.array(data.view_matrix, np.float64), np.array(data.window_matrix, np.float64))
         target = Target(region.width, region.height, "RGBA16F")
         draw(target, depsgraph, view, _view_kept, time.monotonic(), overlay.samples)
+        border = view_border(context, view)
         gpu.state.blend_set("ALPHA")
+        if border is not None:
+            gpu.state.scissor_test_set(True)
+            gpu.state.scissor_set(*border)
         self.bind_display_space_shader(depsgraph.scene)
         draw_picture(target.colour)
         self.unbind_display_space_shader()
+        if border is not None:
+            gpu.state.scissor_test_set(False)
         gpu.state.blend_set("NONE")
+
+
+def render_border(render, width: int, height: int) -> tuple[int, int, int, int]:
+    """Return the pixels of a picture that its Render Region keeps: left, low, right, high; as Blender rounds them."""
+    # In single precision: 0.65 of 100 is 65 there, and 64 otherwise.
+    size = np.array((width, height), np.float32)
+    left, low = map(int, size * np.float32((render.border_min_x, render.border_min_y)))
+    right, high = map(int, size * np.float32((render.border_max_x, render.border_max_y)))
+    return left, low, max(right, left + 1), max(high, low + 1)
+
+
+def view_border(context, view: View) -> tuple[int, int, int, int] | None:
+    """Return the part of a viewport that its Render Region keeps: left, low, width, height; None for all of it."""
+    region, space, render = context.region, context.space_data, context.scene.render
+    size = np.array((region.width, region.height))
+    if context.region_data.view_perspective == "CAMERA":
+        if not render.use_border or space.camera is None:
+            return None
+        camera = space.camera
+        corners = np.array([camera.matrix_world @ corner for corner in camera.data.view_frame(scene=context.scene)])
+        clip = np.column_stack((corners, np.ones(4))) @ (view.projection @ view.view).T
+        corners = (clip[:, :2] / clip[:, 3:] * 0.5 + 0.5) * size
+        low, high = corners.min(axis=0), corners.max(axis=0)
+        first = low + (high - low) * (render.border_min_x, render.border_min_y)
+        last = low + (high - low) * (render.border_max_x, render.border_max_y)
+    else:
+        if not space.use_render_border:
+            return None
+        first = size * (space.render_border_min_x, space.render_border_min_y)
+        last = size * (space.render_border_max_x, space.render_border_max_y)
+    first, last = np.clip(np.rint(first), 0, size).astype(int), np.clip(np.rint(last), 0, size).astype(int)
+    return (*map(int, first), *map(int, np.maximum(last - first, 1)))
 
 
 def meshes(depsgraph) -> list:
@@ -122,7 +164,7 @@ def draw(target: Target, depsgraph, view: View, kept: dict[int, Head], seconds: 
     chosen = properties.settings(scene)
     posed = overlay.pose_heads(meshes(depsgraph), scene, depsgraph, kept, live)
     for item in posed:
-        item.effects = overlay.effects_of(chosen, item, live)
+        item.effects = overlay.effects_of(chosen, item)
     # Light and shadow follow the faces; clothes and props come after them.
     posed.sort(key=lambda item: not item.head.face)
     compose.draw_picture_of(target, chosen, depsgraph, posed, view, curve=LINEAR, time=seconds, shadow=ShadowMap())

@@ -13,6 +13,9 @@ from .looks import nodes_of
 MAX_LIGHTS = 8
 """Lights that the shaders heed; the strongest are taken."""
 
+SHADOWS = 3
+"""Lights that cast a shadow, the strongest ones: a rim light without one would shine through the head."""
+
 SUN, AREA, POINT = 0.0, 1.0, 2.0
 
 
@@ -70,7 +73,7 @@ class Lighting:
         return block.reshape(-1, 4)
 
     def strongest(self) -> tuple[Light, ...]:
-        """Return the lights that are drawn; the first casts the shadow."""
+        """Return the lights that are drawn; the first `SHADOWS` cast shadows."""
         return tuple(sorted(self.lights, key=lambda light: -sum(light.colour)))[:MAX_LIGHTS]
 
 

@@ -15,9 +15,10 @@ import gpu
 import numpy as np
 from bpy.app.handlers import persistent
 
-from . import compose, properties, reading
+from .. import session
+from . import compose, playback, properties, reading
 from .compose import Posed, ShadowMap
-from .drawing import Target, View, draw_over, draw_picture, restored_state
+from .drawing import Target, View, draw_over, draw_picture, lacking, restored_state
 from .expressions import BASIC, blend, on_shapes
 from .heads import Head, Sample
 from .particles import Fader, wanted
@@ -54,6 +55,8 @@ _state = _State()
 samples: dict[str, Sample] = {}
 """Newest values of live sessions, by the object's name."""
 
+UNABLE = "The preview cannot draw on this machine"
+
 problem: str | None = None
 """Why nothing can be drawn on this machine, in words; None while all is well."""
 
@@ -71,7 +74,8 @@ def start() -> None:
     global problem
     if running():
         return
-    problem = None
+    lacks = lacking()
+    problem = f"{UNABLE}: {lacks}" if lacks else None
     add = bpy.types.SpaceView3D.draw_handler_add
     _state.handles = [
         add(_draw_in_place, (), "WINDOW", "POST_VIEW"),
@@ -110,10 +114,11 @@ def face_of(obj) -> dict[str, float]:
     """Return the weights that an object's face shows just now: the sample's, else the scene's, and the expression."""
     shapes = tuple(key.name for key in reading.shape_keys(obj))
     values = dict(zip(shapes, map(float, reading.read_weights(obj, shapes)), strict=True))
-    sample = samples.get(obj.name)
+    scene = bpy.context.scene
+    sample = sample_for(obj, scene, scene.frame_current)
     if sample is not None:
         values.update((name, value) for name, value in sample.weights.items() if name in values)
-    chosen = properties.settings(bpy.context.scene)
+    chosen = properties.settings(scene)
     layered = expression(chosen)
     return blend(values, on_shapes(layered, shapes), chosen.strength) if layered and chosen.strength else values
 
@@ -181,8 +186,8 @@ def pose_heads(
     """
     chosen = properties.settings(scene)
     cache = _state.heads if cache is None else cache
-    live = samples if live is None else live
     layered = expression(chosen)
+    frame = (scene if depsgraph is None else depsgraph.scene).frame_current
     posed = []
     for obj in objects:
         original = obj.original
@@ -190,24 +195,41 @@ def pose_heads(
         kept.sync(obj, depsgraph, **options)
         if not len(kept.gpu.model.position):
             continue
+        sample = sample_for(original, scene, frame, live)
         kept.pose(
             obj,
-            live.get(original.name),
+            sample,
             depsgraph=depsgraph,
             offset=compose.offset_matrix(original),
             expression=layered,
             strength=chosen.strength,
         )
-        posed.append(Posed(kept, original))
+        posed.append(Posed(kept, original, live_label(original) if sample is None else sample.label))
     return posed
 
 
-def effects_of(chosen, posed: Posed, live: Mapping[str, Sample] | None = None) -> dict[str, float]:
+def live_label(obj) -> str:
+    """Return the expression that live capture reads in the face that drives an object."""
+    live = session.live
+    if live is None or not live.running or not live.found:
+        return ""
+    return live.label if any(puppet.name == obj.name for puppet in live.cast.puppets) else ""
+
+
+def sample_for(obj, scene, frame: int, live: Mapping[str, Sample] | None = None) -> Sample | None:
+    """Return what stands in for the values that the scene has for a head.
+
+    That is what was handed over with `preview.set_sample`, or the frame of the take that the head plays.
+    """
+    sample = (samples if live is None else live).get(obj.name)
+    return sample if sample is not None else playback.sample_of(obj, scene, frame)
+
+
+def effects_of(chosen, posed: Posed) -> dict[str, float]:
     """Return which particles a head's face asks for, at full strength at once."""
     if not chosen.use_particles or not posed.head.face:
         return {}
-    sample = (samples if live is None else live).get(posed.obj.name)
-    label = sample.label if sample else ""
+    label = posed.label
     # An expression that covers the face is as good as a captured one.
     if chosen.strength >= 0.5 and chosen.expression in BASIC:
         label = chosen.expression
@@ -229,6 +251,8 @@ def _posed_for(context) -> list[Posed]:
     for uid in gone:
         del _state.heads[uid]
         _state.faders.pop(uid, None)
+        _state.last_values.pop(uid, None)
+        playback.forget(uid)
     posed = []
     for obj in objects:
         kept = _state.heads.get(obj.session_uid)
@@ -277,7 +301,7 @@ def guarded(draw) -> None:
         draw()
     except Exception as error:
         # A draw handler that raises would be called again at every redraw, for ever.
-        problem = f"The preview cannot draw on this machine: {error}"
+        problem = f"{UNABLE}: {error}"
         log.exception("preview")
     busy_seconds = time.perf_counter() - began
 
@@ -306,11 +330,11 @@ def _in_place() -> None:
         compose.draw_background(chosen, context.region.width, context.region.height, curve)
         target = _smooth_target(context.region, chosen) if posed else None
         if target is None:
-            compose.draw_heads(scene, posed, time.monotonic())
+            compose.draw_heads(scene, posed, time.monotonic(), chosen.seed)
             return
-        with target.frame.bind():
-            target.frame.clear(color=(0.0, 0.0, 0.0, 0.0), depth=1.0)
-            compose.draw_heads(scene, posed, time.monotonic())
+        with target.bound() as frame:
+            frame.clear(color=(0.0, 0.0, 0.0, 0.0), depth=1.0)
+            compose.draw_heads(scene, posed, time.monotonic(), chosen.seed)
         draw_over(target)
 
 
@@ -370,7 +394,7 @@ def _window() -> None:
                 2.0 * (left + wide) / region.width - 1.0,
                 low + 2.0 * height / region.height,
             )
-            draw_picture(picture, area, top_first=from_camera)
+            draw_picture(picture, area, top_first=from_camera and compose.camera.top_first)
 
 
 def _sidebar_width(context) -> int:
@@ -407,10 +431,26 @@ def portrait(posed: list[Posed], aspect: float) -> View:
     return View(axes, projection)
 
 
+def _show_camera(picture) -> None:
+    """Take the live picture, if any viewport shows it."""
+    if not running():
+        return
+    compose.camera.set_rgba(picture.width, picture.height, picture.pixels)
+    if any(wants_camera(window.scene) for window in bpy.context.window_manager.windows):
+        redraw()
+
+
+def wants_camera(scene) -> bool:
+    """Whether a scene's preview shows what the camera sees."""
+    chosen = properties.settings(scene)
+    return chosen.background == "CAMERA" or (chosen.placement == "WINDOW" and chosen.camera_beside)
+
+
 @persistent
 def _before_load(*_args) -> None:
     stop()
     samples.clear()
+    playback.forget()
     compose.camera.set(None)
 
 
@@ -457,6 +497,7 @@ _HANDLERS = (
 
 
 def register():
+    session.picture_followers.append(_show_camera)
     for name, function in _HANDLERS:
         getattr(bpy.app.handlers, name).append(function)
 
@@ -464,6 +505,8 @@ def register():
 def unregister():
     stop()
     samples.clear()
+    playback.forget()
     compose.camera.set(None)
     for name, function in reversed(_HANDLERS):
         getattr(bpy.app.handlers, name).remove(function)
+    session.picture_followers.remove(_show_camera)

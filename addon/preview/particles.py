@@ -133,12 +133,16 @@ def anchor_frame(left, right, turn: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return frame
 
 
-def corners(count: int) -> npt.NDArray[np.float32]:
-    """Return (x, y, particle) of two triangles per particle, shape (6 count, 3)."""
+SEED_STEP = 4096
+"""What a seed adds to a particle's number; single precision holds the sum exactly up to seed 999."""
+
+
+def corners(count: int, seed: int = 0) -> npt.NDArray[np.float32]:
+    """Return (x, y, number) of two triangles per particle, shape (6 count, 3)."""
     square = np.array(((-1, -1), (1, -1), (-1, 1), (-1, 1), (1, -1), (1, 1)), np.float32)
     result = np.empty((count, 6, 3), np.float32)
     result[:, :, :2] = square
-    result[:, :, 2] = np.arange(count)[:, None]
+    result[:, :, 2] = np.arange(count)[:, None] + SEED_STEP * seed
     return result.reshape(-1, 3)
 
 

@@ -1,4 +1,4 @@
-"""Renders a take through Mien Preview, to pictures or a film, without baking it first."""
+"""Takes in the preview without baking them: heads that play one, and its render to pictures or a film."""
 
 from __future__ import annotations
 
@@ -11,10 +11,14 @@ import bpy
 import numpy as np
 
 from ...core.errors import MienError
+from ...core.take import Take
+from .. import workflow
 from ..bake import BakeOptions, plan
 from ..ids import ENGINE
 from ..rig.targets import Rig, find_target
 from .heads import Sample
+from .properties import head_settings
+from .reading import shape_keys
 
 _NAME = re.compile(r'\["(.*)"\]\.')
 
@@ -32,7 +36,89 @@ class _Playing:
 _playing: _Playing | None = None
 
 
-def samples_of(performance, rig: Rig, fps: float, options: BakeOptions | None = None) -> list[Sample]:
+@dataclasses.dataclass
+class _Taken:
+    """What a head plays, as long as the take, the scene and the rig stay what they are."""
+
+    key: tuple
+    samples: list[Sample]
+    trouble: str = ""
+
+
+_taken: dict[int, _Taken] = {}
+
+
+def read_samples(
+    path: Path, obj: bpy.types.Object, fps: float, solving: dict, options: BakeOptions | None = None
+) -> list[Sample]:
+    """Read a take as samples of a head, with the expression's label of each frame.
+
+    Parameters
+    ----------
+    path : Path
+    obj : bpy.types.Object
+    fps : float
+        The scene's.
+    solving : dict
+        Keywords of `core.solve.SolveOptions`.
+    options : BakeOptions, optional
+
+    Returns
+    -------
+    list of Sample
+
+    Raises
+    ------
+    MienError
+    """
+    performance = workflow.solve(path, solving)
+    rig = find_target(obj, need_keys=False).rig
+    with Take(path) as take:
+        return samples_of(performance, rig, fps, options, (take.times, take.column("expression")))
+
+
+def sample_of(obj: bpy.types.Object, scene: bpy.types.Scene, frame: int) -> Sample | None:
+    """Return the sample of the take that a head plays, at a frame of the scene; None where it plays none."""
+    chosen = head_settings(obj)
+    if chosen.source != "TAKE" or not chosen.take:
+        _taken.pop(obj.session_uid, None)
+        return None
+    path = Path(bpy.path.abspath(chosen.take))
+    fps = scene.render.fps / scene.render.fps_base
+    solving = workflow.solving_of(scene)
+    keys = tuple(key.name for key in shape_keys(obj))
+    changed = path.stat().st_mtime if path.is_file() else 0.0
+    key = (str(path), changed, fps, tuple(solving.items()), keys)
+    taken = _taken.get(obj.session_uid)
+    if taken is None or taken.key != key:
+        taken = _Taken(key, [])
+        try:
+            taken.samples = read_samples(path, obj, fps, solving)
+        except MienError as error:
+            taken.trouble = error.message
+        _taken[obj.session_uid] = taken
+    if not taken.samples:
+        return None
+    return taken.samples[min(max(frame - chosen.start, 0), len(taken.samples) - 1)]
+
+
+def trouble_of(obj: bpy.types.Object) -> str:
+    """Return why a head cannot play its take; empty while it can."""
+    taken = _taken.get(obj.session_uid)
+    return taken.trouble if taken is not None else ""
+
+
+def forget(uid: int | None = None) -> None:
+    """Let go of the take that a head plays, or of all."""
+    if uid is None:
+        _taken.clear()
+    else:
+        _taken.pop(uid, None)
+
+
+def samples_of(
+    performance, rig: Rig, fps: float, options: BakeOptions | None = None, labels: tuple | None = None
+) -> list[Sample]:
     """Sample a performance once per frame, with the same values as a bake would give.
 
     Parameters
@@ -41,6 +127,8 @@ def samples_of(performance, rig: Rig, fps: float, options: BakeOptions | None = 
     rig : Rig
     fps : float
     options : BakeOptions, optional
+    labels : tuple of ndarray, optional
+        Times in seconds, and the expression's label at each.
 
     Returns
     -------
@@ -64,10 +152,15 @@ def samples_of(performance, rig: Rig, fps: float, options: BakeOptions | None = 
             weights[name] = values
         else:
             turns.setdefault(name, np.zeros((count, 4)))[:, channel.index] = values
+    worn = np.full(count, "")
+    if labels is not None and len(labels[0]):
+        times, names = labels
+        worn = names[np.clip(np.searchsorted(times, np.arange(count) / fps + 1e-6, "right") - 1, 0, len(names) - 1)]
     return [
         Sample(
             {name: float(values[i]) for name, values in weights.items()},
             {name: tuple(map(float, values[i])) for name, values in turns.items()},
+            str(worn[i]),
         )
         for i in range(count)
     ]
@@ -81,7 +174,7 @@ def at(frame: int) -> Mapping[str, Sample]:
     return {_playing.name: _playing.samples[index]}
 
 
-def begin(context, obj: bpy.types.Object, performance, path: Path, *, film: bool, options=None) -> str:
+def begin(context, obj: bpy.types.Object, samples: list[Sample], path: Path, *, film: bool) -> str:
     """Set up a scene that renders a take, beside the one that is open.
 
     Parameters
@@ -89,13 +182,12 @@ def begin(context, obj: bpy.types.Object, performance, path: Path, *, film: bool
     context : bpy.types.Context
     obj : bpy.types.Object
         The head.
-    performance : core.solve.Performance
+    samples : list of Sample
+        One per frame; see `read_samples`.
     path : Path
         The film, or the pictures without their numbers.
     film : bool
         MP4 rather than PNG.
-    options : BakeOptions, optional
-        As for a bake.
 
     Returns
     -------
@@ -105,15 +197,13 @@ def begin(context, obj: bpy.types.Object, performance, path: Path, *, film: bool
     Raises
     ------
     MienError
-        ``"preview-busy"``, ``"preview-camera"``, or as `bake.plan`.
+        ``"preview-busy"`` or ``"preview-camera"``.
     """
     global _playing
     if _playing is not None:
         raise MienError("preview-busy", "A take is being rendered already.", "Wait for it, or stop it with Esc.")
     if context.scene.camera is None:
         raise MienError("preview-camera", "The scene has no camera.", "Add one, or add the sample head, which has.")
-    fps = context.scene.render.fps / context.scene.render.fps_base
-    samples = samples_of(performance, find_target(obj, need_keys=False).rig, fps, options)
     scene = context.scene.copy()
     scene.name = _SCENE
     scene.frame_start, scene.frame_end, scene.frame_step = 1, len(samples), 1

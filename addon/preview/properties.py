@@ -23,10 +23,19 @@ def redraw(_self=None, _context=None) -> None:
                 area.tag_redraw()
 
 
-def _place_heads(_self, _context) -> None:
+def _show_camera(_self, context) -> None:
+    """Ask live capture for larger pictures when they are shown."""
+    from .. import live_workflow
+
+    live_workflow.tune(context)
+    redraw()
+
+
+def _place_heads(_self, context) -> None:
     from . import overlay
 
     overlay.place_heads()
+    _show_camera(_self, context)
 
 
 class MienShapeValue(bpy.types.PropertyGroup):
@@ -88,7 +97,10 @@ class MienPreviewSettings(bpy.types.PropertyGroup):
         update=redraw,
     )
     camera_beside: bpy.props.BoolProperty(
-        name="Camera Picture", description="Show the camera's picture beside the head", default=True, update=redraw
+        name="Camera Picture",
+        description="Show the camera's picture beside the head",
+        default=True,
+        update=_show_camera,
     )
     lighting: bpy.props.EnumProperty(
         name="Light",
@@ -131,7 +143,7 @@ class MienPreviewSettings(bpy.types.PropertyGroup):
             ("CAMERA", "Camera", "The camera's picture"),
         ),
         default="NONE",
-        update=redraw,
+        update=_show_camera,
     )
     inner: bpy.props.FloatVectorProperty(
         name="Middle",
@@ -173,10 +185,28 @@ class MienPreviewSettings(bpy.types.PropertyGroup):
     use_particles: bpy.props.BoolProperty(
         name="Particles", description="Draw tears, sparkles and the like when they are triggered", update=redraw
     )
+    seed: bpy.props.IntProperty(
+        name="Seed", description="Other paths for the same particles", min=0, max=999, update=redraw
+    )
     effects: bpy.props.CollectionProperty(type=MienEffect)
 
 
 class MienPreviewHead(bpy.types.PropertyGroup):
+    source: bpy.props.EnumProperty(
+        name="Source",
+        description="What moves this head in the preview",
+        items=(
+            ("SCENE", "Scene", "Its own keys and bones, which live capture, a bake or you set"),
+            ("TAKE", "Take", "A take, played by the scene's frame without baking it"),
+        ),
+        update=redraw,
+    )
+    take: bpy.props.StringProperty(
+        name="Take", description="The take that this head plays", subtype="FILE_PATH", update=redraw
+    )
+    start: bpy.props.IntProperty(
+        name="Start", description="Frame of the scene at which the take begins", default=1, update=redraw
+    )
     show: bpy.props.BoolProperty(
         name="Show in Preview",
         description="Draw this head in Mien's preview",

@@ -287,7 +287,9 @@ def _entries(mesh, corner_row, row_vertex, row_normal, size):
     order = np.argsort(owner, kind="stable")
     count = np.bincount(owner, minlength=rows)
     deltas = np.concatenate([piece[1] for piece in pieces])[order]
-    slopes = np.concatenate([piece[2] for piece in pieces])[order].reshape(-1, 4)
+    # The GPU keeps them at half precision: rounded here, the CPU calculates with the same numbers.
+    slopes = np.concatenate([piece[2] for piece in pieces])[order].reshape(-1, 4).astype(np.float16)
+    slopes = slopes.astype(np.float32)
     return deltas, slopes, np.cumsum(count) - count, count
 
 
@@ -414,6 +416,23 @@ def pack_state(model: Model, matrix: npt.ArrayLike, weights: npt.ArrayLike, bone
         matrices = np.broadcast_to(np.eye(4), (bones, 4, 4)) if bone_matrices is None else np.asarray(bone_matrices)
         state[STATE_HEADER + shapes : texels] = matrices[:, :3].reshape(-1, 4)
     return state.reshape(lines, STATE_WIDTH, 4)
+
+
+def far_to_near(centres: npt.NDArray, eye: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Return the order in which triangles that let something show through are drawn.
+
+    Parameters
+    ----------
+    centres : ndarray, shape (T, 3)
+    eye : array, shape (4,)
+        The eye's place with a 1, or for a parallel view the direction to it with a 0.
+    """
+    eye = np.asarray(eye, np.float64)
+    if eye[3]:
+        distance = np.linalg.norm(eye[:3] / eye[3] - centres, axis=1)
+    else:
+        distance = -(centres @ eye[:3])
+    return np.argsort(-distance, kind="stable")
 
 
 def pack_texture(texels: Floats) -> Floats:

@@ -10,25 +10,26 @@ from functools import cache
 
 import gpu
 
-from .lights import MAX_LIGHTS
+from .lights import MAX_LIGHTS, SHADOWS
 from .render_data import STATE_HEADER, STATE_WIDTH, TEXTURE_WIDTH
 
 SCENE = f"""
 struct Scene {{
   mat4 view_projection;
-  mat4 shadow_matrix;
   vec4 eye;
   vec4 sky;
   vec4 ground;
   vec4 options;
-  vec4 shadow;
+  mat4 shadow_matrix[{SHADOWS}];
+  vec4 shadow[{SHADOWS}];
   vec4 light_place[{MAX_LIGHTS}];
   vec4 light_aim[{MAX_LIGHTS}];
   vec4 light_colour[{MAX_LIGHTS}];
 }};
 """
 """``eye``: camera's position (w 1) or direction towards it (w 0). ``options``: lights, tone curve, exposure, 0.
-``shadow``: strength, size of a texel in units, light's radius over distance, 0."""
+``shadow``, per light that casts one: strength, size of a texel in units, least depth that counts, depth over which
+the shadow comes in."""
 
 SURFACE = """
 struct Surface {
@@ -119,8 +120,12 @@ void main()
   second = turn_to_world(second);
   v_place = to_world(p);
   v_rest = position;
-  v_normal = cross(first, second) * STATE(3).z;
-  v_tangent = vec4(first * tangent.x + second * tangent.y, tangent.z * STATE(3).z);
+  vec3 n = cross(first, second);
+  float stretch = length(n);
+  /* Of one length everywhere, or what stretches more would bend its neighbours' shading to itself. */
+  v_normal = ((stretch > 1e-12) ? n / stretch : turn_to_world(normal)) * STATE(3).z;
+  vec3 t = first * tangent.x + second * tangent.y;
+  v_tangent = vec4(t / max(length(t), 1e-12), tangent.z * STATE(3).z);
   v_uv = uv;
   v_colour = colour.rgb;
   v_visible = occlusion;
@@ -206,14 +211,34 @@ vec3 display(vec3 c, float curve)
 }
 """
 
-LIGHTING = """
+HASH = """
+/* Whole numbers, so that every driver gives the same: Jarzynski & Olano, "Hash Functions for GPU Rendering",
+   JCGT 9(3), 2020 (pcg). */
+uint scramble(uint n)
+{
+  n = n * 747796405u + 2891336453u;
+  n = ((n >> ((n >> 28u) + 4u)) ^ n) * 277803737u;
+  return (n >> 22u) ^ n;
+}
+
+float unit(uint n)
+{
+  return float(n >> 8u) / 16777216.0;
+}
+"""
+
+LIGHTING = (
+    f"#define SHADOWS {SHADOWS}\n"
+    + HASH
+    + """
 const float PI = 3.14159265;
+const float BULGE = 0.55;
+const float CATCH = 5.0;
 
 float hash(vec3 p)
 {
-  p = fract(p * 0.3183099 + vec3(0.1, 0.17, 0.13));
-  p *= 17.0;
-  return fract(p.x * p.y * p.z * (p.x + p.y + p.z));
+  ivec3 i = ivec3(p);
+  return unit(scramble(uint(i.x) ^ scramble(uint(i.y) ^ scramble(uint(i.z)))));
 }
 
 /* Smooth noise and its slope. */
@@ -231,19 +256,20 @@ vec4 noise(vec3 x)
                   k7 * u.x * u.y * u.z);
 }
 
-/* Part of the light that reaches the surface, from 16 depths round its place in the first light's view. */
-float lit(vec3 place, vec3 n)
+/* Part of a light that reaches the surface, from 16 depths round its place in the light's view. */
+float lit(int i, vec3 place, vec3 n)
 {
-  if (scene.shadow.x <= 0.0) {
+  vec4 shadow = scene.shadow[i];
+  if (shadow.x <= 0.0) {
     return 1.0;
   }
-  vec3 at = (scene.shadow_matrix * vec4(place + n * scene.shadow.y * 2.0, 1.0)).xyz;
-  ivec2 size = textureSize(shadow_map, 0);
-  vec2 texel = (at.xy * 0.5 + 0.5) * vec2(size) - 0.5;
-  if (any(lessThan(texel, vec2(3.0))) || any(greaterThan(texel, vec2(size) - 4.0))) {
+  vec3 at = (scene.shadow_matrix[i] * vec4(place + n * shadow.y * 2.0, 1.0)).xyz;
+  float side = float(textureSize(shadow_map, 0).y);
+  vec2 texel = (at.xy * 0.5 + 0.5) * side - 0.5;
+  if (any(lessThan(texel, vec2(3.0))) || any(greaterThan(texel, vec2(side - 4.0)))) {
     return 1.0;
   }
-  ivec2 base = ivec2(floor(texel));
+  ivec2 base = ivec2(floor(texel)) + ivec2(i * int(side), 0);
   vec2 f = fract(texel);
   float sum = 0.0;
   for (int y = -1; y <= 2; y++) {
@@ -251,10 +277,10 @@ float lit(vec3 place, vec3 n)
     for (int x = -1; x <= 2; x++) {
       float wx = (x == -1) ? 1.0 - f.x : ((x == 2) ? f.x : 1.0);
       float depth = texelFetch(shadow_map, base + ivec2(x, y), 0).x;
-      sum += wx * wy * clamp(1.0 - (at.z - depth - scene.shadow.z) / scene.shadow.w, 0.0, 1.0);
+      sum += wx * wy * clamp(1.0 - (at.z - depth - shadow.z) / shadow.w, 0.0, 1.0);
     }
   }
-  return mix(1.0, sum / 9.0, scene.shadow.x);
+  return mix(1.0, sum / 9.0, shadow.x);
 }
 
 float ggx(float nh, float nl, float nv, float rough)
@@ -287,6 +313,7 @@ vec3 bounced(float visible, vec3 albedo)
   return max(vec3(visible), ((visible * a + b) * visible + c) * visible);
 }
 """
+)
 
 HEAD_FRAGMENT = (
     TONE
@@ -340,6 +367,8 @@ void main()
 #ifdef EYE
   float coat = max(surface.gloss.w, 0.6);
   visible = mix(visible, 1.0, 0.15);
+#elif defined(TEETH)
+  float coat = max(surface.gloss.w, 0.35);
 #else
   float coat = surface.gloss.w;
 #endif
@@ -364,9 +393,13 @@ void main()
       strength *= smoothstep(aim.w, mix(aim.w, 1.0, 0.15), dot(-l, aim.xyz));
     }
     vec3 colour = scene.light_colour[i].rgb * strength;
-    float shade = (i == 0) ? lit(v_place, smoothed) : 1.0;
-    /* Lights without a shadow map must not shine into the mouth, nor through the hair onto the temples. */
-    shade *= (i == 0) ? mix(smoothstep(0.0, 0.25, visible), 1.0, 0.5) : smoothstep(0.3, 0.9, visible);
+    float shade = 1.0;
+    if (i < SHADOWS) {
+      shade = lit(i, v_place, smoothed);
+    }
+    /* A light without a shadow must not shine into the mouth, nor through the hair onto the temples. */
+    bool casts = i < SHADOWS && scene.shadow[min(i, SHADOWS - 1)].x > 0.0;
+    shade *= casts ? mix(smoothstep(0.0, 0.25, visible), 1.0, 0.5) : smoothstep(0.3, 0.9, visible);
     float nl = dot(n, l);
     float soft = clamp(radius * 0.5, 0.0, 0.6);
 #ifdef SKIN
@@ -380,6 +413,11 @@ void main()
 #elif defined(HAIR)
     float fill = clamp((nl + 0.35) / 1.35, 0.0, 1.0);
     diffuse += colour * fill * fill * shade;
+#elif defined(TEETH)
+    /* Enamel lets light in: no hard edge to the shadow, and a warm tone where it comes out again. */
+    float through = clamp((nl + 0.4) / 1.4, 0.0, 1.0);
+    vec3 ivory = mix(vec3(1.0, 0.86, 0.68), vec3(1.0), clamp(nl * 1.5, 0.0, 1.0));
+    diffuse += colour * ivory * through * through * mix(shade, 1.0, 0.12);
 #else
     diffuse += colour * clamp((nl + soft * 0.5) / (1.0 + soft * 0.5), 0.0, 1.0) * shade;
 #endif
@@ -409,12 +447,16 @@ void main()
       float ca = max(coat_rough * coat_rough, 0.001);
       float cn = clamp(dot(smoothed, h), 0.0, 1.0), cl = clamp(dot(smoothed, l), 0.0, 1.0);
 #ifdef EYE
-      /* A lamp's mirror image on the wet eye: a disk as large as the lamp. */
-      vec3 r = reflect(-v, smoothed);
-      float off = acos(clamp(dot(r, l), -1.0, 1.0));
-      float angle = atan(radius) * 0.8 + 0.02;
-      float disk = 1.0 - smoothstep(angle * 0.8, angle * 1.15 + 0.02, off);
-      shine += colour * mix(shade, 1.0, 0.6) * disk * 1.3 * step(0.0, dot(smoothed, l));
+      /* A lamp's mirror image on the wet eye: a disk as large as the lamp, so bright that it is white. The cornea
+         bulges, which brings lamps nearer the middle of the iris and makes them smaller than the ball would. */
+      vec3 bulged = normalize(smoothed + BULGE * (smoothed - v * dot(smoothed, v)));
+      float off = acos(clamp(dot(reflect(-v, bulged), l), -1.0, 1.0));
+      float angle = atan(radius) * 0.7 + 0.03;
+      float disk = 1.0 - smoothstep(angle * 0.85, angle * 1.1 + 0.02, off);
+      /* The lids' shadow dims it, and no more: photographers take care that it is there. */
+      float spread = clamp(0.03 / (angle * angle), 0.15, 1.0);
+      vec3 spark = CATCH * colour + 0.4 * colour / max(max(colour.r, max(colour.g, colour.b)), 1e-3);
+      shine += spark * spread * mix(shade, 1.0, 0.5) * disk * smoothstep(-0.2, 0.2, dot(smoothed, l));
 #else
       float cw = clamp(ca + radius * 0.35, 0.0, 1.0);
       float cf = 0.04 + 0.96 * pow(1.0 - clamp(dot(v, h), 0.0, 1.0), 5.0);
@@ -485,21 +527,20 @@ void main()
 """
 )
 
-PARTICLE_VERTEX = """
-float random(float n)
-{
-  return fract(sin(n * 12.9898 + 4.1414) * 43758.5453);
-}
-
+PARTICLE_VERTEX = (
+    HASH
+    + """
 void main()
 {
   float i = corner.z;
   float kind = anchor.w;
-  float turn = params.x / params.y + random(i + 0.3);
+  uint number = scramble(uint(i));
+  float turn = params.x / params.y + unit(number);
   float t = fract(turn);
-  /* Every life has another number, so that no particle repeats itself. */
-  float n = i + 61.0 * mod(floor(turn), 97.0);
-  float a = random(n + 1.7), b = random(n + 5.1), c = random(n + 9.3);
+  /* Every life has other numbers, so that no particle repeats itself. */
+  uint life = scramble(number + uint(floor(turn)));
+  uint second = scramble(life), third = scramble(second);
+  float a = unit(life), b = unit(second), c = unit(third);
   float side = (mod(i, 2.0) < 0.5) ? 1.0 : -1.0;
   vec3 p = anchor.xyz;
   float size = params.z * mix(0.7, 1.3, a);
@@ -539,13 +580,14 @@ void main()
   vec3 toward = normalize(scene.eye.xyz - place * scene.eye.w);
   vec3 right = normalize(cross(vec3(0.0, 0.0, 1.0), toward) + vec3(1e-6, 0.0, 0.0));
   vec3 up = cross(toward, right);
-  float reach = size * length(frame[0].xyz) * step(random(i + 3.3), params.w);
+  float reach = size * length(frame[0].xyz) * step(unit(scramble(number + 7919u)), params.w);
   vec2 q = mat2(cos(spin), sin(spin), -sin(spin), cos(spin)) * corner.xy;
   v_corner = corner.xy;
   v_shade = vec4(a, b, kind, fade);
   gl_Position = scene.view_projection * vec4(place + (right * q.x + up * q.y) * reach, 1.0);
 }
 """
+)
 
 PARTICLE_FRAGMENT = (
     TONE

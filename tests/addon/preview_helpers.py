@@ -87,8 +87,8 @@ def load(path: Path) -> np.ndarray:
     return pixels.reshape(size[1], size[0], 4)
 
 
-def compare(name: str, path: Path) -> None:
-    """Compare a picture with its golden one; with MIEN_GOLDEN=write keep it as golden instead.
+def compare(name: str, path: Path, columns: int = 1, rows: int = 1) -> None:
+    """Compare a sheet with its golden one, each picture for itself; with MIEN_GOLDEN=write keep it as golden instead.
 
     Drivers differ at edges: a mean of 1/255 and 1 % of the pixels off by more than 8/255 are let pass.
     """
@@ -100,10 +100,11 @@ def compare(name: str, path: Path) -> None:
     assert golden.exists(), f"no golden picture {golden.name}: make it with MIEN_GOLDEN=write and look at it"
     found, expected = load(path), load(golden)
     assert found.shape == expected.shape
-    difference = np.abs(found - expected)
-    assert difference.mean() < 1 / 255, f"{name}: mean difference {difference.mean() * 255:.2f}/255"
-    off = (difference.max(axis=2) > 8 / 255).mean()
-    assert off < 0.01, f"{name}: {off:.2%} of the pixels differ"
+    difference = np.abs(found - expected).reshape(rows, found.shape[0] // rows, columns, found.shape[1] // columns, 4)
+    mean = difference.mean(axis=(1, 3, 4))
+    assert mean.max() < 1 / 255, f"{name}: mean differences {mean * 255}/255"
+    off = (difference.max(axis=4) > 8 / 255).mean(axis=(1, 3))
+    assert off.max() < 0.01, f"{name}: parts of the pixels that differ {off}"
 
 
 class Studio:

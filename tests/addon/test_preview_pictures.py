@@ -39,7 +39,7 @@ def shots(head, each, tmp_path, name, columns, **options):
         return [each(studio, item) for item in range(each.count)]
 
     pictures = with_gpu(job)
-    compare(name, save(tmp_path / f"{name}.png", sheet(pictures, columns)))
+    compare(name, save(tmp_path / f"{name}.png", sheet(pictures, columns)), columns, -(-len(pictures) // columns))
     return pictures
 
 
@@ -61,6 +61,28 @@ def test_each_unit(head, tmp_path):
     pictures = shots(head, each, tmp_path, "units", 4)
     for unit, picture in zip(UNITS, pictures[1:], strict=True):
         assert np.abs(picture - pictures[0]).max() > 0.05, f"{unit} changes nothing"
+
+
+def test_combinations(head, tmp_path):
+    """Units together, as faces have them, with the bones that go with them."""
+    faces = [
+        {"Smile": 1.0, "CheekSquint": 0.8, "JawOpen": 0.5},
+        {"BrowRaise": 0.9, "EyeWide": 0.8, "Pucker": 0.7},
+        {"BrowFurrow": 1.0, "NoseWrinkle": 0.7, "Frown": 0.6, "JawOpen": 0.2},
+        {"BlinkLeft": 1.0, "Smile": 0.7, "BrowRaise": 0.5},
+        dict.fromkeys(UNITS, 0.35),
+        {"BlinkLeft": 0.6, "BlinkRight": 0.6, "Frown": 0.5, "Smile": 0.5},
+        {"JawOpen": 1.0, "Pucker": 0.8, "EyeWide": 1.0},
+        {"Smile": 0.6, "NoseWrinkle": 0.5, "CheekSquint": 1.0},
+    ]
+
+    @counted(len(faces))
+    def each(studio, i):
+        bones = {"jaw": turn(0, 20 * faces[i].get("JawOpen", 0.0)), "head": turn(2, 6 * (i % 3 - 1))}
+        bones |= dict.fromkeys(("eye.L", "eye.R"), turn(2, 8 * (i % 4 - 1.5)))
+        return studio.shoot(faces[i], bones)
+
+    shots(head, each, tmp_path, "combinations", 4)
 
 
 def test_the_seven_expressions(head, tmp_path):
@@ -149,16 +171,16 @@ def test_particles(head, tmp_path):
 
     pictures = shots(head, each, tmp_path, "particles", 5)
 
-    @counted(1)
-    def again(studio, _i):
-        return studio.shoot(effects={names[1]: 1.0}, time=1.7, zoom=0.85)
-
     def job(depsgraph):
         studio = Studio(depsgraph, head)
         studio.chosen.background = "GRADIENT"
-        return again(studio, 0)
+        again = studio.shoot(effects={names[1]: 1.0}, time=1.7, zoom=0.85)
+        studio.chosen.seed = 7
+        return again, studio.shoot(effects={names[1]: 1.0}, time=1.7, zoom=0.85)
 
-    assert np.abs(with_gpu(job) - pictures[1]).max() < 1 / 255  # the same time, the same picture
+    again, others = with_gpu(job)
+    assert np.abs(again - pictures[1]).max() < 1 / 255  # the same time and seed, the same picture
+    assert np.abs(others - pictures[1]).max() > 0.2
 
 
 def test_two_heads(head, tmp_path):
@@ -214,16 +236,123 @@ def test_the_cpu_gives_the_same_picture(head):
         looks = [dataclasses.replace(look, relief=(0.0, 0.0, 0.0)) for look in kept.gpu.looks]
         occlusion = kept.gpu.occlusion
         pictures = []
-        for each in (model, still):
-            kept.gpu = GpuModel(each, looks)
-            kept.gpu.dress(occlusion)
-            pictures.append(studio.shoot(weights, bones))
+        for shadows in (False, True):
+            studio.chosen.shadows = shadows
+            for each in (model, still):
+                kept.gpu = GpuModel(each, looks)
+                kept.gpu.dress(occlusion)
+                pictures.append(studio.shoot(weights, bones))
         return pictures
 
-    on_gpu, on_cpu = with_gpu(job)
+    on_gpu, on_cpu, gpu_shadows, cpu_shadows = with_gpu(job)
     difference = np.abs(on_gpu - on_cpu).max(axis=2)
-    assert np.mean(difference <= 1 / 255) > 0.995  # the rest are edges and the shadow's
+    assert difference.max() <= 1 / 255
+    assert difference.mean() < 0.01 / 255
+    # A shadow's edge is a step in depth, so more of its pixels turn over.
+    difference = np.abs(gpu_shadows - cpu_shadows).max(axis=2)
+    assert np.mean(difference <= 1 / 255) > 0.995
     assert difference.mean() < 0.1 / 255
+
+
+def make_sheet(name, y, colour, alpha, kind="Cloth"):
+    """An upright square of 0.2 at a depth, in one colour that lets something show through."""
+    mesh = bpy.data.meshes.new(name)
+    corners = [(-0.1, y, -0.1), (0.1, y, -0.1), (0.1, y, 0.1), (-0.1, y, 0.1)]
+    mesh.from_pydata(corners, [], [(0, 1, 2, 3)])
+    material = bpy.data.materials.new(f"{kind} {name}")
+    material.use_nodes = True
+    shader = material.node_tree.nodes["Principled BSDF"]
+    shader.inputs["Base Color"].default_value = (0.0, 0.0, 0.0, 1.0)
+    shader.inputs["Specular IOR Level"].default_value = 0.0
+    shader.inputs["Emission Color"].default_value = (*colour, 1.0)
+    shader.inputs["Emission Strength"].default_value = 1.0
+    shader.inputs["Alpha"].default_value = alpha
+    mesh.materials.append(material)
+    sheet_object = bpy.data.objects.new(name, mesh)
+    bpy.context.collection.objects.link(sheet_object)
+    return sheet_object
+
+
+@pytest.mark.parametrize("kind", ["Cloth", "Hair"])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_what_shows_through_is_laid_over_from_far_to_near(order, kind, tmp_path):
+    """Three sheets of half their colour behind one another, whatever order they are drawn in."""
+    sheets = [
+        make_sheet("far", 0.05, (1.0, 0.0, 0.0), 0.5, kind),
+        make_sheet("middle", 0.0, (0.0, 1.0, 0.0), 0.5, kind),
+        make_sheet("near", -0.05, (0.0, 0.0, 1.0), 0.5, kind),
+    ]
+
+    def job(depsgraph):
+        from mien.addon.preview import compose, overlay
+        from mien.addon.preview.drawing import LINEAR, Target, View
+        from mien.addon.preview.lights import Lighting
+
+        posed = overlay.pose_heads([sheets[i] for i in order], bpy.context.scene, None, {})
+        axes = np.array(((1, 0, 0, 0), (0, 0, 1, 0), (0, -1, 0, -1), (0, 0, 0, 1)), float)
+        view = View(axes, np.diag((1.0, 1.0, -0.5, 1.0)))
+        target = Target(16, 16)
+        dark = Lighting((), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
+        with target.bound() as frame:
+            frame.clear(color=(0.0, 0.0, 0.0, 0.0), depth=1.0)
+            compose.draw_heads(compose.Scene(view, dark, LINEAR), posed, 0.0)
+        return target.read()[8, 8]
+
+    assert with_gpu(job) == pytest.approx((0.125, 0.25, 0.5, 0.875), abs=2e-3)
+
+
+def test_triangles_of_one_material_are_laid_over_from_far_to_near():
+    from mien.addon.preview.render_data import far_to_near
+
+    centres = np.array(((0, 0, 0), (0, 3, 0), (0, 1, 0)), float)
+    assert far_to_near(centres, (0, -2, 0, 1)).tolist() == [1, 2, 0]
+    assert far_to_near(centres, (0, 9, 0, 1)).tolist() == [0, 2, 1]
+    assert far_to_near(centres, (0, -1, 0, 0)).tolist() == [1, 2, 0]  # a parallel view from -Y
+
+
+def test_drawing_leaves_the_state_as_it_was(head):
+    import gpu
+
+    def state():
+        frame = gpu.state.active_framebuffer_get()
+        return (
+            gpu.state.depth_test_get(),
+            gpu.state.depth_mask_get(),
+            gpu.state.blend_get(),
+            gpu.state.line_width_get(),
+            tuple(gpu.state.viewport_get()),
+            tuple(gpu.state.scissor_get()),
+            np.array(gpu.matrix.get_projection_matrix()).tolist(),
+            np.array(gpu.matrix.get_model_view_matrix()).tolist(),
+            frame is not None,
+        )
+
+    def job(depsgraph):
+        from mien.addon.preview.drawing import Target
+
+        outer = Target(64, 48)
+        studio = Studio(depsgraph, head, 32, 40)
+        seen = []
+        with outer.bound() as frame:
+            frame.clear(color=(0.25, 0.5, 0.75, 1.0), depth=1.0)
+            for depth, mask, blend in (("NONE", False, "NONE"), ("GREATER", True, "ADDITIVE")):
+                gpu.state.depth_test_set(depth)
+                gpu.state.depth_mask_set(mask)
+                gpu.state.blend_set(blend)
+                before = state()
+                for background in ("NONE", "COLOUR", "GRADIENT"):
+                    studio.chosen.background = background
+                    studio.shoot({"Smile": 0.5}, effects={"tears": 1.0})
+                seen.append((before, state()))
+            gpu.state.depth_test_set("NONE")
+            gpu.state.depth_mask_set(False)
+            gpu.state.blend_set("NONE")
+        return seen, outer.read()
+
+    seen, outer = with_gpu(job)
+    for before, after in seen:
+        assert before == after
+    assert np.allclose(outer, (0.25, 0.5, 0.75, 1.0))  # and nothing was drawn on what was bound
 
 
 def test_the_engine_renders_a_file(head, tmp_path):
@@ -243,6 +372,24 @@ def test_the_engine_renders_a_file(head, tmp_path):
     compare("engine", tmp_path / "open.png")
 
 
+@pytest.mark.parametrize("crop", [False, True])
+def test_a_render_region(head, tmp_path, crop):
+    bpy.context.scene.mien_preview.background = "GRADIENT"
+    whole = render(tmp_path / "whole.png", 100, 120)
+    chosen = bpy.context.scene.render
+    chosen.use_border, chosen.use_crop_to_border = True, crop
+    chosen.border_min_x, chosen.border_max_x = 0.25, 0.65
+    chosen.border_min_y, chosen.border_max_y = 0.5, 0.9
+    part = render(tmp_path / "part.png", 100, 120)
+    inside = whole[60:108, 25:65]
+    if not crop:
+        assert part[:60].max() == 0.0
+        assert part[:, 65:].max() == 0.0
+        part = part[60:108, 25:65]
+    assert part.shape == inside.shape
+    assert np.abs(part - inside).max() < 2 / 255
+
+
 def test_a_modifier_is_drawn_as_blender_has_it(head, tmp_path):
     head.modifiers.new("Decimate", "DECIMATE").ratio = 0.2
     bpy.context.scene.mien_preview.background = "COLOUR"
@@ -259,7 +406,7 @@ def test_an_empty_scene(tmp_path):
 
 
 def test_textures_and_normal_maps(tmp_path):
-    """A bent sheet with a chequered picture and a normal map of studs, at rest and bent."""
+    """A sheet with a chequered picture and a normal map of studs, at rest and bent: as cloth, as skin, and without."""
     side = 24
     x, y = np.meshgrid(np.linspace(-0.1, 0.1, side), np.linspace(0, 0.2, side))
     points = np.stack((x, 0 * x, y), axis=-1).reshape(-1, 3)
@@ -311,10 +458,17 @@ def test_textures_and_normal_maps(tmp_path):
         studio = Studio(depsgraph, sheet_object, 144, 144)
         studio.chosen.background = "COLOUR"
         poses = []
-        for weight in (0.0, 1.0):
-            overlay.samples.clear()
-            poses.append(studio.shoot({"Smile": weight}, zoom=1.1))
+        for kind, subsurface, strength in (("Cloth", 0.0, 1.0), ("Skin", 0.4, 1.0), ("Skin", 0.4, 0.0)):
+            material.name = kind
+            shader.inputs["Subsurface Weight"].default_value = subsurface
+            to_normal.inputs["Strength"].default_value = strength
+            for weight in (0.0, 1.0):
+                overlay.samples.clear()
+                poses.append(studio.shoot({"Smile": weight}, zoom=1.1))
         return poses
 
     pictures = with_gpu(job)
-    compare("textures", save(tmp_path / "a.png", sheet(pictures, 2)))
+    compare("textures", save(tmp_path / "a.png", sheet(pictures, 2)), 2, 3)
+    studded, smooth = pictures[2:4], pictures[4:]
+    for rough, plain in zip(studded, smooth, strict=True):
+        assert np.abs(rough - plain).max() > 0.1  # the map is seen, at rest and bent
