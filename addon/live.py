@@ -390,6 +390,7 @@ class Live:
         # The next worker counts from nothing.
         self.counts.dropped_before += _dropped(self.status)
         self.status = LiveStatus(_JOB, "loading", death.error, source=self.status.source)
+        self.expressions = Expressions(_JOB)  # a lesson that ran is over
         self.sound = SoundStatus(_JOB)
         try:
             self._client.start()

@@ -94,6 +94,15 @@ def test_a_job_cancelled_before_its_turn_loads_nothing(tmp_path):
     assert (caught.value.code, reports) == ("cancelled", [])
 
 
+def test_what_a_capture_had_to_do_without_is_in_its_summary(tmp_path):
+    notice = MienError("model-missing", "The model is missing.", "Install it again.")
+    summary = jobs.record(Pictures(3), Faces(notices=[notice]), tmp_path / "a.mien")
+    assert summary.notices == ("The model is missing. Install it again.",)
+    assert summary.to_dict()["notices"] == list(summary.notices)
+    with Take(tmp_path / "a.mien") as take:
+        assert take.header.extra["estimator"] == "landmark"
+
+
 @pytest.mark.parametrize(("source", "faces", "code"), [(5, False, "no-face"), (0, True, "no-pictures")])
 def test_a_useless_take_is_not_kept(tmp_path, source, faces, code):
     with pytest.raises(MienError) as caught:

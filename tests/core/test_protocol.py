@@ -49,6 +49,7 @@ MESSAGES = (
     Progress(1, 10, None, 9, None),
     Progress(1, 10, 100, 9, 4.5),
     Finished(1, CaptureSummary(100, 90, 4.0, 1.5, "/takes/actor.mien", True)),
+    Finished(2, CaptureSummary(9, 9, 0.3, 0.2, "/takes/actor.mien", notices=("The model is missing.", "So is this."))),
     Shutdown(),
 )
 
