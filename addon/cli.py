@@ -20,7 +20,7 @@ def add_arguments(parser):
         type=Path,
         nargs="?",
         default=_SAMPLES / "performance.mp4",
-        help="video file, picture folder or first picture of a sequence (default: the sample performance)",
+        help="video, picture folder, first picture of a sequence, or a .mien take (default: the sample performance)",
     )
     parser.add_argument("--rig", type=Path, metavar="RIG.blend", help="prepared rig (default: the sample head)")
     parser.add_argument("--object", metavar="NAME", help="the head's mesh object, when the rig has several")
@@ -38,6 +38,9 @@ def add_arguments(parser):
     )
     parser.add_argument("--action", help="name of the new action (default: the name of the video)")
     parser.add_argument("--no-sheet", action="store_true", help="do not render the contact sheet")
+    parser.add_argument(
+        "--no-sound", action="store_true", help="do not put the sound of the take or video on the sequencer"
+    )
     parser.add_argument("--markers", action="store_true", help="mark on the timeline where the expression changes")
     add_solve_arguments(parser)
 
@@ -53,7 +56,7 @@ def run(args, console) -> dict:
         ) from error
 
     from ..core.take import SUFFIX, Take
-    from . import bake
+    from . import bake, sound, takes
     from .contact_sheet import write_contact_sheet
     from .markers import mark_expressions
     from .rig.targets import find_target
@@ -78,8 +81,12 @@ def run(args, console) -> dict:
     mesh = _head(bpy.data.objects, args.object)
     target = find_target(mesh)
 
-    take_path = out.with_suffix(SUFFIX)
-    captured = capture_take(args, take_path, console)
+    captured = None
+    if args.source.suffix == SUFFIX:
+        take_path = args.source
+    else:
+        take_path = out.with_suffix(SUFFIX)
+        captured = capture_take(args, take_path, console)
     with Take(take_path) as take:
         performance = solve(take, args)
         options = bake.BakeOptions(
@@ -91,6 +98,10 @@ def run(args, console) -> dict:
         baked = bake.bake_performance(bpy.context, target, performance, options)
         scene.frame_start, scene.frame_end = baked.start, baked.end
         scene.frame_set(baked.start)
+        heard = takes.sound_of(take_path) if captured is None else args.source
+        if not args.no_sound and heard is not None and heard.is_file():
+            for told in sound.place(scene, heard.absolute(), baked.start, mesh.name):
+                console.say(f"{told}.")
         if args.markers:
             mark_expressions(scene, take_path, args.start, baked.end)
         _save(out)
@@ -102,10 +113,11 @@ def run(args, console) -> dict:
             "rig": str(rig),
             "blend": str(out),
             "take": str(take_path),
-            "capture": captured.to_dict(),
+            "capture": captured.to_dict() if captured is not None else None,
             "bake": baked.to_dict(),
         }
-        if not args.no_sheet:
+        # A take alone has no pictures to show.
+        if not args.no_sheet and captured is not None:
             sheet = out.with_suffix(".png")
             write_contact_sheet(
                 sheet,

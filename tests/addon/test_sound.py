@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import wave
 from pathlib import Path
@@ -228,6 +229,26 @@ def test_a_video_brings_its_own_sound(scene, tmp_path, fake_worker, audible):
         assert len(bpy.data.sounds) == 0
         return
     assert heard(scene, tmp_path) == pytest.approx(np.array(CLICKS) + 0.5, abs=2 * MS)
+
+
+# --- the command line
+
+
+@needs_audio
+@pytest.mark.parametrize("more", [(), ("--no-sound",)])
+def test_the_command_line_bakes_a_take_with_its_sound(mien_command, take, tmp_path, more):
+    out = tmp_path / "out.blend"
+    command = [*mien_command, "bake", take, "--out", out, "--start", "25", "--json", *more]
+    done = subprocess.run(list(map(str, command)), cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["take"], told["capture"], told["bake"]["start"]) == (str(take), None, 25)
+    bpy.ops.wm.open_mainfile(filepath=str(out), load_ui=False)
+    scene = bpy.context.scene
+    if more:
+        assert not strips(scene)
+    else:
+        assert heard(scene, tmp_path) == pytest.approx(np.array(CLICKS) + 24 / scene.render.fps, abs=MS)
 
 
 # --- the files
