@@ -71,6 +71,9 @@ _PRESET_OF = {
     for name in names
 }
 
+_RESOLVED = 2.0**18
+"""Seconds up to which a number of 32 bits tells frames apart; what is farther off is no clock."""
+
 _FRAME_ENDS = ("/VMC/Ext/Blend/Apply", "/VMC/Ext/T")
 _ADDRESSES = ("/VMC/Ext/Blend/Val", "/VMC/Ext/Bone/Pos", "/VMC/Ext/OK", *_FRAME_ENDS)
 
@@ -95,7 +98,9 @@ def _check(message: osc.Message):
                 return address, len(arguments) < 4 or arguments[3] != 0
         case "/VMC/Ext/T":
             if len(arguments) == 1 and is_number(arguments[0]):
-                return address, angles(arguments, 1e9)[0]
+                # Some send the time since 1970, in a number of 32 bits that then holds for two minutes.
+                seconds = angles(arguments, 1e10)[0]
+                return address, seconds if abs(seconds) < _RESOLVED else None
         case "/VMC/Ext/Blend/Apply":
             if not arguments:
                 return address, None

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pylivelinkface import FaceBlendShape, PyLiveLinkFace
+from pythonosc.dispatcher import Dispatcher
+from pythonosc.osc_server import BlockingOSCUDPServer
 
 from mien.core import live as live_module
 from mien.core.capture import camera as camera_module
@@ -571,18 +574,16 @@ def test_network_in_and_out(session, tmp_path):
 
 def test_others_programs_on_both_ends(session):
     """pylivelinkface's packets come in, python-osc's server gets VMC: neither end is ours."""
-    peer = pytest.importorskip("pylivelinkface")
-    dispatcher = pytest.importorskip("pythonosc.dispatcher").Dispatcher()
-    server_class = pytest.importorskip("pythonosc.osc_server").BlockingOSCUDPServer
+    dispatcher = Dispatcher()
     heard = {}
     dispatcher.map("/VMC/Ext/Blend/Val", lambda _address, name, value: heard.update({name: value}))
-    server = server_class(("127.0.0.1", 0), dispatcher)
+    server = BlockingOSCUDPServer(("127.0.0.1", 0), dispatcher)
     server.timeout = 0.05
     port_in, port_out = free_port(), server.server_address[1]
     one, _said = session(source="network", name="livelink", port=port_in)
     one.tune(TuneLive(1, smoothing=0.0, neutral="none", outputs=(Output("vmc", "127.0.0.1", port_out),)))
-    phone = peer.PyLiveLinkFace("phone", "6F1B9C2A-1111-4222-8333-944455556666")
-    phone.set_blendshape(peer.FaceBlendShape.JawOpen, 0.75, no_filter=True)
+    phone = PyLiveLinkFace("phone", "6F1B9C2A-1111-4222-8333-944455556666")
+    phone.set_blendshape(FaceBlendShape.JawOpen, 0.75, no_filter=True)
     with server, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         for _ in range(100):
             sock.sendto(phone.encode(), ("127.0.0.1", port_in))
