@@ -212,8 +212,8 @@ class MIEN_PT_live_expressions(_Panel, bpy.types.Panel):
             line.prop(row, "label", text="", placeholder="Face shows")
             line.label(text="", icon="FORWARD")
             line.prop(row, "expression", text="", placeholder="Head wears")
-            line.prop(row, "strength", text="")
             line.operator(OP_LIVE_TRIGGER_REMOVE, text="", icon="REMOVE").index = i
+            column.prop(row, "strength", slider=True)
         column.operator(OP_LIVE_TRIGGER_ADD, icon="ADD")
 
     @staticmethod
@@ -234,10 +234,10 @@ class MIEN_PT_live_expressions(_Panel, bpy.types.Panel):
         row = layout.row(align=True)
         row.prop(chosen, "lesson", text="", placeholder="Name")
         row.prop(chosen, "lesson_seconds", text="")
-        row = layout.row(align=True)
-        row.operator(OP_LIVE_LEARN, icon="REC")
+        column = layout.column(align=True)
+        column.operator(OP_LIVE_LEARN, icon="REC")
         rest = "Record Rest Again" if told.knows_rest else "Record Rest"
-        row.operator(OP_LIVE_LEARN, text=rest, icon="USER").rest = True
+        column.operator(OP_LIVE_LEARN, text=rest, icon="USER").rest = True
 
 
 class MIEN_PT_live_options(_Panel, bpy.types.Panel):

@@ -27,6 +27,14 @@ def open_expressions() -> None:
     bpy.utils.register_class(panel)
 
 
+def scroll_to_the_end() -> None:
+    """Show the sidebar's last panels."""
+    window, area, sidebar = view()
+    with bpy.context.temp_override(window=window, area=area, region=sidebar):
+        for _ in range(40):
+            bpy.ops.view2d.scroll_down()
+
+
 def steps():
     yield from wait(lambda: bool(bpy.context.window_manager.windows), 60)
     for name in ("Cube", "Light", "Camera"):
@@ -43,7 +51,7 @@ def steps():
     chosen = bpy.context.scene.mien_live
     chosen.source, chosen.video = "video", str(next(SHARE.glob("performance.*")))
     chosen.show_picture = False  # the panel is long
-    chosen.actor, chosen.lesson = "Zoe", "My look"
+    chosen.actor, chosen.lesson, chosen.lesson_seconds = "Zoe", "My look", 10.0  # a picture takes seconds
     trigger = chosen.triggers.add()
     trigger.label, trigger.expression = "My look", "anger"
 
@@ -53,10 +61,12 @@ def steps():
     applied = session.live.counts.applied
     yield from wait(lambda: session.live.counts.applied > applied + 20, 120)
     call(bpy.ops.mien.live_learn)
-    yield from wait(lambda: session.live.expressions.share > 0.3, 60)
+    yield from wait(lambda: session.live.expressions.state == "running", 60)
+    scroll_to_the_end()
     yield from shot("expressions-learning")
     yield from wait(lambda: session.live.expressions.state in ("done", "failed"), 60)
     report["learnt"] = [session.live.expressions.state, *session.live.expressions.names]
+    scroll_to_the_end()
     yield from wait(lambda: session.live.expressions.shown == "My look", 120)
     mesh = bpy.context.scene.mien.target
     yield from wait(lambda: mesh.data.shape_keys.key_blocks["BrowFurrow"].value > 0.9, 60)
