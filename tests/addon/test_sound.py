@@ -73,10 +73,10 @@ def strips(scene):
     return list(editor.strips if hasattr(editor, "strips") else editor.sequences) if editor else []
 
 
-def heard(scene, tmp_path) -> np.ndarray:
+def heard(scene, tmp_path, end=300) -> np.ndarray:
     """Return the scene times, in seconds from frame 1, of the clicks that Blender plays."""
     mixed = tmp_path / "mixed.wav"
-    scene.frame_start, scene.frame_end = 1, 300
+    scene.frame_start, scene.frame_end = 1, end
     assert bpy.ops.sound.mixdown(filepath=str(mixed), container="WAV", codec="PCM", format="S16") == {"FINISHED"}
     with wave.open(str(mixed)) as file:
         rate, channels = file.getframerate(), file.getnchannels()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import socket
 import subprocess
 import threading
 import time
@@ -20,11 +21,16 @@ import numpy as np
 import pytest
 
 from mien.core.clock import now
+from mien.core.network import LiveLinkFaceSender
+from mien.core.types import FrameResult
+from mien.core.units import ARKIT, ARKIT_INDEX
 
+JAW = ARKIT_INDEX["jawOpen"]
 RATE = 48_000
 NAME = "Test Microphone"
 CLICK = 20_000
 _CHUNK = 480
+_ACTOR_FPS = 60
 
 
 class SoundServer:
@@ -145,6 +151,44 @@ class Speaker:
                 continue
             except OSError:  # unplugged
                 return
+
+
+class Actor:
+    """Opens the mouth at every click of a speaker, seen over the network 60 times a second.
+
+    How far it is open tells how long ago the click was, since no frame is of its very moment.
+    """
+
+    def __init__(self, port: int, speaker: Speaker):
+        self._sender = LiveLinkFaceSender("127.0.0.1", port)
+        self._speaker = speaker
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._act, daemon=True)
+        self._thread.start()
+
+    def _act(self) -> None:
+        start, frame = now(), 0
+        while not self._stopping.is_set():
+            moment = now()
+            clicks = [click for click in self._speaker.clicks[-3:] if click <= moment]
+            age = moment - clicks[-1] if clicks else 1.0
+            shapes = np.zeros(len(ARKIT), np.float32)
+            shapes[JAW] = 0.5 + 5.0 * age if age < 0.08 else 0.0
+            self._sender.send(FrameResult(frame, moment, found=True, arkit=shapes))
+            frame += 1
+            time.sleep(max(start + frame / _ACTOR_FPS - now(), 0.0))
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._thread.join(5)
+        self._sender.close()
+
+
+def free_port() -> int:
+    """Return a UDP port that nobody listens on."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def clicks_in(path: Path) -> np.ndarray:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
-import threading
 import time
 import wave
 from pathlib import Path
@@ -19,7 +17,6 @@ import pytest
 
 from mien.core.client import WorkerClient, WorkerDied, default_env
 from mien.core.clock import now
-from mien.core.network import LiveLinkFaceSender
 from mien.core.protocol import (
     EndTake,
     ListMicrophones,
@@ -34,51 +31,11 @@ from mien.core.protocol import (
     TuneLive,
 )
 from mien.core.take import Take
-from mien.core.units import ARKIT_INDEX
 from mien.core.wav import sound_path
 
-from .network_helpers import face
-from .sound_helpers import NAME, SoundServer, Speaker, clicks_in, need_sound
+from .sound_helpers import JAW, NAME, Actor, SoundServer, Speaker, clicks_in, free_port, need_sound
 
-FPS = 60
 FRAME = 1 / 30
-JAW = ARKIT_INDEX["jawOpen"]
-
-
-class Actor:
-    """Opens the mouth at every click of a speaker, seen over the network 60 times a second.
-
-    How far it is open tells how long ago the click was, since no frame is of its very moment.
-    """
-
-    def __init__(self, port: int, speaker: Speaker):
-        self._sender = LiveLinkFaceSender("127.0.0.1", port)
-        self._speaker = speaker
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._act, daemon=True)
-        self._thread.start()
-
-    def _act(self) -> None:
-        rest, start, frame = face(1), now(), 0
-        while not self._stopping.is_set():
-            moment = now()
-            clicks = [click for click in self._speaker.clicks[-3:] if click <= moment]
-            shapes = rest.arkit.copy()
-            age = moment - clicks[-1] if clicks else 1.0
-            shapes[JAW] = 0.5 + 5.0 * age if age < 0.08 else 0.0
-            self._sender.send(_with(rest, arkit=shapes, time=moment))
-            frame += 1
-            time.sleep(max(start + frame / FPS - now(), 0.0))
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join(5)
-        self._sender.close()
-
-
-def _with(result, **changes):
-    fields = {name: getattr(result, name) for name in type(result).__slots__}
-    return type(result)(**{**fields, **changes})
 
 
 @pytest.fixture
@@ -93,9 +50,7 @@ def server(tmp_path_factory):
 def live(server):
     """A worker that is live on the network, with the test's microphone on."""
     speaker = Speaker(server.pipe, every=0.4)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     actor = Actor(port, speaker)
     live = Live(default_env() | server.environment, port)
     yield live
