@@ -411,8 +411,9 @@ class Ledger:
     def __init__(self):
         from mien.addon import live
 
+        # Nothing here may grow: Blender's memory is what is measured.
         self.reports = self.unaccounted = self.unapplied = 0
-        self.seen = []
+        self.first = self.last = None
         self.takes = []
         note, note_take, tick = live.Live._note, live.Live._note_take, live.Live.tick
 
@@ -422,7 +423,8 @@ class Ledger:
                 fates = status.dropped + status.lost + status.unsent + status.waiting + running.counts.received
                 self.reports += 1
                 self.unaccounted = max(self.unaccounted, abs(status.captured - fates))
-                self.seen.append((time.perf_counter(), status.captured + status.missed))
+                self.last = time.perf_counter(), status.captured + status.missed
+                self.first = self.first or self.last
 
         def noted_take(running, status):
             note_take(running, status)
@@ -451,22 +453,25 @@ def memory(args, folder: Path) -> tuple[dict, bool]:
     ledger = Ledger()
     bpy.ops.mien.live_start()
     until(lambda: session.live.counts.applied > 60)
-    rows, due, told = [], 0.0, 0.0
+    rows, count, due, told = np.zeros((int(args.minutes * 30) + 100, 4)), 0, 0.0, 0.0
     begin = time.monotonic()
 
     def sample(_spent):
-        nonlocal due, told
-        if time.monotonic() < due:
+        nonlocal count, due, told
+        if time.monotonic() < due or count == len(rows):
             return
         due = time.monotonic() + 2.0
         minute = (time.monotonic() - begin) / 60
         if int(minute) % 2 != session.live.recording:
             bpy.ops.mien.live_record()
         worker = resident_mb(session.live._client.pid)
-        rows.append((minute, resident_mb(), worker, 1000 * session.live.latency))
+        rows[count] = minute, resident_mb(), worker, 1000 * session.live.latency
+        count += 1
         if minute >= told:
             told += 5.0
-            print(rows[-1], session.live.counts, session.live.status, file=sys.stderr, flush=True)
+            print(
+                rows[count - 1].round(2).tolist(), session.live.counts, session.live.status, file=sys.stderr, flush=True
+            )
 
     until(lambda: time.monotonic() - begin > args.minutes * 60, args.minutes * 60 + 60, on_tick=sample)
     if session.live.recording:
@@ -480,14 +485,16 @@ def memory(args, folder: Path) -> tuple[dict, bool]:
         with Take(told_take.take) as take:
             frames += len(take)
             gaps += int(np.sum(np.diff(take.column("index")) != 1)) + (len(take) != told_take.frames)
-    minutes, blender, worker, ages = np.array(rows).T
+    minutes, blender, worker, ages = rows[:count].T
     settled = minutes > minutes[-1] * 0.25
+    (first, first_pictures), (last, last_pictures) = ledger.first, ledger.last
 
     def per_hour(values):
         return round(float(np.polyfit(minutes[settled] / 60, values[settled], 1)[0]), 2)
 
-    moments, pictures = np.array(ledger.seen).T
-    quarter = max(len(ages) // 4, 1)
+    def quarters(values):
+        return [round(float(np.median(part)), 1) for part in np.array_split(values, 4)]
+
     result = {
         "minutes": round(float(minutes[-1]), 1),
         "captured": status.captured,
@@ -501,19 +508,16 @@ def memory(args, folder: Path) -> tuple[dict, bool]:
         "unaccounted": [ledger.unaccounted, ledger.unapplied],
         "reports": ledger.reports,
         "missed_by_the_clip": status.missed,
-        "pictures_due_in_the_time": round(float((moments[-1] - moments[0]) * rate), 1),
-        "pictures_come_in_the_time": int(pictures[-1] - pictures[0]),
+        "pictures_due_in_the_time": round((last - first) * rate, 1),
+        "pictures_come_in_the_time": last_pictures - first_pictures,
         "takes": len(ledger.takes),
         "frames_in_takes": frames,
         "gaps_in_takes": gaps,
         "restarts": counts.restarts,
-        "blender_mb": [round(float(value), 1) for value in (blender[0], blender[settled][0], blender[-1])],
-        "worker_mb": [round(float(value), 1) for value in (worker[0], worker[settled][0], worker[-1])],
+        "blender_mb_by_quarter": quarters(blender),
+        "worker_mb_by_quarter": quarters(worker),
         "slope_mb_per_hour": {"blender": per_hour(blender), "worker": per_hour(worker)},
-        "latency_ms_first_and_last_quarter": [
-            round(float(np.median(part)), 1) for part in (ages[:quarter], ages[-quarter:])
-        ],
-        "latency_drift_ms_per_hour": per_hour(ages),
+        "latency_ms_by_quarter": quarters(ages),
     }
     bpy.ops.mien.live_stop()
     return result, counts.restarts == 0 and ledger.unaccounted == ledger.unapplied == 0
