@@ -1,6 +1,6 @@
 """Render ICT-FaceKit people and run the landmark model on the pictures.
 
-    python -m mien.core.training.synthesis --people 3500
+    python -m mien.core.training.synthesis --people 1600
 
 Writes parts of 50 people each and goes on where it was cut off. A person's number seeds
 everything about it, so any part can be made again alone. On one core some 100,000 pictures
@@ -144,7 +144,7 @@ def load(folder: Path, *names: str) -> dict[str, np.ndarray]:
 def main(arguments: list[str] | None = None) -> int:
     """Make the parts that are missing."""
     parser = argparse.ArgumentParser(description="Render people for training.")
-    parser.add_argument("--people", type=int, default=3500)
+    parser.add_argument("--people", type=int, default=1600)
     people = parser.parse_args(arguments).people
     folder, data = work_folder() / "synthesis", data_folder()
     folder.mkdir(exist_ok=True)
