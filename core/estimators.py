@@ -22,10 +22,10 @@ LEARNED: dict[str, tuple[str, ...]] = {
     "AU34L": ("cheekPuff",),
     "AU34R": ("cheekPuff",),
 }
-"""What `HybridEstimator` takes from the network, and the ARKit shapes that go with it.
+"""Channels for which `HybridEstimator` asks the network as well, and the ARKit shapes that go with them.
 
-These are the channels in which the landmark model is dead on real faces. Everything else is
-the landmark model's: it learnt from real people, and is half as noisy at rest.
+In these the landmark model is dead on real faces. Everything else is the landmark model's
+alone: it learnt from real people, and is half as noisy at rest.
 """
 
 
@@ -34,7 +34,11 @@ LOOK = 0.05
 
 
 class HybridEstimator:
-    """The landmark model's action units, with the network's where that model is dead; see `LEARNED`.
+    """The landmark model's action units, helped by the network where that model is dead; see `LEARNED`.
+
+    There the stronger of both readings counts: `BlendshapeEstimator` puts other signs in the
+    place of what is dead, squint and smile together for a raised cheek, and each sees movements
+    that the other misses.
 
     Implements `action_units.ActionUnitEstimator`. Along a film, whose times `at` tells, the
     network looks at one frame every `LOOK` seconds: at every second one of 25 or 30 a second.
@@ -77,8 +81,8 @@ class HybridEstimator:
             self._answer = self._learned.estimate_arkit(face, image)
             self._looked = self._time if self._time is not None else -np.inf
         learned_units, learned_shapes = self._answer
-        units[self._UNITS] = learned_units[self._UNITS]
-        shapes[self._SHAPES] = learned_shapes[self._SHAPES]
+        units[self._UNITS] = np.maximum(units[self._UNITS], learned_units[self._UNITS])
+        shapes[self._SHAPES] = np.maximum(shapes[self._SHAPES], learned_shapes[self._SHAPES])
         return units, shapes
 
 
