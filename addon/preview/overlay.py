@@ -204,16 +204,8 @@ def pose_heads(
             expression=layered,
             strength=chosen.strength,
         )
-        posed.append(Posed(kept, original, live_label(original) if sample is None else sample.label))
+        posed.append(Posed(kept, original, "" if sample is None else sample.label))
     return posed
-
-
-def live_label(obj) -> str:
-    """Return the expression that live capture reads in the face that drives an object."""
-    live = session.live
-    if live is None or not live.running or not live.found:
-        return ""
-    return live.label if any(puppet.name == obj.name for puppet in live.cast.puppets) else ""
 
 
 def sample_for(obj, scene, frame: int, live: Mapping[str, Sample] | None = None) -> Sample | None:
