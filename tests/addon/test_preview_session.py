@@ -367,6 +367,7 @@ def test_a_failing_graphics_card_is_told_once():
 WITHOUT_GPU = """
 import sys
 sys.path.insert(0, {root!r})
+import tests.conftest  # makes `mien` importable
 from tests.addon import conftest
 import bpy, mien, numpy as np
 bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
