@@ -1,9 +1,9 @@
 """The live filter measured: how long a step takes to arrive, how much a face at rest jitters, and what prediction does.
 
-    python tests/benchmarks/bench_filter.py [--clip CLIP] [--out docs/live]
+    python tests/benchmarks/bench_filter.py [--clip CLIP | --noise 0.0044] [--out docs/live]
 
-Steps and rest are put through the real `Solver` at 30 pictures a second, with noise as the clip's own if one is given
-(frame-to-frame noise of its landmarks' weights while the face holds still), else of 0.01. Writes a table to the
+Movements, steps and rest are put through the real `Solver` at 30 pictures a second, with noise as the clip's own if one
+is given (frame-to-frame noise of its landmarks' weights while the face holds still). Writes a table to the
 standard output, and two curves as SVG: step responses, and jitter against lag over the whole range of smoothing.
 """
 
@@ -121,48 +121,103 @@ def clip_noise(clip: Path, frames: int = 150) -> float:
     return float(np.percentile(np.median(np.abs(second), axis=0) * 1.4826, 90))
 
 
-def svg(title: str, x_label: str, y_label: str, curves: dict, x_range, y_range) -> str:
-    """Return a line chart; curves are label -> (x, y)."""
-    width, height, left, bottom, top, right = 720, 400, 60, 50, 40, 120
+class Chart:
+    """A line chart as SVG.
 
-    def place(x, y):
-        px = left + (x - x_range[0]) / (x_range[1] - x_range[0]) * (width - left - right)
-        py = height - bottom - (y - y_range[0]) / (y_range[1] - y_range[0]) * (height - bottom - top)
-        return f"{px:.1f},{py:.1f}"
+    Parameters
+    ----------
+    corner, size : tuple of float
+        Of the area that the curves have, px.
+    x_range, y_range : tuple of float
+    """
 
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"',
-        'font-family="sans-serif" font-size="12">',
-        f'<rect width="{width}" height="{height}" fill="white"/>',
-        f'<text x="{left}" y="22" font-size="15">{title}</text>',
-        f'<text x="{(width - right) / 2}" y="{height - 12}">{x_label}</text>',
-        f'<text x="16" y="{top + 120}" transform="rotate(-90 16 {top + 120})">{y_label}</text>',
-    ]
-    for i in range(6):
-        x = x_range[0] + i / 5 * (x_range[1] - x_range[0])
-        y = y_range[0] + i / 5 * (y_range[1] - y_range[0])
-        (x0, y0), (x1, y1) = (place(x, v).split(",") for v in y_range)
-        parts.append(f'<line x1="{x0}" y1="{y0}" x2="{x1}" y2="{y1}" stroke="#ddd"/>')
-        parts.append(f'<text x="{x0}" y="{float(y0) + 18}" text-anchor="middle">{x:g}</text>')
-        (x0, y0), (x1, y1) = (place(v, y).split(",") for v in x_range)
-        parts.append(f'<line x1="{x0}" y1="{y0}" x2="{x1}" y2="{y1}" stroke="#ddd"/>')
-        parts.append(f'<text x="{float(x0) - 6}" y="{float(y0) + 4}" text-anchor="end">{y:.2g}</text>')
-    for i, (label, (xs, ys)) in enumerate(curves.items()):
-        colour = COLOURS[i % len(COLOURS)]
-        inside = [(x, np.clip(y, *y_range)) for x, y in zip(xs, ys, strict=True) if x_range[0] <= x <= x_range[1]]
-        points = " ".join(place(x, y) for x, y in inside)
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        parts.append(f'<text x="{width - right + 10}" y="{top + 16 + 18 * i}" fill="{colour}">{label}</text>')
-    return "\n".join([*parts, "</svg>\n"])
+    def __init__(self, corner, size, x_range, y_range):
+        self.corner, self.size, self.x_range, self.y_range = corner, size, x_range, y_range
+        self.parts: list[str] = []
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        across = (x - self.x_range[0]) / (self.x_range[1] - self.x_range[0])
+        up = (min(y, self.y_range[1]) - self.y_range[0]) / (self.y_range[1] - self.y_range[0])
+        return self.corner[0] + across * self.size[0], self.corner[1] + (1 - up) * self.size[1]
+
+    def grid(self, xs, ys) -> None:
+        for x in xs:
+            (px, low), (_, high) = self.place(x, self.y_range[0]), self.place(x, self.y_range[1])
+            self.parts.append(f'<path d="M{px:.1f},{low:.1f} V{high:.1f}" stroke="#ddd"/>')
+            self.text(px, low + 16, f"{x:g}", "middle")
+        for y in ys:
+            (left, py), (right, _) = self.place(self.x_range[0], y), self.place(self.x_range[1], y)
+            self.parts.append(f'<path d="M{left:.1f},{py:.1f} H{right:.1f}" stroke="#ddd"/>')
+            self.text(left - 6, py + 4, f"{y:g}", "end")
+
+    def curve(self, xs, ys, style: str) -> None:
+        places = [self.place(x, y) for x, y in zip(xs, ys, strict=True) if self.x_range[0] <= x <= self.x_range[1]]
+        self.parts.append(f'<path d="M{" L".join(f"{x:.1f},{y:.1f}" for x, y in places)}" fill="none" {style}/>')
+
+    def dot(self, x: float, y: float, colour: str) -> None:
+        px, py = self.place(x, y)
+        self.parts.append(f'<circle cx="{px:.1f}" cy="{py:.1f}" r="4" fill="{colour}"/>')
+
+    def text(self, x: float, y: float, words: str, anchor: str = "start", style: str = "") -> None:
+        self.parts.append(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" {style}>{words}</text>')
+
+
+def svg(width: int, height: int, title: str, charts: list[Chart]) -> str:
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"',
+            f'viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12">',
+            f'<rect width="{width}" height="{height}" fill="white"/>',
+            f'<text x="20" y="26" font-size="15">{title}</text>',
+            *(part for chart in charts for part in chart.parts),
+            "</svg>\n",
+        ]
+    )
+
+
+def draw_steps() -> str:
+    """Return a chart of each channel: the actor's movement, what the filter makes of it and of a hard step."""
+    charts = []
+    for i, (channel, (_field, _which, size, duration)) in enumerate(CHANNELS.items()):
+        chart = Chart((50 + i % 3 * 250, 70 + i // 3 * 220), (210, 150), (-100, 500), (0.0, 1.1))
+        chart.grid((0, 200, 400), (0, 0.5, 1))
+        times, values = movement(channel, 0.2, 0.5)
+        colour = COLOURS[i]
+        hard = size * (times >= -1e-9)
+        chart.curve(times * 1000, through(channel, hard, 0.5, 0.0) / size, f'stroke="{colour}" stroke-opacity="0.35"')
+        chart.curve(times * 1000, values / size, 'stroke="#555" stroke-dasharray="4 3"')
+        chart.curve(times * 1000, through(channel, values, 0.5, 0.0) / size, f'stroke="{colour}" stroke-width="2.5"')
+        name = f"{channel}, {1000 * duration:.0f} ms: {lag(channel, 0.5)[0]:.0f} ms late"
+        chart.text(chart.corner[0], chart.corner[1] - 8, name, style=f'fill="{colour}" font-weight="bold"')
+        charts.append(chart)
+    charts[-1].text(300, 490, "dashed: the actor; thick: the rig; thin: the rig after a hard step; x: ms")
+    return svg(800, 510, "Movements through the live filter, smoothing 0.5, 30 pictures a second", charts)
+
+
+def draw_jitter(noise: float) -> str:
+    """Return a chart of jitter against lag, with a dot where smoothing is 0.5."""
+    chart = Chart((60, 50), (600, 300), (0, 120), (0.0, 0.8))
+    chart.grid(range(0, 121, 20), (0, 0.2, 0.4, 0.6, 0.8))
+    strengths = np.linspace(0.1, 0.9, 9)
+    for i, channel in enumerate(CHANNELS):
+        lags = [lag(channel, s)[0] for s in strengths]
+        left = [jitter(channel, s, noise) for s in strengths]
+        chart.curve(lags, left, f'stroke="{COLOURS[i]}" stroke-width="2"')
+        chart.dot(lags[4], left[4], COLOURS[i])
+        chart.text(680, 66 + 18 * i, channel, style=f'fill="{COLOURS[i]}" font-weight="bold"')
+    chart.text(360, 385, "lag of half the movement, ms", "middle")
+    title = f"Share of the jitter left at rest (noise {noise:.4f}) against lag; smoothing 0.1 to 0.9, dots: 0.5"
+    return svg(760, 400, title, [chart])
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clip", type=Path, help="take the noise from this clip")
+    parser.add_argument("--noise", type=float, default=0.0044, help="without a clip: that of a real one's weights")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "live", help="folder for the curves")
     args = parser.parse_args()
     load_mien()
-    noise = clip_noise(args.clip) if args.clip else 0.01
+    noise = clip_noise(args.clip) if args.clip else args.noise
     rows = []
     for channel in CHANNELS:
         late, _over = lag(channel, 0.5)
@@ -181,21 +236,8 @@ def main() -> int:
     print(json.dumps({"noise": round(noise, 5), "fps": FPS, "smoothing": 0.5, "channels": rows}, indent=1))
 
     args.out.mkdir(parents=True, exist_ok=True)
-    curves = {}
-    for channel in CHANNELS:
-        times, values = movement(channel, 0.1, 0.3)
-        curves[channel] = (times * 1000, through(channel, values, 0.5, 0.0) / CHANNELS[channel][2])
-    title = "Movements through the live filter, smoothing 0.5, 30 fps"
-    (args.out / "step.svg").write_text(
-        svg(title, "ms from the start of the movement", "share of it", curves, (-100, 400), (0, 1))
-    )
-    strengths = np.linspace(0.1, 0.9, 9)
-    curves = {
-        channel: ([lag(channel, s)[0] for s in strengths], [jitter(channel, s, noise) for s in strengths])
-        for channel in CHANNELS
-    }
-    title = f"Smoothing from 0.1 (upper left) to 0.9: jitter left at rest (noise {noise:.4f}) against lag"
-    (args.out / "jitter.svg").write_text(svg(title, "lag, ms", "jitter left", curves, (0, 200), (0, 1)))
+    (args.out / "step.svg").write_text(draw_steps())
+    (args.out / "jitter.svg").write_text(draw_jitter(noise))
     return 0
 
 
