@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -157,6 +159,19 @@ def test_linux_cameras_have_names(tmp_path, monkeypatch):
         CameraInfo("2", "Capture (video2)"),
         CameraInfo("10", "Capture (video10)"),
     ]
+
+
+def test_mac_cameras_have_names(monkeypatch):
+    """As system_profiler tells them, in the order of OpenCV's numbers; numbers alone where it cannot be asked."""
+    told = [{"_name": "Desk", "spcamera_unique-id": "0xB"}, {"_name": "FaceTime", "spcamera_unique-id": "0xA"}]
+    answer = json.dumps({"SPCameraDataType": told}).encode()
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(
+        camera_module.subprocess, "run", lambda command, **_how: subprocess.CompletedProcess(command, 0, answer)
+    )
+    assert list_cameras() == [CameraInfo("0", "FaceTime"), CameraInfo("1", "Desk")]
+    answer = b"nothing to read"
+    assert [camera.id for camera in list_cameras()] == ["0", "1", "2", "3"]
 
 
 @pytest.mark.parametrize(
@@ -514,6 +529,55 @@ def test_camera_unplugged_while_recording_and_back(session, device, tmp_path, mo
     one.stop()
     with Take(tmp_path / "a.mien") as take:
         assert (np.diff(take.times) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("errno", "code"),
+    [(16, "camera-busy"), (13, "camera-refused"), (2, "camera-gone")],
+    ids=["busy", "refused", "gone"],
+)
+def test_a_camera_that_cannot_be_had_yet(session, device, monkeypatch, errno, code):
+    """Told in words, tried again, and live as soon as it can be had."""
+
+    def fails(*_args):
+        raise OSError(errno, "no")
+
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(grabber_module, "RETRY", 0.05)
+    monkeypatch.setattr(Device, "plugged", False)
+    opened = camera_module.os.open
+    monkeypatch.setattr(camera_module.os, "open", fails)
+    one, said = session()
+    until(one, lambda: of(said, LiveStatus)[-1].state == "lost")
+    error = of(said, LiveStatus)[-1].error
+    assert error.code == code
+    assert error.hint
+    monkeypatch.setattr(camera_module.os, "open", opened)
+    monkeypatch.setattr(Device, "plugged", True)
+    until(one, lambda: of(said, LiveStatus)[-1].state == "live" and of(said, LiveFrame))
+    assert of(said, LiveStatus)[-1].error is None
+
+
+def test_a_slow_camera_is_told_and_followed(session, device, monkeypatch):
+    """A picture every 0.4 s, as in the dark: live at that rate, and stalled when even those stop."""
+    monkeypatch.setattr(grabber_module, "STALL", 0.6)
+    slow = [0.4]
+    grab = Device.grab
+
+    def slow_grab(self):
+        time.sleep(slow[0])
+        return grab(self)
+
+    monkeypatch.setattr(Device, "grab", slow_grab)
+    one, said = session()
+    until(one, lambda: len(of(said, LiveFrame)) > 2)
+    assert of(said, LiveStatus)[-1].state == "live"
+    assert 1.0 < of(said, LiveStatus)[-1].camera_fps < 3.0
+    slow[0] = 2.0
+    until(one, lambda: of(said, LiveStatus)[-1].state == "stalled")
+    assert of(said, LiveStatus)[-1].error.code == "camera-slow"
+    slow[0] = 0.0
+    until(one, lambda: of(said, LiveStatus)[-1].state == "live")
 
 
 @pytest.mark.parametrize("jump", [-1000.0, 3600.0])
