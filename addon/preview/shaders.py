@@ -257,13 +257,15 @@ vec4 noise(vec3 x)
 }
 
 /* Part of a light that reaches the surface, from 16 depths round its place in the light's view. */
-float lit(int i, vec3 place, vec3 n)
+float lit(int i, vec3 place, vec3 n, float nl)
 {
   vec4 shadow = scene.shadow[i];
   if (shadow.x <= 0.0) {
     return 1.0;
   }
-  vec3 at = (scene.shadow_matrix[i] * vec4(place + n * shadow.y * 2.0, 1.0)).xyz;
+  /* Lifted off the surface, the more the flatter the light falls: coarse triangles would shade themselves. */
+  float lift = mix(8.0, 2.0, clamp(nl * 1.5, 0.0, 1.0));
+  vec3 at = (scene.shadow_matrix[i] * vec4(place + n * shadow.y * lift, 1.0)).xyz;
   float side = float(textureSize(shadow_map, 0).y);
   vec2 texel = (at.xy * 0.5 + 0.5) * side - 0.5;
   if (any(lessThan(texel, vec2(3.0))) || any(greaterThan(texel, vec2(side - 4.0)))) {
@@ -395,7 +397,7 @@ void main()
     vec3 colour = scene.light_colour[i].rgb * strength;
     float shade = 1.0;
     if (i < SHADOWS) {
-      shade = lit(i, v_place, smoothed);
+      shade = lit(i, v_place, smoothed, dot(smoothed, l));
     }
     /* A light without a shadow must not shine into the mouth, nor through the hair onto the temples. */
     bool casts = i < SHADOWS && scene.shadow[min(i, SHADOWS - 1)].x > 0.0;

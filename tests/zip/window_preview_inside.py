@@ -90,7 +90,7 @@ def pictures(chosen, head, preview, space):
 
 
 def viewports(chosen, head, preview, space):
-    """Quad view, local view, camera view, Rendered view with a render region, two windows."""
+    """Quad view, local view, camera view, two windows."""
     overlay = addon("preview.overlay")
     smile = {"Smile": 0.6}
     preview.set_sample(head.name, smile)
@@ -135,21 +135,6 @@ def viewports(chosen, head, preview, space):
     report["states the same"] = len(around) >= 4 and all(a == b for a, b in zip(around[::2], around[1::2], strict=True))
     report["calls per drawing"] = len(calls) / (len(around) / 2)
 
-    scene = bpy.context.scene
-    chosen.background = "GRADIENT"
-    scene.render.engine = "MIEN_PREVIEW"
-    space.shading.type = "RENDERED"
-    yield
-    whole = yield from drawn()
-    scene.render.use_border = True
-    scene.render.border_min_x, scene.render.border_max_x = 0.3, 0.7
-    scene.render.border_min_y, scene.render.border_max_y = 0.4, 0.7
-    part = yield from drawn()
-    report["skin in Rendered view, with a render region"] = [round(skin(whole[0]), 3), round(skin(part[0]), 3)]
-    yield from shot("preview-region")
-    scene.render.use_border = False
-    space.shading.type = "SOLID"
-
     chosen.placement = "WINDOW"
     call(bpy.ops.wm.window_new)
     for _ in range(4):
@@ -166,6 +151,27 @@ def viewports(chosen, head, preview, space):
     with bpy.context.temp_override(window=windows[-1]):
         bpy.ops.wm.window_close()
     yield
+
+
+def region(chosen, space):
+    """Rendered view with the engine, whole and with a render region."""
+    overlay = addon("preview.overlay")
+    scene = bpy.context.scene
+    chosen.background = "GRADIENT"
+    scene.render.engine = "MIEN_PREVIEW"
+    space.shading.type = "RENDERED"
+    overlay.stop()  # the engine draws alone
+    yield
+    whole = yield from drawn()
+    scene.render.use_border = True
+    scene.render.border_min_x, scene.render.border_max_x = 0.3, 0.7
+    scene.render.border_min_y, scene.render.border_max_y = 0.4, 0.7
+    part = yield from drawn()
+    report["skin in Rendered view, with a render region"] = [round(skin(whole[0]), 3), round(skin(part[0]), 3)]
+    yield from shot("preview-region")
+    scene.render.use_border = False
+    space.shading.type = "SOLID"
+    overlay.start()
 
 
 def leaks(chosen):
@@ -292,6 +298,7 @@ def steps():
     parts = {
         "pictures": lambda: pictures(chosen, head, preview, space),
         "viewports": lambda: viewports(chosen, head, preview, space),
+        "region": lambda: region(chosen, space),
         "leaks": lambda: leaks(chosen),
         "live": lambda: live(chosen, head, preview),
         "take": lambda: take(head),
