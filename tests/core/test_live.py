@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from mien.core.capture.grabber import Grabber
 from mien.core.capture.paced import PacedFile
 from mien.core.clock import now
 from mien.core.errors import MienError
-from mien.core.live import LiveSession, small_picture
+from mien.core.live import LiveSession, give_memory_back, small_picture
 from mien.core.network import LiveLinkFaceSender, NetworkSource
 from mien.core.opencv import cv2
 from mien.core.protocol import (
@@ -436,6 +437,25 @@ def test_every_picture_is_accounted_for(session, device, tmp_path, monkeypatch):
     last = of(said, LiveStatus)[-1]
     assert min(last.dropped, last.lost, last.unsent) > 0
     assert all(captured == fates for captured, fates in reports)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="looks into /proc")
+def test_a_long_queue_leaves_no_memory_behind():
+    """Pictures that waited while a take was recorded, between other things that stay: glibc alone keeps their room."""
+
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    give_memory_back()
+    before = resident()
+    kept, queue = [], []
+    for _ in range(2):  # what is let go of once comes from the heap from then on
+        for _ in range(300):
+            queue.append(np.ones(400_000, np.uint8))
+            kept.append(bytearray(5000))
+        queue.clear()
+    give_memory_back()
+    assert resident() - before < 10.0
 
 
 def test_frames_are_in_the_take_before_they_are_sent(session, tmp_path):
