@@ -101,25 +101,32 @@ def steps():
     scene = bpy.context.scene  # undoing has made another of it
     for name, value in RENDER.items():
         setattr(scene.render, name, value)
-    scene.cycles.samples, scene.cycles.use_denoising = 16, False
-    done, held = [], session.live.counts.held
+    scene.cycles.samples, scene.cycles.use_denoising = 256, False
+    ends, drawing, held = [], [], session.live.counts.held
+
+    def note_begin(*_args):
+        drawing.append(True)
 
     def note_end(*_args):
-        done.append(time.monotonic())
+        drawing.clear()
+        ends.append(True)
 
-    bpy.app.handlers.render_complete.append(note_end)
+    bpy.app.handlers.render_pre.append(note_begin)
+    bpy.app.handlers.render_post.append(note_end)
     scene.render.filepath = str(SHARE / "rendered.png")
     report["render begun"] = sorted(call(bpy.ops.render.render, "INVOKE_DEFAULT", write_still=True))
     rendering = set()
 
     def rendered() -> bool:
         """the render to end"""
-        if bpy.app.is_job_running("RENDER"):
-            rendering.add(tuple(round(value, 4) for value in values(head())))
-        return bool(done) and not bpy.app.is_job_running("RENDER")
+        pose = tuple(round(value, 4) for value in values(head()))
+        if drawing:
+            rendering.add(pose)
+        return bool(ends) and not bpy.app.is_job_running("RENDER")
 
     yield from wait(rendered, 120)
-    bpy.app.handlers.render_complete.remove(note_end)
+    bpy.app.handlers.render_pre.remove(note_begin)
+    bpy.app.handlers.render_post.remove(note_end)
     report["poses seen while rendering"] = len(rendering)
     report["samples held while rendering"] = session.live.counts.held - held
     report["rendered"] = (SHARE / "rendered.png").exists()
