@@ -64,7 +64,8 @@ def place(
         for other in others:
             other.mute = True
     strip.channel = _free_channel(strips, strip)
-    return [f"Sound: {path.name} on channel {strip.channel} of the sequencer"]
+    _show(scene)
+    return [f"Sound on channel {strip.channel} of the sequencer"]
 
 
 def moved(old: Path, new: Path) -> None:
@@ -95,6 +96,13 @@ def _new(strips, path: Path, frame: int):
     if sound is not None and sound not in known and not sound.users:
         bpy.data.sounds.remove(sound)
     return None, []
+
+
+def _show(scene) -> None:
+    """Have sequencers show the scene, where they show none: since Blender 5.0 each workspace chooses one."""
+    workspace = bpy.context.workspace
+    if workspace is not None and getattr(workspace, "sequencer_scene", scene) is None:
+        workspace.sequencer_scene = scene
 
 
 def _is_file(sound, path: Path) -> bool:

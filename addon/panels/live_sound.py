@@ -21,6 +21,14 @@ class MIEN_PT_live_sound(bpy.types.Panel):
     def draw_header(self, context):
         self.layout.prop(live_workflow.settings(context), "microphone", text="")
 
+    def draw_header_preset(self, _context):
+        # Seen also while the panel is closed: that it is open, and that it hears.
+        sound = _status()
+        if sound is not None and sound.state == "open":
+            self.layout.progress(factor=min(sound.level, 1.0), text="Level")
+        elif sound is not None and sound.state == "lost":
+            self.layout.label(icon="ERROR")
+
     def draw(self, context):
         layout = self.layout
         chosen = live_workflow.settings(context)
@@ -28,14 +36,18 @@ class MIEN_PT_live_sound(bpy.types.Panel):
         row.enabled = not (session.live_running() and session.live.recording)
         row.prop(chosen, "microphone_name", text="", icon="SPEAKER", placeholder="Default microphone")
         row.operator(OP_LIVE_MICROPHONES, text="", icon="FILE_REFRESH")
-        sound = session.live.sound if session.live_running() else None
-        if sound is not None and sound.state != "off":
-            layout.progress(factor=min(sound.level, 1.0), text="Opening" if sound.state == "opening" else "Level")
-            if sound.error is not None:
-                paragraph(context, layout, sound.error.message, icon="ERROR")
-                paragraph(context, layout, sound.error.hint)
+        sound = _status()
+        if sound is not None and sound.error is not None:
+            paragraph(context, layout, sound.error.message, icon="ERROR")
+            paragraph(context, layout, sound.error.hint)
         if chosen.microphone:
             told = "Open while live. Only takes keep what it hears"
         else:
             told = "Off: no microphone is opened"
         paragraph(context, layout, told, icon="INFO")
+
+
+def _status():
+    """Return how the microphone stands; None where it is off."""
+    sound = session.live.sound if session.live_running() else None
+    return sound if sound is not None and sound.state != "off" else None

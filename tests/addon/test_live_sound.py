@@ -67,6 +67,7 @@ def run_for(seconds, condition=lambda: False, patience=60.0):
 def test_the_mouth_opens_where_the_click_is_heard(performing, tmp_path):
     scene = bpy.context.scene
     bpy.context.preferences.addons["mien"].preferences.takes_folder = str(tmp_path / "takes")
+    bpy.ops.mien.takes_refresh()
     scene.render.fps = FPS
     scene.mien.target = head = make_rig(keys=("jawOpen",))
     scene.mien.neutral, scene.mien.smoothing, scene.mien.tolerance = "none", 0.0, 0.0
@@ -102,10 +103,14 @@ def test_the_mouth_opens_where_the_click_is_heard(performing, tmp_path):
 
     curve = curves_of(head.data.shape_keys)['key_blocks["jawOpen"].value', 0]
     value = np.array([curve.evaluate(frame) for frame in range(1, 420)])
-    opens = (np.flatnonzero((value[1:] > 0.25) & (value[:-1] <= 0.25)) + 1) / FPS
     clicks = heard(scene, tmp_path, end=420)
-    assert len(clicks) >= 8
-    late = np.array([clicks[np.abs(clicks - moment).argmin()] - moment for moment in opens[1:-1]])
+    # From the second frame of an open mouth on, its opening tells how long ago the click was.
+    opened = np.flatnonzero((value[1:-1] >= 0.5) & (value[:-2] < 0.5)) + 2
+    seen = opened / FPS - (value[opened] - 0.5) / 5.0
+    # Where a take begins or ends, a click may be only heard or only seen.
+    inside = [(seen > begin + 0.1) & (seen < begin + 1.8) for begin in (30 / FPS, 240 / FPS)]
+    seen = seen[inside[0] | inside[1]]
+    late = np.array([clicks[np.abs(clicks - moment).argmin()] - moment for moment in seen])
     assert len(late) >= 6
     print(f"heard after seen: {np.median(late) * 1000:.1f} ms (median), {np.abs(late).max() * 1000:.1f} ms (worst)")
     assert np.abs(late).max() < FRAME

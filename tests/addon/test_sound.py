@@ -64,8 +64,16 @@ def scene(rig):
 
 
 @pytest.fixture
-def take(user_folder):
-    return make_take(user_folder / "takes" / "Scene 1.mien")
+def folder(tmp_path):
+    """A takes folder of the test's own."""
+    folder = tmp_path / "takes"
+    bpy.context.preferences.addons["mien"].preferences.takes_folder = str(folder)
+    return folder
+
+
+@pytest.fixture
+def take(folder):
+    return make_take(folder / "Scene 1.mien")
 
 
 def strips(scene):
@@ -101,13 +109,14 @@ def test_a_baked_take_is_heard_where_it_is_seen(scene, take, tmp_path, fps):
     (strip,) = strips(scene)
     assert strip.name == "Mien Scene 1"
     assert scene.sync_mode == sync
-    assert any("Scene 1.wav" in line for line in session.outcome.lines)
+    assert "Sound on channel 1 of the sequencer" in session.outcome.lines
+    assert getattr(bpy.context.workspace, "sequencer_scene", scene) == scene
 
 
 @needs_audio
-def test_a_measured_rate_is_kept(scene, user_folder, tmp_path):
+def test_a_measured_rate_is_kept(scene, folder, tmp_path):
     """A microphone that runs fast by 0.1 %: told by the header, its clicks stay where they were."""
-    bake(make_take(user_folder / "takes" / "fast.mien", rate=48_048))
+    bake(make_take(folder / "fast.mien", rate=48_048))
     assert heard(scene, tmp_path) == pytest.approx(CLICKS, abs=MS)
 
 
@@ -122,8 +131,8 @@ def test_baked_again_it_is_there_once(scene, take, tmp_path):
 
 
 @needs_audio
-def test_the_next_take_of_a_head_replaces_the_sound_before(scene, take, user_folder, tmp_path):
-    second = make_take(user_folder / "takes" / "Scene 2.mien", clicks=(0.5,))
+def test_the_next_take_of_a_head_replaces_the_sound_before(scene, take, folder, tmp_path):
+    second = make_take(folder / "Scene 2.mien", clicks=(0.5,))
     bake(take)
     bake(second)
     assert heard(scene, tmp_path) == pytest.approx([0.5], abs=MS)
@@ -134,8 +143,8 @@ def test_the_next_take_of_a_head_replaces_the_sound_before(scene, take, user_fol
 
 
 @needs_audio
-def test_a_punched_in_take_is_heard_with_the_one_around_it(scene, take, user_folder, tmp_path):
-    punched = make_take(user_folder / "takes" / "punch.mien", clicks=(0.5,), scene_frame=25)
+def test_a_punched_in_take_is_heard_with_the_one_around_it(scene, take, folder, tmp_path):
+    punched = make_take(folder / "punch.mien", clicks=(0.5,), scene_frame=25)
     bake(take)
     bake(punched)
     assert heard(scene, tmp_path) == pytest.approx([*CLICKS[:2], 1.5, CLICKS[2]], abs=MS)
@@ -167,8 +176,8 @@ def test_sound_is_an_option(scene, take):
     assert not strips(scene)
 
 
-def test_a_take_without_sound_touches_no_sequencer(scene, user_folder):
-    path = make_take(user_folder / "takes" / "mute.mien", with_sound=False)
+def test_a_take_without_sound_touches_no_sequencer(scene, folder):
+    path = make_take(folder / "mute.mien", with_sound=False)
     write_sound(sound_path(path))  # somebody else's file of that name
     scene.sequence_editor_clear()
     bake(path)
@@ -264,8 +273,8 @@ def choose(name):
     known.active = [item.name for item in known.items].index(name)
 
 
-def test_the_list_tells_which_takes_have_sound(take, user_folder):
-    make_take(user_folder / "takes" / "mute.mien", with_sound=False)
+def test_the_list_tells_which_takes_have_sound(take, folder):
+    make_take(folder / "mute.mien", with_sound=False)
     bpy.ops.mien.takes_refresh()
     assert listed("Scene 1").sound
     assert not listed("mute").sound
