@@ -1,4 +1,4 @@
-"""Mien's own action unit model: the picture and the mesh together."""
+"""Mien's own action unit model: deep features, histograms of gradients and the mesh together."""
 
 from __future__ import annotations
 
@@ -10,17 +10,24 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import MienError
+from .features import hog
 from .features.deep import DeepNet
 from .features.geometry import GeometryBasis, mesh_of
 from .ict_face import ShapeMeaning
 from .landmarks import Face
 from .models import catalogue, locate
+from .opencv import cv2
 from .preprocess import aligned_crop
 
 Array = npt.NDArray[np.float32]
 
-CROP = 96
-"""Side of the crop that the network looks at, px."""
+CROP = 128
+"""Side of the aligned crop, px."""
+
+WINDOW = (slice(16, 128), slice(16, 112))
+"""Rows and columns of the crop that are looked at: brows to chin, 112 x 96 px."""
+
+_HISTOGRAM_SIZE = (56, 64)
 
 
 class LearnedEstimator:
@@ -29,10 +36,20 @@ class LearnedEstimator:
     Implements `action_units.ActionUnitEstimator`. Where there is no picture the mesh
     answers alone.
 
+    One frame cannot tell a low brow from a lowered one. Who knows a frame or more in which
+    the actor's face is at rest should say so: `set_rest` with one frame, or `rest` with
+    the mean of what `describe` gives for several. From then on each frame is read beside
+    it. `rest` is plain numbers: it may be kept in a file and set again. ``None`` forgets it.
+
     Parameters
     ----------
     folder : path, optional
         Holds ``action_unit_net.onnx`` and ``action_units.npz``; the shipped ones if not given.
+
+    Attributes
+    ----------
+    rest : ndarray of float32, shape (length,), or None
+        Description of the actor's face at rest.
 
     Raises
     ------
@@ -43,34 +60,98 @@ class LearnedEstimator:
     def __init__(self, folder: str | os.PathLike[str] | None = None):
         arrays = load_arrays(weights_file("action_units", folder))
         self._net = DeepNet(weights_file("action_unit_net", folder), ["features"])
-        self._basis = GeometryBasis(arrays["mean"], arrays["axes"].astype(np.float32))
-        self._join, self._join_bias = arrays["join"], arrays["join_bias"]
-        self._head, self._head_bias = arrays["head"], arrays["head_bias"]
-        self._rest, self._gain = arrays["rest"], arrays["gain"]
-        self._meaning = ShapeMeaning([str(name) for name in arrays["shapes"]])
-        self._silent = np.zeros(self._join.shape[1] - self._basis.length, np.float32)
+        try:
+            self.describer = Describer(arrays)
+            self._regressor = Regressor(arrays)
+            self._meaning = ShapeMeaning([str(name) for name in arrays["shapes"]])
+        except KeyError as error:
+            raise MienError("model-damaged", f"The action unit model lacks {error}.", "Reinstall Mien.") from error
+        self.rest: Array | None = None
 
-    def shapes(self, face: Face, image: npt.NDArray[np.uint8] | None) -> Array:
-        """Return weights 0..1 of ICT-FaceKit's expression shapes, in the order that training had."""
-        features = self._silent
-        if image is not None:
-            features = self._net(aligned_crop(image, face.landmarks, CROP))[0][0]
-        return self.join(features, self._basis.describe(mesh_of(face), face.blendshapes))
+    def describe(self, face: Face, image: npt.NDArray[np.uint8] | None) -> Array:
+        """Return what the model knows of a frame: deep features, histograms, geometry; shape (length,)."""
+        if image is None:
+            return self.describer.join(None, None, mesh_of(face), face.blendshapes)
+        crop = face_crop(image, face.landmarks)
+        return self.describer.join(self._net(crop)[0][0], histograms(crop), mesh_of(face), face.blendshapes)
 
-    def join(self, features: Array, geometry: Array) -> Array:
-        """Return the shapes (..., s) for deep features (..., 96) and geometry (..., g)."""
-        hidden = np.concatenate([features, geometry], -1) @ self._join.T + self._join_bias
-        raw = np.maximum(hidden, 0) @ self._head.T + self._head_bias
-        return np.clip((raw - self._rest) * self._gain, 0, 1)
+    def set_rest(self, face: Face, image: npt.NDArray[np.uint8] | None) -> None:
+        """Take a frame in which the actor's face is at rest."""
+        self.rest = self.describe(face, image)
+
+    def read(self, description: Array) -> tuple[Array, Array]:
+        """Return action units and ARKit weights of what `describe` gave, beside `rest` where it is known."""
+        shapes = self._regressor(description, self.rest)
+        return self._meaning.action_units(shapes), self._meaning.arkit(shapes)
 
     def estimate(self, face: Face, image: npt.NDArray[np.uint8] | None) -> Array:
         """See `ActionUnitEstimator.estimate`."""
-        return self._meaning.action_units(self.shapes(face, image))
+        return self.read(self.describe(face, image))[0]
 
     def estimate_arkit(self, face: Face, image: npt.NDArray[np.uint8] | None) -> tuple[Array, Array]:
         """See `ActionUnitEstimator.estimate_arkit`."""
-        shapes = self.shapes(face, image)
-        return self._meaning.action_units(shapes), self._meaning.arkit(shapes)
+        return self.read(self.describe(face, image))
+
+
+class Describer:
+    """Joins a frame's features to one vector.
+
+    Parameters
+    ----------
+    arrays : dict of str to ndarray
+        ``mean`` and ``axes`` of the mesh, ``histogram_mean`` and ``histogram_axes``, and
+        ``features``, the number of deep ones.
+    """
+
+    def __init__(self, arrays: dict[str, np.ndarray]):
+        self._basis = GeometryBasis(arrays["mean"], arrays["axes"].astype(np.float32))
+        self._histogram_mean = arrays["histogram_mean"].astype(np.float32)
+        self._histogram_axes = arrays["histogram_axes"].astype(np.float32)
+        self._silent = np.zeros(int(arrays["features"]), np.float32)
+
+    def join(self, features: Array | None, histogram: Array | None, mesh: Array, blendshapes: Array) -> Array:
+        """Return deep features, components of the histograms, geometry; without a picture the first two are 0."""
+        if features is None or histogram is None:
+            features, components = self._silent, np.zeros(len(self._histogram_axes), np.float32)
+        else:
+            components = self._histogram_axes @ (histogram - self._histogram_mean)
+        return np.concatenate([features, components, self._basis.describe(mesh, blendshapes)])
+
+
+class Regressor:
+    """Expression shapes from a frame's description and that of the actor's rest.
+
+    Parameters
+    ----------
+    arrays : dict of str to ndarray
+        ``weight0`` (hidden, 2 length + 1), ``weight1``, ``weight2`` with ``bias0`` to
+        ``bias2``, and ``off`` and ``slope`` (2, shapes), which bring the result to scale
+        without and with a known rest.
+    """
+
+    def __init__(self, arrays: dict[str, np.ndarray]):
+        self._layers = [(arrays[f"weight{i}"].astype(np.float32), arrays[f"bias{i}"]) for i in range(3)]
+        self._off, self._slope = arrays["off"], arrays["slope"]
+
+    def __call__(self, description: Array, rest: Array | None) -> Array:
+        """Return weights 0..1 of ICT-FaceKit's expression shapes, in the order that training had."""
+        known = int(rest is not None)
+        change = np.zeros_like(description) if rest is None else description - rest
+        values = np.concatenate([description, change, np.float32([known])])
+        for weight, bias in self._layers[:2]:
+            values = np.maximum(weight @ values + bias, 0)
+        weight, bias = self._layers[2]
+        return np.clip((weight @ values + bias - self._off[known]) * self._slope[known], 0, 1)
+
+
+def face_crop(image: npt.NDArray[np.uint8], landmarks: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+    """Return what the model looks at: the aligned face from brows to chin, grey, shape (112, 96)."""
+    return np.ascontiguousarray(aligned_crop(image, landmarks, CROP)[WINDOW])
+
+
+def histograms(crop: npt.NDArray[np.uint8]) -> Array:
+    """Return the histograms of gradients of a `face_crop`."""
+    return hog.describe(cv2.resize(crop, _HISTOGRAM_SIZE, interpolation=cv2.INTER_AREA))
 
 
 def weights_file(name: str, folder: str | os.PathLike[str] | None = None) -> Path:

@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .action_units import ActionUnitEstimator, BlendshapeEstimator
+from . import relative
+from .action_units import BlendshapeEstimator
 from .datasets import load_expression_set
 from .errors import MienError
 from .fusion import fuse
+from .head import head_pose
 from .landmarks import POINTS68, Face, Landmarker
 from .models import landmark_model
 from .stills import StillLandmarker
@@ -343,32 +345,46 @@ def units(
     Returns
     -------
     Report
-        PCC and mean absolute error per channel, for Mien's model and for the landmark
-        model's blendshapes on the same pictures.
+        PCC and mean absolute error per channel, on the same pictures, for Mien's model and for the
+        landmark model's blendshapes; each by the one frame alone, and with the person's rest known
+        from one more picture, under other light and from another side.
     """
     from .action_unit_model import LearnedEstimator
     from .ict_face import IctFace, drill_expression, random_look, random_scene, render
 
     model = IctFace(base)
     heads = load_identities(path, model)
-    estimators: dict[str, ActionUnitEstimator] = {"mien": LearnedEstimator(), "blendshapes": BlendshapeEstimator()}
-    truth, guesses, found = [], {name: [] for name in estimators}, 0
+    learned, plain = LearnedEstimator(), BlendshapeEstimator()
+    guesses: dict[str, list] = {name: [] for name in ("mien", "mien_rest", "blendshapes", "blendshapes_rest")}
+    truth, found = [], 0
     with Landmarker(landmark_model()) as landmarker:
         stills = StillLandmarker(landmarker)
+
+        def look_at(head, weights, look, rng):
+            picture = render(model, model.express(head, weights), look, random_scene(rng), rng)
+            return stills.find(picture), picture
+
         for person, head in enumerate(heads):
             look = random_look(model, np.random.default_rng([seed, person]))
+            calm = np.zeros(len(model.names), np.float32)
+            rest, picture = look_at(head, calm, look, np.random.default_rng([seed, person, pictures]))
+            known = None if rest is None else learned.describe(rest, picture)
             for number in range(pictures):
                 rng = np.random.default_rng([seed, person, number])
                 weights = drill_expression(model, rng, number, take)
-                picture = render(model, model.express(head, weights), look, random_scene(rng), rng)
-                face = stills.find(picture)
-                if face is not None:
-                    found += 1
-                    truth.append(model.meaning.action_units(weights))
-                    for name, estimator in estimators.items():
-                        guesses[name].append(estimator.estimate(face, picture))
+                face, picture = look_at(head, weights, look, rng)
                 if progress:
                     progress(person * pictures + number + 1, len(heads) * pictures)
+                if face is None or rest is None:
+                    continue
+                found += 1
+                truth.append(model.meaning.action_units(weights))
+                description = learned.describe(face, picture)
+                for name, learned.rest in (("mien", None), ("mien_rest", known)):
+                    guesses[name].append(learned.read(description)[0])
+                said = plain.estimate(face)
+                guesses["blendshapes"].append(said)
+                guesses["blendshapes_rest"].append(beside_rest(face, said, rest, plain.estimate(rest)))
     report = units_report(np.array(truth), {name: np.array(values) for name, values in guesses.items()})
     report.figures.update(
         {"identities": len(heads), "pictures": len(heads) * pictures, "face_found": found / (len(heads) * pictures)}
@@ -376,35 +392,39 @@ def units(
     return report
 
 
+def beside_rest(face: Face, said: npt.NDArray, rest: Face, said_rest: npt.NDArray) -> npt.NDArray[np.float64]:
+    """Return action units of blendshapes as a performance has them whose neutral face is known."""
+    (turned, _), (level, _) = head_pose(face), head_pose(rest)
+    measured, calm = (
+        relative.measure(f.landmarks[None, relative.POINTS], rotation[None])
+        for f, rotation in ((face, turned), (rest, level))
+    )
+    turn = np.degrees(2 * np.arccos(np.clip(np.abs(turned @ level), 0, 1)))
+    above = np.clip((said - said_rest) / np.maximum(1 - said_rest, 0.5), 0, 1)
+    return relative.refine(above[None], face.blendshapes[None], measured, calm[0], np.array([turn]))[0][0]
+
+
 def units_report(truth: npt.NDArray, guesses: dict[str, npt.NDArray]) -> Report:
     """Return PCC and mean absolute error per unit and action unit, for each estimator."""
     rows, channels = [], {}
-    for kind, names, values in (
-        ("unit", UNITS, lambda a: fuse(a)),
-        ("action unit", ACTION_UNITS, lambda a: a),
-    ):
-        real = values(truth)
+    for kind, names in (("unit", UNITS), ("action unit", ACTION_UNITS)):
+        real = fuse(truth) if kind == "unit" else truth
+        said = {g: fuse(v) if kind == "unit" else v for g, v in guesses.items()}
         for column, name in enumerate(names):
             if real[:, column].std() < 1e-6:
                 continue
-            line = [name]
-            for guess in guesses.values():
-                said = values(guess)[:, column]
-                line.append(_correlation(real[:, column], said))
-                line.append(float(np.abs(real[:, column] - said).mean()))
-            rows.append(tuple(line))
-            channels[name] = {
-                "kind": kind,
-                **{
-                    f"{g}_{m}": line[1 + 2 * i + j] for i, g in enumerate(guesses) for j, m in enumerate(("pcc", "mae"))
-                },
-            }
+            channels[name] = {"kind": kind}
+            for guess, values in said.items():
+                channels[name][f"{guess}_pcc"] = _correlation(real[:, column], values[:, column])
+                channels[name][f"{guess}_mae"] = float(np.abs(real[:, column] - values[:, column]).mean())
+            rows.append((name, *(v for v in channels[name].values() if v != kind)))
     figures: dict[str, Any] = {}
     for estimator in guesses:
         for kind, key in (("unit", "units"), ("action unit", "action_units")):
             chosen = [c for c in channels.values() if c["kind"] == kind]
-            figures[f"{estimator}_{key}_pcc"] = float(np.nanmean([c[f"{estimator}_pcc"] for c in chosen]))
-            figures[f"{estimator}_{key}_mae"] = float(np.nanmean([c[f"{estimator}_mae"] for c in chosen]))
+            for measure in ("pcc", "mae"):
+                values = [c[f"{estimator}_{measure}"] for c in chosen]
+                figures[f"{estimator}_{key}_{measure}"] = float(np.nanmean(values))
     figures["channels"] = channels
     columns = ("channel", *(f"{name} {measure}" for name in guesses for measure in ("PCC", "MAE")))
     return Report("Action units and units", figures, columns, rows)

@@ -1,39 +1,53 @@
 """Train the action unit network on rendered people and real photos, and export it to ONNX.
 
     python -m mien.core.training.action_unit_net
+    python -m mien.core.training.action_unit_net --ablation
 
 Needs `synthesis` and `faces` to have run. Rendered people have exact weights. Real photos
 keep the network honest on skin, hair and lashes that the renders lack: there it follows
 the landmark model in the channels which that is good at, and on photos labelled neutral
 it learns that the channels which that is blind to are at rest.
+
+Half of the pictures are judged beside another one of the same person at rest, the others
+alone. Seeded and resumable: a run that was cut off goes on from its last finished epoch.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
+import json
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
 import torch.nn.functional as F
+from scipy.optimize import nnls
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
+from ..action_unit_model import CROP, WINDOW, Describer, histograms
+from ..action_units import BlendshapeEstimator
 from ..datasets import load_expression_set
+from ..features.deep import DeepNet
 from ..features.geometry import GeometryBasis, mesh_of, mirrored_points
 from ..features.geometry import mirror as mirror_geometry
-from ..ict_face import IctFace, arkit_shapes
+from ..fusion import fuse
+from ..ict_face import IctFace, ShapeMeaning, arkit_shapes
 from ..landmarks import Face
 from ..preprocess import aligned_crop
-from ..units import ARKIT, EXPRESSIONS
-from .expression_net import HELD_OUT_BLOCKS, Block, Conv, trapezoid
-from .expression_net import export as export_onnx
-from .paths import MODELS, data_folder, work_folder
-from .synthesis import GREY, load
+from ..units import ARKIT, ARKIT_INDEX, AU_INDEX, EXPRESSIONS
+from .paths import HELD_OUT_BLOCKS, MODELS, data_folder, work_folder
+from .synthesis import PER_PERSON, PICTURES, load
 
-SIZE = 96
-FEATURES = 96
+HEIGHT, WIDTH = (s.stop - s.start for s in WINDOW)
+FEATURES = 128
 COMPONENTS = 80
+HISTOGRAM_COMPONENTS = 64
+HIDDEN = 192
 
 TRUSTED: dict[str, tuple[float, float]] = {
     "eyeBlink": (0.15, 0.62),
@@ -63,52 +77,113 @@ of `action_units`, where they were read off clips."""
 
 AT_REST = (
     *("cheekPuff", "cheekSquint", "cheekRaiser", "noseSneer", "jawForward", "mouthFrown", "mouthDimple"),
-    *("mouthStretch", "mouthShrugUpper", "mouthShrugLower", "mouthPress", "eyeWide"),
+    *("mouthStretch", "mouthShrugUpper", "mouthShrugLower", "mouthPress", "eyeWide", "eyeSquint"),
 )
 """Shapes that a face labelled neutral does not show."""
 
-HELD_OUT = 5
-"""Every fifth person is never trained on."""
+HELD_OUT = 20
+"""Every twentieth person is never trained on: scales and the units' map are fitted on them."""
+
+PEOPLE = 16
+SEEN = 8
+DOUBLED = 6
+PHOTOS = 24
+RARE = 8
+"""In a batch: people, pictures of each, neutral photos that are seen beside themselves, other photos, and
+how many of these are neither neutral nor happy, which nine tenths of the set are."""
 
 
-class ActionUnitNet(nn.Module):
-    """Small residual network on one 96 x 96 grey crop, joined by the mesh's numbers.
+class Conv(nn.Sequential):
+    """A convolution, normalised, rectified."""
+
+    def __init__(self, inputs, outputs, stride=1, side=3):
+        super().__init__(
+            nn.Conv2d(inputs, outputs, side, stride, side // 2, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+        )
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions around an identity."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.first = Conv(width, width)
+        self.second = nn.Sequential(nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width))
+
+    def forward(self, x):
+        return F.relu(x + self.second(self.first(x)))
+
+
+class DeepFeatures(nn.Module):
+    """Small residual network: (n, 1, 112, 96), 0..1, to (n, FEATURES).
 
     The crop is aligned, so that the last convolution's map of places is kept, not averaged.
-    Input (n, 1, 96, 96), 0..1, and geometry (n, g). Output: shapes (n, outputs). In
-    training one or the other source is hidden now and then, so that either works alone.
     """
 
-    def __init__(self, outputs: int, geometry: int, width: int = 24):
+    def __init__(self):
         super().__init__()
         self.body = nn.Sequential(
-            Conv(1, 16, 2),
-            Conv(16, width),
-            Conv(width, 2 * width, 2),
-            Block(2 * width),
-            Conv(2 * width, 4 * width, 2),
-            Block(4 * width),
-            Conv(4 * width, 2 * width, 2),
+            Conv(1, 16, 2, 5),
+            Conv(16, 32, 2),
+            Residual(32),
+            Residual(32),
+            Conv(32, 64, 2),
+            Residual(64),
+            Residual(64),
+            Conv(64, 96, 2),
+            Residual(96),
+            nn.Conv2d(96, 40, 1),
             nn.Flatten(),
-            nn.Linear(2 * width * 36, FEATURES),
+            nn.Linear(40 * (HEIGHT // 16) * (WIDTH // 16), FEATURES),
             nn.BatchNorm1d(FEATURES),
             nn.ReLU(inplace=True),
         )
-        self.join = nn.Linear(FEATURES + geometry, 128)
-        self.head = nn.Linear(128, outputs)
 
-    def features(self, x):
+    def forward(self, x):
         x = x - x.mean((2, 3), keepdim=True)
         return self.body(x / ((x * x).mean((2, 3), keepdim=True) + 1e-4).sqrt())
 
-    def forward(self, x, geometry):
-        features = self.features(x)
+
+class Head(nn.Module):
+    """Shapes from descriptions (n, length) and those of the same people at rest, where known (n, 1)."""
+
+    def __init__(self, length: int, outputs: int, drop: float = 0.1):
+        super().__init__()
+        self.layers = nn.ModuleList(
+            [nn.Linear(2 * length + 1, HIDDEN), nn.Linear(HIDDEN, HIDDEN), nn.Linear(HIDDEN, outputs)]
+        )
+        self.drop = drop
+
+    def forward(self, description, rest, known):
+        x = torch.cat([description, (description - rest) * known, known], 1)
+        for layer in self.layers[:2]:
+            x = F.dropout(F.relu(layer(x)), self.drop, self.training)
+        return self.layers[2](x)
+
+
+class ActionUnitNet(nn.Module):
+    """Deep features, then the head on these with histograms and geometry.
+
+    In training the picture or the mesh is hidden now and then, so that either works alone.
+    """
+
+    def __init__(self, outputs: int, others: int):
+        super().__init__()
+        self.features = DeepFeatures()
+        self.head = Head(FEATURES + others, outputs)
+
+    def forward(self, x, histogram, geometry, rest, known):
+        """`rest` (n,) has the row of the batch in which the same person is at rest; `known` (n, 1) 0 or 1."""
+        features = self.features(x).float()
         if self.training:
             hidden = torch.rand(len(x), 1, device=x.device)
-            features = features * (hidden > 0.15)
-            geometry = (geometry + 0.1 * torch.randn_like(geometry)) * (hidden < 0.85)
-        joined = self.join(torch.cat([features, geometry], 1))
-        return self.head(F.dropout(F.relu(joined), 0.1, self.training))
+            picture = (hidden > 0.08).float()
+            features, histogram = features * picture, (histogram + 0.1 * torch.randn_like(histogram)) * picture
+            geometry = (geometry + 0.08 * torch.randn_like(geometry)) * (hidden < 0.94)
+        description = torch.cat([features, histogram, geometry], 1)
+        return self.head(description, description[rest], known)
 
 
 def mirror(names: tuple[str, ...]) -> np.ndarray:
@@ -123,52 +198,56 @@ def mirror(names: tuple[str, ...]) -> np.ndarray:
     return np.array(result)
 
 
-def augment(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Jitter the alignment a little, and light, sharpness and noise a lot; (n, 1, 96, 96), 0..1."""
-    n = len(images)
+def window(crops: torch.Tensor, generator: torch.Generator | None, mirrored: torch.Tensor) -> torch.Tensor:
+    """Cut the window out of crops (n, 1, 128, 128), the alignment shaken a little where a generator is given."""
+    n = len(crops)
 
-    def uniform(low, high, *shape):
-        return low + (high - low) * torch.rand(n, *shape, generator=generator, device=images.device)
+    def uniform(low, high):
+        return low + (high - low) * torch.rand(n, generator=generator, device=crops.device)
 
-    angle, scale = uniform(-0.05, 0.05), torch.exp(uniform(-0.06, 0.06))
+    shaken = generator is not None
+    angle = uniform(-0.05, 0.05) if shaken else torch.zeros(n)
+    scale = torch.exp(uniform(-0.05, 0.05)) if shaken else torch.ones(n)
+    shift = (uniform(-0.035, 0.035), uniform(-0.035, 0.035)) if shaken else (torch.zeros(n), torch.zeros(n))
     cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
+    half_width, half_height = WIDTH / CROP, HEIGHT / CROP
+    middle_x = (WINDOW[1].start + WINDOW[1].stop) / CROP - 1
+    middle_y = (WINDOW[0].start + WINDOW[0].stop) / CROP - 1
+    side = torch.where(mirrored, -1.0, 1.0)
     theta = torch.stack(
         [
-            torch.stack([cos, -sin, uniform(-0.04, 0.04)], 1),
-            torch.stack([sin, cos, uniform(-0.04, 0.04)], 1),
+            torch.stack([side * cos * half_width, -side * sin * half_height, side * (middle_x + shift[0])], 1),
+            torch.stack([sin * half_width, cos * half_height, middle_y + shift[1]], 1),
         ],
         1,
     )
-    x = F.grid_sample(images, F.affine_grid(theta, images.shape, False), padding_mode="border", align_corners=False)
+    grid = F.affine_grid(theta, (n, 1, HEIGHT, WIDTH), False)
+    return F.grid_sample(crops, grid, padding_mode="border", align_corners=False)
+
+
+def augment(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Vary light, sharpness and noise; (n, 1, HEIGHT, WIDTH), 0..1."""
+    n = len(x)
+
+    def uniform(low, high, *shape):
+        return low + (high - low) * torch.rand(n, *shape, generator=generator, device=x.device)
+
     low = F.interpolate(F.avg_pool2d(x, 2), scale_factor=2.0, mode="bilinear", align_corners=False)
     x = torch.lerp(x, low, (uniform(0, 1, 1, 1, 1) < 0.3).float() * uniform(0.2, 1.0, 1, 1, 1))
     x = x.clamp(0, 1) ** torch.exp(uniform(-0.5, 0.5, 1, 1, 1))
-    grid = torch.linspace(-1, 1, SIZE, device=images.device)
+    down, across = (torch.linspace(-1, 1, side, device=x.device) for side in (HEIGHT, WIDTH))
     direction = uniform(0, 6.283, 1, 1, 1)
-    place = torch.cos(direction) * grid[None, None, None, :] + torch.sin(direction) * grid[None, None, :, None]
+    place = torch.cos(direction) * across[None, None, None, :] + torch.sin(direction) * down[None, None, :, None]
     edge = torch.sigmoid((place - uniform(-0.7, 0.7, 1, 1, 1)) * torch.exp(uniform(0.3, 2.5, 1, 1, 1)))
-    x = x * (1 - edge * uniform(0.0, 0.6, 1, 1, 1) * (uniform(0, 1, 1, 1, 1) < 0.4))
-    return x + torch.randn(x.shape, generator=generator, device=images.device) * uniform(0, 0.04, 1, 1, 1)
+    x = x * (1 - edge * uniform(0.0, 0.6, 1, 1, 1) * (uniform(0, 1, 1, 1, 1) < 0.3))
+    return x + torch.randn(x.shape, generator=generator, device=x.device) * uniform(0, 0.04, 1, 1, 1)
 
 
 def rendered(names: tuple[str, ...], model: IctFace) -> dict[str, np.ndarray]:
-    """Return crops, weights and persons of the rendered pictures in which a face was found."""
-    arrays = load(work_folder() / "synthesis")
-    found = np.flatnonzero(arrays["found"])
-    scale = GREY / arrays["size"][found, None, None]
-    points = (arrays["landmarks"][found, :, :2] + 0.5) * scale - 0.5
-    return {
-        "crops": np.stack([aligned_crop(arrays["grey"][i], p, SIZE) for i, p in zip(found, points, strict=True)]),
-        "targets": arrays["weights"][found][:, [model.index[name] for name in names]],
-        "person": arrays["person"][found],
-        "meshes": _meshes(arrays, found),
-        "blendshapes": arrays["blendshapes"][found],
-    }
-
-
-def _meshes(arrays: dict[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
-    parts = (arrays["landmarks"][rows], arrays["blendshapes"][rows], arrays["matrix"][rows])
-    return np.stack([mesh_of(Face((0, 0), *face)) for face in zip(*parts, strict=True)])
+    """Return the rendered pictures, `PER_PERSON` rows for each person."""
+    arrays = load(work_folder() / "synthesis", "crops", "weights", "person", "rest", "found", "meshes", "blendshapes")
+    arrays["targets"] = arrays.pop("weights")[:, [model.index[name] for name in names]]
+    return arrays
 
 
 def photos(names: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -178,192 +257,481 @@ def photos(names: tuple[str, ...]) -> dict[str, np.ndarray]:
     chosen = np.flatnonzero(faces["found"] & ~np.isin(photo_set.blocks, HELD_OUT_BLOCKS))
     targets = np.zeros((len(chosen), len(names)), np.float32)
     counts = np.zeros((len(chosen), len(names)), np.float32)
+    blendshapes = faces["blendshapes"][chosen]
     base = [name[:-2] if name[-2:] in ("_L", "_R") else name for name in names]
     for column, shape in enumerate(ARKIT):
         for name in arkit_shapes(shape):
             if name in names and base[names.index(name)] in TRUSTED:
                 low, high = TRUSTED[base[names.index(name)]]
-                targets[:, names.index(name)] = np.clip(
-                    (faces["blendshapes"][chosen, column] - low) / (high - low), 0, 1
-                )
+                targets[:, names.index(name)] = np.clip((blendshapes[:, column] - low) / (high - low), 0, 1)
                 counts[:, names.index(name)] = 1
-    neutral = photo_set.labels[chosen] == EXPRESSIONS.index("neutral")
+    happy = photo_set.labels[chosen] == EXPRESSIONS.index("happiness")
+    for side in ("Left", "Right"):  # the squint of a smiling eye, as `action_units.BlendshapeEstimator` reads it
+        squint = np.clip((blendshapes[:, ARKIT_INDEX[f"eyeSquint{side}"]] - 0.2) / 0.5, 0, 1)
+        smile = np.clip((blendshapes[:, ARKIT_INDEX[f"mouthSmile{side}"]] - 0.05) / 0.55, 0, 1)
+        column = names.index(f"cheekSquint_{side[0]}")
+        targets[:, column], counts[:, column] = squint * smile * happy, happy
+    labels = photo_set.labels[chosen]
+    parts = (faces["landmarks"][chosen], blendshapes, faces["matrix"][chosen])
+    seen = [Face((0, 0), *face) for face in zip(*parts, strict=True)]
+    gloomy = np.isin(labels, [EXPRESSIONS.index(name) for name in ("sadness", "disgust", "anger")])
+    for row in np.flatnonzero(gloomy):  # elsewhere corners that hang are mostly the face's own
+        units = BlendshapeEstimator().estimate(seen[row])
+        for name, unit in (("mouthFrown_L", "AU15L"), ("mouthFrown_R", "AU15R"), ("mouthShrugLower", "AU17")):
+            targets[row, names.index(name)] = units[AU_INDEX[unit]]
+            counts[row, names.index(name)] = 1
+    neutral = labels == EXPRESSIONS.index("neutral")
     for column, name in enumerate(base):
         if name in AT_REST:
             counts[neutral, column] = 1
-    crops = np.stack([aligned_crop(photo_set.images[i], faces["landmarks"][i], SIZE) for i in chosen])
+    crops = np.stack([aligned_crop(photo_set.images[i], faces["landmarks"][i], CROP) for i in chosen])
     return {
         "crops": crops,
         "targets": targets,
         "counts": counts,
-        "meshes": _meshes(faces, chosen),
-        "blendshapes": faces["blendshapes"][chosen],
+        "neutral": neutral,
+        "rare": ~neutral & ~happy,
+        "meshes": np.stack([mesh_of(face) for face in seen]),
+        "blendshapes": blendshapes,
     }
 
 
-def train(options: argparse.Namespace) -> tuple[nn.Module, tuple[str, ...], GeometryBasis, np.ndarray]:
-    """Run the training; return the averaged model, its output names, geometry basis and `full_range`."""
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(options.seed)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = IctFace(data_folder() / "face3d" / "ict_facekit.npz")
-    names = tuple(name for name in model.names if not name.startswith("Pupil"))
-    people, real = rendered(names, model), photos(names)
-    twin = mirror(names)
-    test = people["person"] % HELD_OUT == HELD_OUT - 1
-    train_rows = np.flatnonzero(~test)
+class Inputs:
+    """What the head sees beside deep features, of every picture and of its mirror image.
 
-    images = torch.from_numpy(np.concatenate([people["crops"], real["crops"]]))
-    targets = np.concatenate([people["targets"], real["targets"]])
-    counts = np.concatenate([np.ones_like(people["targets"]), options.real * real["counts"]])
-    real_rows = np.arange(len(people["crops"]), len(images))
-    targets, counts = torch.from_numpy(targets), torch.from_numpy(counts)
+    Parameters
+    ----------
+    crops, meshes, blendshapes : ndarray, shape (n, ...)
+    arrays : dict of str to ndarray
+        From `components`.
 
-    basis = GeometryBasis.fit(np.concatenate([people["meshes"][train_rows], real["meshes"]]), COMPONENTS)
-    meshes = np.concatenate([people["meshes"], real["meshes"]])
-    scores = np.concatenate([people["blendshapes"], real["blendshapes"]])
-    across = mirror_geometry(meshes, scores, mirrored_points(basis.mean))
-    geometry = torch.from_numpy(np.stack([basis.describe(meshes, scores), basis.describe(*across)]))
+    Attributes
+    ----------
+    values : Tensor, shape (2, n, HISTOGRAM_COMPONENTS + geometry)
+        As they are and mirrored.
+    """
 
-    net = ActionUnitNet(len(names), basis.length).to(device, memory_format=torch.channels_last)
-    average = torch.optim.swa_utils.AveragedModel(
-        net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.985), use_buffers=True
-    )
-    optimizer = torch.optim.AdamW(net.parameters(), options.rate, weight_decay=0.02)
-    per_epoch = len(train_rows) + min(len(real_rows), len(train_rows) // 2)
-    steps = per_epoch // options.batch
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, trapezoid(steps, options.epochs))
-    checkpoint = work_folder() / "action_unit_net.pt"
-    first = 0
-    if checkpoint.is_file():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
-        if state["pictures"] == len(images):
-            for part, name in ((net, "net"), (average, "average"), (optimizer, "optimizer")):
-                part.load_state_dict(state[name])
-            first = state["epoch"]
+    def __init__(self, crops: np.ndarray, meshes: np.ndarray, blendshapes: np.ndarray, arrays: dict[str, np.ndarray]):
+        self.arrays = arrays
+        describer = Describer(self.arrays)
+        twins, length = mirrored_points(arrays["mean"]), HISTOGRAM_COMPONENTS + COMPONENTS + len(ARKIT)
+        self.values = torch.empty(2, len(crops), length)
+        for start in range(0, len(crops), 2000):
+            part = slice(start, start + 2000)
+            plain = (meshes[part], blendshapes[part])
+            for k, geometry in enumerate((plain, mirror_geometry(*plain, twins))):
+                seen = crops[part, WINDOW[0], WINDOW[1]]
+                pictures = seen if k == 0 else seen[:, :, ::-1]
+                for row, (picture, mesh, shapes) in enumerate(zip(pictures, *geometry, strict=True)):
+                    said = describer.join(np.zeros(0), histograms(np.ascontiguousarray(picture)), mesh, shapes)
+                    self.values[k, start + row] = torch.from_numpy(said)
+
+
+def components(crops: np.ndarray, meshes: np.ndarray, usable: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """Return what `Describer` needs: principal components of meshes and histograms of 8,000 of the usable rows."""
+    some = np.random.default_rng(seed).permutation(usable)[:8000]
+    basis = GeometryBasis.fit(meshes[some], COMPONENTS)
+    found = np.stack([histograms(np.ascontiguousarray(crops[i][WINDOW])) for i in some])
+    mean = found.mean(0)
+    _, vectors = np.linalg.eigh(np.cov(found.T))
+    axes = vectors[:, : -HISTOGRAM_COMPONENTS - 1 : -1].T
+    axes = axes / ((found - mean) @ axes.T).std(0)[:, None]
+    return {
+        "mean": basis.mean,
+        "axes": basis.axes.astype(np.float16),
+        "histogram_mean": mean.astype(np.float16),
+        "histogram_axes": axes.astype(np.float16),
+        "features": np.array(FEATURES),
+    }
+
+
+def batches(people: np.ndarray, photo_set: dict, first_photo: int, steps: int, rng: np.random.Generator):
+    """Yield rows of pictures, and for each the place in the batch of the same face at rest, or -1.
+
+    Each batch begins with `PEOPLE` times `SEEN` pictures of a person, the first at rest, half of the others
+    judged beside it. Then come photos; `DOUBLED` neutral ones are judged beside themselves, and of the others
+    half beside one of these, another person: else a real face beside its rest would always be one at rest.
+    """
+    neutral, rare = np.flatnonzero(photo_set["neutral"]), np.flatnonzero(photo_set["rare"])
+    for chosen in rng.permuted(np.resize(people, steps * PEOPLE)).reshape(steps, PEOPLE):
+        rows, rest = [], []
+        for person in chosen:
+            calm = PICTURES * rng.integers(PER_PERSON // PICTURES)
+            others = rng.permutation(np.delete(np.arange(PER_PERSON), calm))[: SEEN - 1]
+            at = len(rows)
+            rows += [person * PER_PERSON + calm, *(person * PER_PERSON + others)]
+            rest += [at if rng.random() < 0.5 else -1, *np.where(rng.random(SEEN - 1) < 0.5, at, -1)]
+        calm = first_photo + rng.choice(neutral, DOUBLED, replace=False)
+        at = len(rows)
+        others = (rng.choice(rare, RARE, replace=False), rng.choice(len(photo_set["crops"]), PHOTOS - RARE))
+        rows += [*calm, *calm, *(first_photo + np.concatenate(others))]
+        strangers = np.where(rng.random(PHOTOS) < 0.5, at + rng.integers(0, DOUBLED, PHOTOS), -1)
+        rest += [*[-1] * DOUBLED, *range(at, at + DOUBLED), *strangers]
+        yield np.array(rows), np.array(rest)
+
+
+def course(steps: int, epochs: int):
+    """Return the learning rate's course: one epoch up, level, down to nothing over the last two fifths.
+
+    Level in the middle, so that a run can be resumed with another number of epochs.
+    """
+
+    def rate(step: int) -> float:
+        place = (step + 1) / steps
+        return min(place, 1.0, max(epochs - place, 0.0) / (0.4 * epochs) + 1e-3)
+
+    return rate
+
+
+def error(found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Return squared errors; what lies beyond the end of the scale that was wanted is right."""
+    low = torch.where(wanted <= 0, found.clamp(min=0), found)
+    return (torch.where(wanted >= 1, low.clamp(max=1), low) - wanted) ** 2
+
+
+class Trainer:
+    """Data, network and checkpoint."""
+
+    def __init__(self, options: argparse.Namespace):
+        torch.set_num_threads(options.threads)
+        torch.manual_seed(options.seed)
+        self.options = options
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        model = IctFace(data_folder() / "face3d" / "ict_facekit.npz")
+        self.names = tuple(name for name in model.names if not name.startswith("Pupil"))
+        self.people, self.real = rendered(self.names, model), photos(self.names)
+        self.first_photo = len(self.people["crops"])
+        joined = {
+            key: np.concatenate([self.people.pop(key), self.real[key]])
+            for key in ("crops", "targets", "meshes", "blendshapes")
+        }
+        self.crops = joined["crops"]
+        self.targets = torch.from_numpy(joined["targets"])
+        exact = np.repeat(self.people["found"][:, None], len(self.names), 1)
+        self.counts = torch.from_numpy(np.concatenate([exact, options.real * self.real["counts"]]).astype(np.float32))
+        persons = np.arange(self.first_photo // PER_PERSON)
+        held = persons % HELD_OUT == HELD_OUT - 1
+        complete = self.people["found"].reshape(-1, PER_PERSON).all(1)
+        self.training, self.held_out = persons[~held & complete], persons[held & complete]
+        rows = (self.training[:, None] * PER_PERSON + np.arange(PER_PERSON)).ravel()
+        usable = np.concatenate([rows, np.arange(self.first_photo, len(self.crops))])
+        self.checkpoint, self.state = work_folder() / options.checkpoint, None
+        if self.checkpoint.is_file():
+            self.state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+            arrays = {name: array.numpy() for name, array in self.state["components"].items()}
+        else:
+            arrays = components(self.crops, joined["meshes"], usable, options.seed)
+        self.inputs = Inputs(self.crops, joined["meshes"], joined["blendshapes"], arrays)
+        self.twin = torch.from_numpy(mirror(self.names))
+        self.net = ActionUnitNet(len(self.names), self.inputs.values.shape[2]).to(
+            self.device, memory_format=torch.channels_last
+        )
+        self.average = torch.optim.swa_utils.AveragedModel(
+            self.net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995), use_buffers=True
+        )
+
+    def run(self) -> None:
+        """Train to the last epoch, from the checkpoint if there is one."""
+        options = self.options
+        optimizer = torch.optim.AdamW(self.net.parameters(), options.rate, weight_decay=0.02)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, course(options.steps, options.epochs))
+        first = 0
+        parts = {"net": self.net, "average": self.average, "optimizer": optimizer}
+        if self.state is not None:
+            for name, part in parts.items():
+                part.load_state_dict(self.state[name])
+            first = self.state["epoch"]
             for group in optimizer.param_groups:
                 group["initial_lr"] = options.rate
-            schedule.last_epoch = first * steps - 1
+            schedule.last_epoch = first * options.steps - 1
             schedule.step()
-    for epoch in range(first, options.epochs):
-        net.train()
+        for epoch in range(first, options.epochs):
+            began = time.monotonic()
+            loss = self._epoch(epoch, optimizer, schedule)
+            alone, beside = (self.correlations(rest) for rest in (False, True))
+            sys.stderr.write(
+                f"\repoch {epoch + 1}/{options.epochs} loss {loss:.5f} held-out people: mean PCC of units "
+                f"{alone.mean():.3f} (lowest {alone.min():.3f}), rest known {beside.mean():.3f} ({beside.min():.3f}); "
+                f"{time.monotonic() - began:.0f} s\n"
+            )
+            state = {name: part.state_dict() for name, part in parts.items()}
+            arrays = {name: torch.from_numpy(array) for name, array in self.inputs.arrays.items()}
+            torch.save({**state, "epoch": epoch + 1, "components": arrays}, self.checkpoint.with_suffix(".part"))
+            self.checkpoint.with_suffix(".part").replace(self.checkpoint)
+
+    def _epoch(self, epoch: int, optimizer, schedule) -> float:
+        options, device = self.options, self.device
+        self.net.train()
+        torch.manual_seed(options.seed * 100_003 + epoch)
         generator = torch.Generator(device).manual_seed(options.seed * 100_003 + epoch)
         rng = np.random.default_rng([options.seed, epoch])
-        chosen = rng.permutation(
-            np.concatenate([train_rows, rng.choice(real_rows, per_epoch - len(train_rows), replace=False)])
-        )[: steps * options.batch]
         began, total = time.monotonic(), 0.0
-        for step, rows in enumerate(chosen.reshape(steps, options.batch)):
+        for step, (rows, rest) in enumerate(batches(self.training, self.real, self.first_photo, options.steps, rng)):
+            n = len(rows)
+            # A person is mirrored or not, with its rest.
+            sides = np.repeat(rng.random(PEOPLE) < 0.5, SEEN)
+            sides = np.concatenate([sides, np.zeros(2 * DOUBLED, bool), rng.random(PHOTOS) < 0.5])
+            mirrored = torch.from_numpy(sides)
+            crops = torch.from_numpy(self.crops[rows]).to(device)[:, None].float() / 255
+            x = augment(window(crops, generator, mirrored.to(device)), generator)
             index = torch.from_numpy(rows)
-            x = images[index].to(device)[:, None].float() / 255
-            y, count = targets[index], counts[index]
-            half = options.batch // 2
-            g = torch.cat([geometry[1, index[:half]], geometry[0, index[half:]]])
-            x[:half] = x[:half].flip(3)
-            y[:half], count[:half] = y[:half][:, twin], count[:half][:, twin]
-            x = augment(x, generator).contiguous(memory_format=torch.channels_last)
+            y, count = self.targets[index], self.counts[index]
+            y = torch.where(mirrored[:, None], y[:, self.twin], y)
+            count = torch.where(mirrored[:, None], count[:, self.twin], count)
+            twice = slice(n - PHOTOS - DOUBLED, n - PHOTOS)
+            looks = torch.tensor([name.startswith("eyeLook") for name in self.names])
+            y[twice] = y[twice] * looks  # a face beside itself has not moved
+            count[twice] = torch.maximum(count[twice], torch.full_like(count[twice], options.real))
+            others = self.inputs.values[mirrored.long(), index]
+            known = torch.from_numpy(rest >= 0)[:, None].float()
             with torch.autocast(device, torch.bfloat16):
-                found = net(x, g.to(device))
-            loss = (count.to(device) * (found.float() - y.to(device)) ** 2).mean()
+                found = self.net(
+                    x.contiguous(memory_format=torch.channels_last),
+                    others[:, :HISTOGRAM_COMPONENTS].to(device),
+                    others[:, HISTOGRAM_COMPONENTS:].to(device),
+                    torch.from_numpy(np.maximum(rest, 0)).to(device),
+                    known.to(device),
+                )
+            loss = (count.to(device) * error(found.float(), y.to(device))).mean()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
             schedule.step()
-            average.update_parameters(net)
+            self.average.update_parameters(self.net)
             total += float(loss.detach())
             if step % 10 == 9:
-                speed = (step + 1) * options.batch / (time.monotonic() - began)
-                sys.stderr.write(f"\repoch {epoch + 1}/{options.epochs} {step + 1}/{steps} {speed:.0f} pictures/s ")
-        guess = predict(average, people["crops"][test], geometry[0, : len(test)][test], device)
-        truth = people["targets"][test]
-        correlation = [np.corrcoef(a, b)[0, 1] for a, b in zip(guess.T, truth.T, strict=True) if b.std() > 0]
-        sys.stderr.write(
-            f"\repoch {epoch + 1}/{options.epochs} loss {total / steps:.5f} "
-            f"held-out people: mean PCC {np.mean(correlation):.3f} {time.monotonic() - began:.0f} s\n"
-        )
-        torch.save(
-            {
-                "net": net.state_dict(),
-                "average": average.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "epoch": epoch + 1,
-                "pictures": len(images),
-            },
-            checkpoint.with_suffix(".part"),
-        )
-        checkpoint.with_suffix(".part").replace(checkpoint)
-    held = predict(average, people["crops"][test], geometry[0, : len(test)][test], device)
-    return average.module, names, basis, full_range(held, people["targets"][test])
+                speed = (step + 1) * n / (time.monotonic() - began)
+                sys.stderr.write(f"\repoch {epoch + 1}/{options.epochs} {step + 1}/{options.steps} {speed:.0f}/s ")
+        return total / options.steps
+
+    @torch.no_grad()
+    def describe(self, rows: np.ndarray) -> torch.Tensor:
+        """Return descriptions (n, length) of pictures as they are."""
+        net, parts = self.average.module.eval(), []
+        for part in np.array_split(rows, -(-len(rows) // 256)):
+            crops = torch.from_numpy(self.crops[part]).to(self.device)[:, None].float() / 255
+            x = crops[:, :, WINDOW[0], WINDOW[1]].contiguous(memory_format=torch.channels_last)
+            parts.append(torch.cat([net.features(x).cpu(), self.inputs.values[0, part]], 1))
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def predict(self, rows: np.ndarray, rest: bool) -> np.ndarray:
+        """Return raw shapes of all pictures of persons given by `rows`, (n, outputs).
+
+        With `rest` each is judged beside the person's rest in the other scene, under other light and from
+        another side.
+        """
+        said = self.describe(rows)
+        calm = _other_rest(len(rows))
+        known = torch.full((len(rows), 1), float(rest))
+        return self.average.module.head.eval()(said, said[calm], known).numpy()
+
+    def held_rows(self) -> np.ndarray:
+        """Return the rows of the people held out."""
+        return (self.held_out[:, None] * PER_PERSON + np.arange(PER_PERSON)).ravel()
+
+    def correlations(self, rest: bool) -> np.ndarray:
+        """Return each unit's PCC on the people held out."""
+        rows, meaning = self.held_rows(), ShapeMeaning(self.names)
+        guess, truth = np.clip(self.predict(rows, rest), 0, 1), self.targets[rows].numpy()
+        return correlation(fuse(meaning.action_units(guess)), fuse(meaning.action_units(truth)))
 
 
-def full_range(guess: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Return what each shape reads at rest and the gain that brings it back to full strength.
+def _other_rest(count: int) -> np.ndarray:
+    """Return for rows of whole persons the row of the rest in the other scene."""
+    place = np.arange(count)
+    scene = place % PER_PERSON // PICTURES
+    return place // PER_PERSON * PER_PERSON + (scene + 1) % (PER_PERSON // PICTURES) * PICTURES
 
-    A regression that is unsure stays small. `guess` and `truth`, (n, outputs), are of people
-    that were not trained on; the gain is at most 2.5, so that noise is not blown up.
 
-    Returns
-    -------
-    ndarray, shape (2, outputs)
-        Rest and gain.
+def correlation(guess: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return PCC per column; a column that stands still has none: 0."""
+    a, b = guess - guess.mean(0), truth - truth.mean(0)
+    return (a * b).sum(0) / np.maximum(np.sqrt((a * a).sum(0) * (b * b).sum(0)), 1e-9)
+
+
+def scales(guess: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return for each shape what to take off and the slope of the rest, (2, outputs).
+
+    Chosen for the smallest sum of squared and absolute error, each relative to what they were: what is
+    taken off keeps a face at rest at 0.
     """
-    result = np.zeros((2, truth.shape[1]), np.float32)
+    result = np.zeros((2, guess.shape[1]), np.float32)
     for column, (said, real) in enumerate(zip(guess.T, truth.T, strict=True)):
-        result[0, column] = max(np.median(said[real < 0.02]), 0)
-        strong = real > 0.3
-        reached = np.mean(said[strong] - result[0, column]) / np.mean(real[strong]) if strong.any() else 1.0
-        result[1, column] = np.clip(1 / max(reached, 0.1), 1.0, 2.5)
+        best, first = np.inf, None
+        for off in (0.0, 0.01, 0.02, 0.03, 0.04, 0.05):
+            above = np.maximum(said - off, 0)
+            for slope in np.arange(0.8, 1.31, 0.02):
+                wrong = np.clip(slope * above, 0, 1) - real
+                errors = np.array([np.mean(wrong**2), np.mean(np.abs(wrong))])
+                first = np.maximum(errors, 1e-9) if first is None else first
+                if (errors / first).sum() < best:
+                    best, result[:, column] = (errors / first).sum(), (off, slope)
     return result
 
 
-@torch.no_grad()
-def predict(net: nn.Module, crops: np.ndarray, geometry: torch.Tensor, device: str) -> np.ndarray:
-    """Return the shapes, (n, outputs)."""
-    net.eval()
-    result = []
-    for start in range(0, len(crops), 256):
-        x = torch.from_numpy(crops[start : start + 256]).to(device)[:, None].float() / 255
-        result.append(net(x, geometry[start : start + 256].to(device)).cpu().numpy())
-    return np.concatenate(result)
+def fit_fusion(action_units: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return the non-negative shares (11, a) that bring estimated action units (n, a) to true units (n, 11)."""
+    return np.stack([nnls(action_units.astype(np.float64), column)[0] for column in truth.T]).astype(np.float32)
 
 
-class _Features(nn.Module):
-    def __init__(self, net):
-        super().__init__()
-        self.net = net
+def arrays_of(trainer: Trainer) -> dict[str, np.ndarray]:
+    """Return everything that follows the deep features, for ``action_units.npz``."""
+    arrays = {"shapes": np.array(trainer.names), **trainer.inputs.arrays}
+    for i, layer in enumerate(trainer.average.module.head.layers):
+        arrays[f"weight{i}"] = layer.weight.detach().cpu().numpy().astype(np.float16)
+        arrays[f"bias{i}"] = layer.bias.detach().cpu().numpy()
+    rows = trainer.held_rows()
+    truth = trainer.targets[rows].numpy()
+    # [what, rest known or not, shape]
+    arrays["off"], arrays["slope"] = np.stack([scales(trainer.predict(rows, k), truth) for k in (False, True)], 1)
+    return arrays
 
-    def forward(self, x):
-        return self.net.features(x)
+
+def folded(net: nn.Module) -> nn.Module:
+    """Return a copy for evaluation, normalisation folded into the layers before, weights rounded to half precision."""
+    net = copy.deepcopy(net).to("cpu").float().eval()
+    for module in [m for m in net.modules() if isinstance(m, nn.Sequential)]:
+        for i in range(len(module) - 1):
+            if isinstance(module[i + 1], nn.BatchNorm2d):
+                module[i], module[i + 1] = fuse_conv_bn_eval(module[i], module[i + 1]), nn.Identity()
+            elif isinstance(module[i + 1], nn.BatchNorm1d):
+                module[i], module[i + 1] = fuse_linear_bn_eval(module[i], module[i + 1]), nn.Identity()
+    for parameter in net.parameters():
+        parameter.data = parameter.data.half().float()
+    return net
 
 
-def export(net: ActionUnitNet, names: tuple[str, ...], basis: GeometryBasis, ranges: np.ndarray) -> None:
-    """Write the convolutional part as ONNX, and what comes after it as arrays."""
-    gap = export_onnx(_Features(net), MODELS / "action_unit_net.onnx", SIZE, ("features",))
-    sys.stderr.write(f"torch and runtime differ by at most {gap:.1e}\n")
-    np.savez(
-        MODELS / "action_units.npz",
-        shapes=np.array(names),
-        mean=basis.mean,
-        axes=basis.axes.astype(np.float16),
-        join=net.join.weight.detach().numpy(),
-        join_bias=net.join.bias.detach().numpy(),
-        head=net.head.weight.detach().numpy(),
-        head_bias=net.head.bias.detach().numpy(),
-        rest=ranges[0],
-        gain=ranges[1],
+def store_halves(path: Path) -> None:
+    """Keep the weights of an ONNX file in half precision, cast to single where they are used."""
+    model = onnx.load(path)
+    graph, casts = model.graph, []
+    for tensor in graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.dtype == np.float32 and values.size > 1:
+            name = tensor.name
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
+            casts.append(onnx.helper.make_node("Cast", [f"{name}_half"], [name], to=onnx.TensorProto.FLOAT))
+    nodes = list(graph.node)
+    del graph.node[:]
+    graph.node.extend([*casts, *nodes])
+    onnx.checker.check_model(model)
+    onnx.save(model, path)
+
+
+def export_features(features: nn.Module, pictures: np.ndarray, target: Path) -> float:
+    """Write the convolutional part as ONNX; return by how much it differs from torch on pictures (n, H, W).
+
+    Raises
+    ------
+    RuntimeError
+        If that is above 1e-4.
+    """
+    net = folded(features)
+    torch.onnx.export(
+        net,
+        (torch.zeros(1, 1, HEIGHT, WIDTH),),
+        str(target),
+        input_names=["image"],
+        output_names=["features"],
+        dynamic_axes={name: {0: "n"} for name in ("image", "features")},
+        opset_version=13,
+        dynamo=False,
     )
+    store_halves(target)
+    with torch.no_grad():
+        wanted = net(torch.from_numpy(pictures)[:, None].float() / 255).numpy()
+    gap = float(np.abs(DeepNet(target, ("features",))(pictures)[0] - wanted).max())
+    if gap > 1e-4:
+        raise RuntimeError(f"torch and runtime differ by {gap:.1e}")
+    return gap
+
+
+def export(trainer: Trainer, folder: Path) -> None:
+    """Write the convolutional part as ONNX, and what comes after it as arrays."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = trainer.crops[trainer.held_rows()[:8], WINDOW[0], WINDOW[1]]
+    gap = export_features(trainer.average.module.features, pictures, folder / "action_unit_net.onnx")
+    sys.stderr.write(f"torch and runtime differ by at most {gap:.1e}\n")
+    np.savez(folder / "action_units.npz", **arrays_of(trainer))
+
+
+PARTS = {
+    "deep": slice(0, FEATURES),
+    "HOG": slice(FEATURES, FEATURES + HISTOGRAM_COMPONENTS),
+    "geometry": slice(FEATURES + HISTOGRAM_COMPONENTS, None),
+}
+
+
+def ablation(trainer: Trainer, epochs: int = 6) -> dict[str, dict[str, float]]:
+    """Train a head for each choice of features; return mean PCC of units on the people held out.
+
+    Beside it that of units by the hand-set map and by non-negative shares fitted to the action units.
+    """
+    rows = (trainer.training[:, None] * PER_PERSON + np.arange(PER_PERSON)).ravel()
+    seen, held = trainer.describe(rows), trainer.describe(trainer.held_rows())
+    wanted, truth = trainer.targets[rows], trainer.targets[trainer.held_rows()].numpy()
+    meaning = ShapeMeaning(trainer.names)
+    units = fuse(meaning.action_units(truth))
+    table = {}
+    pairs = (["HOG", "geometry"], ["deep", "geometry"], ["deep", "HOG"])
+    for parts in (["HOG"], ["geometry"], ["deep"], *pairs, [*PARTS]):
+        torch.manual_seed(trainer.options.seed)
+        generator = torch.Generator().manual_seed(trainer.options.seed)
+        columns = torch.cat([torch.arange(seen.shape[1])[PARTS[part]] for part in parts])
+        x, z = seen[:, columns], held[:, columns]
+        head = Head(len(columns), len(trainer.names))
+        optimizer = torch.optim.AdamW(head.parameters(), 2e-3, weight_decay=0.02)
+        steps = len(rows) // 256
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, course(steps, epochs))
+        calm = torch.from_numpy(_other_rest(len(rows)))
+        for _ in range(epochs):
+            for chosen in torch.randperm(len(rows), generator=generator)[: steps * 256].reshape(steps, 256):
+                known = (torch.rand(256, 1, generator=generator) < 0.5).float()
+                loss = error(head(x[chosen], x[calm[chosen]], known), wanted[chosen]).mean()
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                schedule.step()
+        head.eval()
+        line = {}
+        for name, known in (("one frame", 0.0), ("rest known", 1.0)):
+            with torch.no_grad():
+                said = head(z, z[_other_rest(len(z))], torch.full((len(z), 1), known)).numpy()
+            found = fuse(meaning.action_units(np.clip(said, 0, 1)))
+            line[name] = float(correlation(found, units).mean())
+        table[" + ".join(parts)] = line
+        sys.stderr.write(f"{' + '.join(parts)}: {line}\n")
+    rows = trainer.held_rows()
+    half = len(rows) // PER_PERSON // 2 * PER_PERSON  # fitted on half of these people, compared on the others
+    for name, known in (("one frame", False), ("rest known", True)):
+        said = meaning.action_units(np.clip(trainer.predict(rows, known), 0, 1))
+        shares = fit_fusion(said[:half], units[:half])
+        for kind, found in (("set by hand", fuse(said[half:])), ("fitted", np.clip(said[half:] @ shares.T, 0, 1))):
+            table.setdefault(f"units {kind}", {})[name] = float(correlation(found, units[half:]).mean())
+            table[f"units {kind}"][f"{name}, MAE"] = float(np.abs(found - units[half:]).mean())
+    return table
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train, then export to models/."""
+    """Train, then export to models/; or print the ablation of the trained network as JSON."""
     parser = argparse.ArgumentParser(description="Train Mien's action unit network.")
-    parser.add_argument("--epochs", type=int, default=22)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--rate", type=float, default=3e-3)
-    parser.add_argument("--real", type=float, default=0.3, help="weight of real photos' targets")
+    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--steps", type=int, default=250, help="batches in an epoch")
+    parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--real", type=float, default=0.5, help="weight of real photos' targets")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=11)
-    export(*train(parser.parse_args(arguments)))
+    parser.add_argument("--checkpoint", default="action_unit_net.pt")
+    parser.add_argument("--folder", type=Path, default=MODELS, help="where the weights go")
+    parser.add_argument("--ablation", action="store_true")
+    options = parser.parse_args(arguments)
+    trainer = Trainer(options)
+    trainer.run()
+    if options.ablation:
+        sys.stdout.write(json.dumps(ablation(trainer), indent=1) + "\n")
+    else:
+        export(trainer, options.folder)
     return 0
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..action_unit_model import LearnedEstimator
-from ..action_units import ActionUnitEstimator, BlendshapeEstimator
+from ..action_units import BlendshapeEstimator
 from ..capture import open_source
 from ..fusion import fuse
 from ..head import gaze as gaze_of
@@ -28,6 +28,7 @@ from .paths import data_folder
 
 CLIPS = ("d0", "d3", "d9", "d10", "d11", "d14", "d18", "woman2", "WolfgangLanger_Pexels")
 THUMB = 112
+ESTIMATORS = ("mien", "mien_rest", "blendshapes")
 
 PAIRS = (
     ("BlinkLeft", "BrowRaise"),
@@ -41,9 +42,14 @@ PAIRS = (
 )
 
 
-def run(clip: Path, estimators: dict[str, ActionUnitEstimator], most: int) -> dict[str, np.ndarray]:
+CALM = 5
+"""Of a clip's frames with the least movement by the blendshapes, as many make its rest."""
+
+
+def run(clip: Path, learned: LearnedEstimator, most: int) -> dict[str, np.ndarray]:
     """Return units per estimator, gaze and thumbnails of a clip's first `most` frames with a face."""
-    units, gaze, thumbs = {name: [] for name in estimators}, [], []
+    said, described, gaze, thumbs = [], [], [], []
+    plain = BlendshapeEstimator()
     with Landmarker(landmark_model()) as landmarker, open_source(clip) as source:
         for frame in source:
             if frame.index >= most:
@@ -51,15 +57,19 @@ def run(clip: Path, estimators: dict[str, ActionUnitEstimator], most: int) -> di
             face = landmarker.detect(frame.image, frame.time)
             if face is None:
                 continue
-            for name, estimator in estimators.items():
-                units[name].append(fuse(estimator.estimate(face, frame.image)))
+            described.append(learned.describe(face, frame.image))
+            said.append(fuse(plain.estimate(face)))
             gaze.append(gaze_of(face))
             x, y, w, h = face.box
             side, centre = 1.3 * max(w, h), (x + w / 2, y + h / 2)
             matrix = np.array([[THUMB / side, 0, THUMB / 2 - centre[0] * THUMB / side],
                                [0, THUMB / side, THUMB / 2 - centre[1] * THUMB / side]])  # fmt: skip
             thumbs.append(cv2.warpAffine(frame.image, matrix, (THUMB, THUMB), flags=cv2.INTER_AREA))
-    return {"gaze": np.array(gaze), "thumbs": np.array(thumbs), **{n: np.array(u) for n, u in units.items()}}
+    units = {"mien": [], "mien_rest": [], "blendshapes": np.array(said)}
+    calm = np.argsort(units["blendshapes"].sum(1))[:CALM]
+    for name, learned.rest in (("mien", None), ("mien_rest", np.mean([described[i] for i in calm], axis=0))):
+        units[name] = fuse([learned.read(description)[0] for description in described])
+    return {"gaze": np.array(gaze), "thumbs": np.array(thumbs), **units}
 
 
 def noise(values: np.ndarray) -> np.ndarray:
@@ -101,14 +111,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Measure the action unit model on real clips.")
     parser.add_argument("--frames", type=int, default=150, help="most frames of each clip")
     parser.add_argument("--sheet", type=Path, help="where to write the contact sheets")
+    parser.add_argument("--folder", type=Path, help="where the weights are; the shipped ones if not given")
     options = parser.parse_args(arguments)
-    estimators: dict[str, ActionUnitEstimator] = {"mien": LearnedEstimator(), "blendshapes": BlendshapeEstimator()}
+    learned = LearnedEstimator(options.folder)
     results = {}
     for name in CLIPS:
-        results[name] = run(data_folder() / "video" / f"{name}.mp4", estimators, options.frames)
+        results[name] = run(data_folder() / "video" / f"{name}.mp4", learned, options.frames)
         sys.stderr.write(f"{name}: {len(results[name]['gaze'])} frames\n")
     tables: dict[str, dict] = {}
-    for name in estimators:
+    for name in ESTIMATORS:
         joined = np.concatenate([r[name] for r in results.values()])
         rest, low, high = np.quantile(joined, [0.1, 0.5, 0.99], axis=0)
         still = np.mean([noise(r[name]) for r in results.values()], axis=0)
@@ -142,8 +153,11 @@ def main(arguments: list[str] | None = None) -> int:
             options.sheet.parent.mkdir(parents=True, exist_ok=True)
             path = options.sheet.with_stem(f"{options.sheet.stem}_{name}")
             cv2.imwrite(str(path), sheet(results, name)[..., ::-1])
-    a, b = (np.concatenate([r[name] for r in results.values()]) for name in estimators)
-    tables["agreement"] = {u: correlation(a[:, i], b[:, i]) for i, u in enumerate(UNITS)}
+    every = {name: np.concatenate([r[name] for r in results.values()]) for name in ESTIMATORS}
+    for name in ESTIMATORS[:2]:
+        tables[name]["agreement"] = {
+            u: correlation(every[name][:, i], every["blendshapes"][:, i]) for i, u in enumerate(UNITS)
+        }
     sys.stdout.write(json.dumps(tables, indent=1) + "\n")
     return 0
 

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from mien.core.action_unit_model import LearnedEstimator, load_arrays
+from mien.core.action_unit_model import WINDOW, Describer, LearnedEstimator, Regressor, face_crop, load_arrays
 from mien.core.errors import MienError
 from mien.core.features.geometry import GeometryBasis, mesh_of, mirror, mirrored_points
 from mien.core.ict_face import IctFace, random_look, random_scene, render
@@ -60,6 +60,92 @@ def test_weights_are_never_unpickled(tmp_path):
     np.savez(path, a=np.array([{"x": 1}], dtype=object))
     with pytest.raises(MienError, match="cannot be read"):
         load_arrays(path)
+
+
+def test_regressor_weighs_the_change_from_rest():
+    """Shapes that copy the second input's change from rest, where the rest is known."""
+    change = np.zeros((3, 7), np.float32)
+    change[0, 4] = 1.0
+    identity = np.eye(3, dtype=np.float32)
+    arrays = {
+        "weight0": change,
+        "weight1": identity,
+        "weight2": identity,
+        "off": np.zeros((2, 3)),
+        "slope": np.ones((2, 3)),
+    }
+    arrays |= {f"bias{i}": np.zeros(3, np.float32) for i in range(3)}
+    regressor = Regressor(arrays)
+    frame, rest = np.float32([0.1, 0.9, 0.2]), np.float32([0.1, 0.4, 0.0])
+    np.testing.assert_allclose(regressor(frame, rest), [0.5, 0, 0])
+    np.testing.assert_allclose(regressor(frame, None), 0)
+    arrays["off"][1] = 0.1
+    arrays["slope"][1, 0] = 2.0
+    np.testing.assert_allclose(Regressor(arrays)(frame, rest), [0.8, 0, 0], atol=1e-6)
+
+
+def test_description_without_a_picture_keeps_the_mesh():
+    rng = np.random.default_rng(3)
+    arrays = {
+        "mean": np.zeros(6, np.float32),
+        "axes": np.eye(2, 6, dtype=np.float16),
+        "histogram_mean": np.full(5, 0.5, np.float16),
+        "histogram_axes": np.eye(4, 5, dtype=np.float16),
+        "features": np.array(3),
+    }
+    describer = Describer(arrays)
+    mesh, blendshapes = rng.normal(size=6).astype(np.float32), rng.uniform(size=len(ARKIT)).astype(np.float32)
+    features, histogram = np.float32([1, 2, 3]), np.full(5, 0.75, np.float32)
+    seen, unseen = describer.join(features, histogram, mesh, blendshapes), describer.join(None, None, mesh, blendshapes)
+    np.testing.assert_allclose(seen[:7], [1, 2, 3, 0.25, 0.25, 0.25, 0.25])
+    assert not unseen[:7].any()
+    np.testing.assert_array_equal(seen[7:], unseen[7:])
+
+
+def test_crop_shows_brows_to_chin(face):
+    picture = np.zeros((400, 400, 3), np.uint8)
+    assert face_crop(picture, face.landmarks).shape == tuple(s.stop - s.start for s in WINDOW)
+
+
+def test_runtime_equals_torch(tmp_path):
+    torch = pytest.importorskip("torch", reason="torch is needed to compare with")
+    for module in ("numba", "onnx", "scipy"):
+        pytest.importorskip(module, reason="the training package needs it")
+    from mien.core.training.action_unit_net import HEIGHT, WIDTH, DeepFeatures, Head, export_features
+
+    torch.manual_seed(0)
+    net = DeepFeatures()
+    for module in net.modules():  # as after training: statistics that are not 0 and 1
+        if isinstance(module, torch.nn.BatchNorm2d | torch.nn.BatchNorm1d):
+            module.running_mean.uniform_(-0.1, 0.1)
+            module.running_var.uniform_(0.5, 2)
+    pictures = np.random.default_rng(0).integers(0, 256, (2, HEIGHT, WIDTH)).astype(np.uint8)
+    assert export_features(net, pictures, tmp_path / "net.onnx") < 1e-4
+    assert (tmp_path / "net.onnx").stat().st_size < 2.2 * sum(p.numel() for p in net.parameters())
+
+    head = Head(6, 4).eval()
+    arrays = {f"weight{i}": layer.weight.detach().numpy() for i, layer in enumerate(head.layers)}
+    arrays |= {f"bias{i}": layer.bias.detach().numpy() for i, layer in enumerate(head.layers)}
+    arrays |= {"off": np.zeros((2, 4)), "slope": np.ones((2, 4))}
+    frame, rest = np.random.default_rng(1).normal(size=(2, 6)).astype(np.float32)
+    for known in (0, 1):
+        with torch.no_grad():
+            wanted = head(*(torch.from_numpy(v)[None] for v in (frame, rest)), torch.full((1, 1), float(known)))
+        found = Regressor(arrays)(frame, rest if known else None)
+        np.testing.assert_allclose(found, wanted.clamp(0, 1).numpy()[0], atol=1e-6)
+
+
+@needs_weights
+def test_known_rest_counts_and_can_be_forgotten(face):
+    rng = np.random.default_rng(4)
+    picture = rng.integers(0, 256, (400, 400, 3)).astype(np.uint8)
+    estimator = LearnedEstimator()
+    alone = estimator.estimate(face, picture)
+    estimator.set_rest(face, picture)
+    assert estimator.rest.shape == estimator.describe(face, None).shape
+    assert np.abs(estimator.estimate(face, picture) - alone).max() > 0
+    estimator.rest = None
+    np.testing.assert_array_equal(estimator.estimate(face, picture), alone)
 
 
 @needs_weights
