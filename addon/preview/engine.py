@@ -68,7 +68,8 @@ class MienPreviewEngine(bpy.types.RenderEngine):
         result = self.begin_result(0, 0, width, height)
         result.layers[0].passes["Combined"].rect.foreach_set(smoothed.ravel())
         self.end_result(result)
-        self.update_progress(1.0)
+        # Blender's bar would stand at 100 % after the first of a take's frames.
+        self.update_progress(playback.share_done(scene.frame_current))
 
     def view_update(self, _context, depsgraph):
         changed = {

@@ -245,6 +245,13 @@ def finish() -> None:
         bpy.data.scenes.remove(scene)
 
 
+def share_done(frame: int) -> float:
+    """Return how much of the take's render is done with a frame of it, 0..1; 1 where no take is rendered."""
+    if _playing is None:
+        return 1.0
+    return min(max((frame - _playing.start + 1) / len(_playing.samples), 0.0), 1.0)
+
+
 def busy() -> bool:
     """Whether a take is being rendered."""
     return _playing is not None

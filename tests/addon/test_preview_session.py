@@ -579,7 +579,9 @@ def test_a_take_renders_to_files(tmp_path, film):
     scene.render.resolution_x, scene.render.resolution_y = 32, 40
     before = len(bpy.data.scenes)
     samples = playback.samples_of(performance(3), find_target(head).rig, 24.0)
+    assert playback.share_done(1) == 1.0
     name = playback.begin(bpy.context, head, samples, tmp_path / ("a.mp4" if film else "a_##"), film=film)
+    assert playback.share_done(1) == pytest.approx(1 / 3)
     bpy.ops.render.render(animation=True, scene=name)
     playback.finish()
     files = sorted(path.name for path in tmp_path.iterdir())
