@@ -49,9 +49,11 @@ from .threads import SINGLE_THREADED
 START_TIMEOUT = 60.0
 """Seconds; a virus scanner can make the first start of Python very slow."""
 
-_RECEIVE = 1 << 16
-# One poll reads about this much, some 40 frames, so that it stays short whatever the worker sends.
+_RECEIVE = 1 << 14
+# One poll reads about this much, some 40 frames, and for about so many seconds, so that it stays short whatever the
+# worker sends: many small messages take longer than a few large ones.
 _POLL_BUDGET = 1 << 17
+_POLL_SECONDS = 0.01
 _LOG_TAIL = 4000
 _BACKLOG = 16
 _STRANGERS = 4
@@ -425,8 +427,8 @@ class WorkerClient:
 
     def _receive(self, events: list[Message]) -> bool:
         """Add what arrived, within the budget; return whether that is all for now."""
-        taken = 0
-        while taken < _POLL_BUDGET:
+        taken, end = 0, time.monotonic() + _POLL_SECONDS
+        while taken < _POLL_BUDGET and time.monotonic() < end:
             try:
                 data = self._connection.recv(_RECEIVE)
             except (BlockingIOError, InterruptedError):
