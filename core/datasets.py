@@ -13,6 +13,7 @@ import io
 import os
 import tarfile
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,13 @@ class ExpressionSet:
         pictures, are therefore held out, so that nearly no person is on both sides.
         """
         return np.arange(len(self)) * BLOCKS // max(len(self), 1)
+
+    def of_blocks(self, numbers: Collection[int] | None) -> ExpressionSet:
+        """Return the pictures of some blocks; all for None."""
+        if numbers is None:
+            return self
+        rows = np.flatnonzero(np.isin(self.blocks, list(numbers)))
+        return dataclasses.replace(self, images=[self.images[i] for i in rows], labels=self.labels[rows])
 
 
 def label_index(name: str) -> int | None:

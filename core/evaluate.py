@@ -9,7 +9,7 @@ import dataclasses
 import os
 import xml.etree.ElementTree as ElementTree
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -99,16 +99,24 @@ def find_in_grey(stills: StillLandmarker, image: npt.NDArray[np.uint8]) -> Face 
     return dataclasses.replace(face, size=(width, height), landmarks=points)
 
 
-def expression(path: str | os.PathLike[str], progress: Progress | None = None) -> Report:
+def expression(
+    path: str | os.PathLike[str], progress: Progress | None = None, blocks: Collection[int] | None = None
+) -> Report:
     """Score expression labels on a set, see `datasets` for its formats.
 
     Every picture counts: one in which no mesh is found is judged by the network on the
     picture as it is. "Unsure" is reported beside, and does not change accuracy.
-    """
-    from .expression import DEEP_CROP, THRESHOLD, ExpressionClassifier
-    from .opencv import cv2
 
-    pictures = load_expression_set(path)
+    Parameters
+    ----------
+    path : path
+    progress : callable, optional
+    blocks : collection of int, optional
+        Of the twenty blocks of `ExpressionSet.blocks`; all if not given.
+    """
+    from .expression import THRESHOLD, ExpressionClassifier
+
+    pictures = load_expression_set(path).of_blocks(blocks)
     classifier = ExpressionClassifier()
     probabilities = np.zeros((len(pictures), len(EXPRESSIONS)), np.float32)
     alone = probabilities.copy()
@@ -117,10 +125,9 @@ def expression(path: str | os.PathLike[str], progress: Progress | None = None) -
         stills = StillLandmarker(landmarker, repeats=1)
         for row, image in enumerate(pictures.images):
             face = find_in_grey(stills, image)
-            small = cv2.resize(image, (DEEP_CROP, DEEP_CROP), interpolation=cv2.INTER_AREA)
-            alone[row] = classifier.classify_crop(small)
             found[row] = face is not None
-            probabilities[row] = alone[row] if face is None else classifier.classify(face, image)
+            alone[row] = classifier.classify_still(image)
+            probabilities[row] = alone[row] if face is None else classifier.classify_still(image, face)
             if progress:
                 progress(row + 1, len(pictures))
     return expression_report(pictures.name, pictures.labels, probabilities, alone, found, pictures.skipped, THRESHOLD)
@@ -157,6 +164,16 @@ def expression_report(
         "confusion": confusion.tolist(),
     }
     return Report("Expression labels", figures, ("label", "pictures", "precision", "recall", "F1"), rows)
+
+
+def accuracy_and_f1(truth: npt.NDArray, probabilities: npt.NDArray) -> tuple[float, float]:
+    """Return accuracy, and the mean F1 of the classes that are there, of scores (n, k)."""
+    guess = probabilities.argmax(1)
+    f1 = []
+    for label in np.unique(truth):
+        hit = np.sum((guess == label) & (truth == label))
+        f1.append(2 * hit / (np.sum(guess == label) + np.sum(truth == label)))
+    return float(np.mean(guess == truth)), float(np.mean(f1))
 
 
 def calibration_error(truth: npt.NDArray, probabilities: npt.NDArray, bins: int = 15) -> float:

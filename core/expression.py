@@ -15,7 +15,8 @@ from .features import hog
 from .features.deep import DeepNet
 from .features.geometry import GeometryBasis, mesh_of
 from .landmarks import Face
-from .preprocess import aligned_crop, normalise_light
+from .opencv import cv2
+from .preprocess import aligned_crop, grey, normalise_light
 from .units import EXPRESSIONS
 
 Array = npt.NDArray[np.float32]
@@ -25,6 +26,9 @@ HOG_CROP = 64
 
 DEEP_CROP = 48
 """Side of the crop that the network looks at, px."""
+
+LOOSE_FRAME = 64
+"""Pictures up to this side, px, are taken to be framed as FER2013 is: see `classify_still`."""
 
 UNSURE = "unsure"
 
@@ -47,6 +51,8 @@ def softmax(scores: npt.NDArray) -> npt.NDArray:
 class ExpressionClassifier:
     """Probabilities of the seven labels for one frame; keeps no memory.
 
+    Averages what the SVM and the network's own last layer say, both calibrated.
+
     Parameters
     ----------
     folder : path, optional
@@ -67,34 +73,73 @@ class ExpressionClassifier:
         self._centre, self._scale = arrays["centre"], arrays["scale"]
         self._weights, self._bias = arrays["weights"], arrays["bias"]
         self._slope, self._offset = arrays["slope"], arrays["offset"]
-        self._temperature = float(arrays["temperature"])
+        self._temperature, self._share = float(arrays["temperature"]), float(arrays["share"])
 
-    def features(self, face: Face, image: npt.NDArray[np.uint8]) -> Array:
-        """Return what the SVM sees: histograms, deep features and geometry, standardised."""
-        histograms = self._hog_axes @ (hog_of(image, face.landmarks) - self._hog_mean)
-        deep = self._net(aligned_crop(image, face.landmarks, DEEP_CROP))[0][0]
-        geometry = self._basis.describe(mesh_of(face), face.blendshapes)
-        return (np.concatenate([histograms, deep, geometry]) - self._centre) * self._scale
-
-    def probabilities_of(self, features: Array) -> Array:
-        """Return calibrated probabilities (..., 7) of feature vectors (..., d)."""
-        margins = features @ self._weights.T + self._bias
-        return softmax(margins * self._slope + self._offset).astype(np.float32)
-
-    def classify(self, face: Face, image: npt.NDArray[np.uint8]) -> Array:
-        """Return probabilities of one frame, shape (7,), in the order of `EXPRESSIONS`.
+    def read(self, face: Face, image: npt.NDArray[np.uint8]) -> tuple[Array, Array]:
+        """Return features and probabilities of one frame, for one call of the network.
 
         Parameters
         ----------
         face : Face
-        image : ndarray of uint8, shape (H, W, 3) or (H, W)
-        """
-        return self.probabilities_of(self.features(face, image))
+        image : ndarray of uint8, shape (H, W, 3) RGB or (H, W) grey
 
-    def classify_crop(self, crop: npt.NDArray[np.uint8]) -> Array:
-        """Return probabilities for a grey crop (48, 48) in which no mesh was found, by the network alone."""
-        both = self._net(np.stack([crop, crop[:, ::-1]]))[1]
-        return softmax(both / self._temperature).mean(0).astype(np.float32)
+        Returns
+        -------
+        features : ndarray of float32, shape (d,)
+            Histograms, deep features and geometry, standardised: what the SVM and
+            `PersonalClasses` learn from.
+        probabilities : ndarray of float32, shape (7,)
+            In the order of `EXPRESSIONS`.
+        """
+        deep, logits = self._net(aligned_crop(image, face.landmarks, DEEP_CROP))
+        features = self._features(face, image, deep[0])
+        return features, self._joined(features, self._network_says(logits))
+
+    def features(self, face: Face, image: npt.NDArray[np.uint8]) -> Array:
+        """Return the features alone, see `read`."""
+        return self.read(face, image)[0]
+
+    def classify(self, face: Face, image: npt.NDArray[np.uint8]) -> Array:
+        """Return the probabilities alone, see `read`."""
+        return self.read(face, image)[1]
+
+    def classify_still(self, image: npt.NDArray[np.uint8], face: Face | None = None) -> Array:
+        """Return probabilities (7,) of a single picture that is cut to a face.
+
+        Several views are averaged, each with its mirror image: the face aligned by its mesh,
+        and the picture as it is where there is no mesh or the picture is hardly larger than
+        the network's crop, so that its framing is that of FER2013. Four calls of the network
+        where `classify` takes one.
+
+        Parameters
+        ----------
+        image : ndarray of uint8, shape (H, W, 3) RGB or (H, W) grey
+        face : Face, optional
+            Its mesh; judged by the network alone without it.
+        """
+        views = []
+        if face is not None:
+            views.append(aligned_crop(image, face.landmarks, DEEP_CROP))
+        if face is None or max(image.shape[:2]) <= LOOSE_FRAME:
+            views.append(cv2.resize(grey(image), (DEEP_CROP, DEEP_CROP), interpolation=cv2.INTER_AREA))
+        deep, logits = self._net(np.stack([turned for view in views for turned in (view, view[:, ::-1])]))
+        said = self._network_says(logits)
+        if face is None:
+            return said
+        return self._joined(self._features(face, image, deep[:2].mean(0)), said)
+
+    def _features(self, face, image, deep):
+        histograms = self._hog_axes @ (hog_of(image, face.landmarks) - self._hog_mean)
+        geometry = self._basis.describe(mesh_of(face), face.blendshapes)
+        return (np.concatenate([histograms, deep, geometry]) - self._centre) * self._scale
+
+    def _network_says(self, logits):
+        return softmax(logits / self._temperature).mean(0).astype(np.float32)
+
+    def _joined(self, features, network):
+        margins = features @ self._weights.T + self._bias
+        machine = softmax(margins * self._slope + self._offset)
+        return ((1 - self._share) * machine + self._share * network).astype(np.float32)
 
 
 def label_of(probabilities: npt.NDArray, threshold: float = THRESHOLD) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import skimage.data
 from sklearn.datasets import load_sample_images
 from sklearn.svm import LinearSVC
 
@@ -35,14 +36,13 @@ from ..landmarks68 import (
     upright,
     window_of,
 )
-from .expression_net import HELD_OUT_BLOCKS
-from .paths import MODELS, data_folder, work_folder
+from .paths import HELD_OUT_BLOCKS, MODELS, data_folder, work_folder
 from .synthesis import GREY, load
 
 MODES = 30
 
-THRESHOLDS = np.float32([-0.5, -0.1])
-"""Of the sliding window and of the verifier."""
+_BACKGROUNDS = ("chelsea", "rocket", "clock", "page", "gravel", "coffee")
+"""Pictures of scikit-image that the scenes for the thresholds are made from, seen by no training."""
 
 _MIRROR = np.array(
     [
@@ -188,6 +188,60 @@ def train_verifier(images, points, wrong, arrays, rng) -> np.ndarray:
     return np.append(fitted.coef_[0], fitted.intercept_[0]).astype(np.float32)
 
 
+def scenes(count: int, rng: np.random.Generator) -> list[tuple[np.ndarray, list[np.ndarray]]]:
+    """Return pictures 480 x 360 of three faces each and their points, to choose thresholds on.
+
+    The faces are photos of muxspace's held-out blocks, in windows of 36 to 110 px.
+    """
+    with np.load(work_folder() / "faces_mux.npz", allow_pickle=False) as archive:
+        found, landmarks = archive["found"], archive["landmarks"]
+    photos = load_expression_set(data_folder() / "expression" / "muxspace_train.tar")
+    usable = np.flatnonzero(found & np.isin(photos.blocks, HELD_OUT_BLOCKS))
+    result = []
+    for number in range(count):
+        picture = getattr(skimage.data, _BACKGROUNDS[number % len(_BACKGROUNDS)])()
+        picture = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) if picture.ndim == 3 else picture
+        picture = cv2.resize(picture, (480, 360), interpolation=cv2.INTER_AREA)
+        picture = np.ascontiguousarray(picture[:, :: 1 if rng.random() < 0.5 else -1])
+        truth = []
+        for place, i in enumerate(rng.choice(usable, 3, replace=False)):
+            points = landmarks[i][POINTS68, :2]
+            zoom = np.exp(rng.uniform(np.log(36), np.log(110))) / window_of(points)[2]
+            photo = cv2.resize(photos.images[i], None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA)
+            photo = photo[:360, :160]
+            left = place * 160 + rng.integers(0, 161 - photo.shape[1])
+            top = rng.integers(0, 361 - photo.shape[0])
+            picture[top : top + photo.shape[0], left : left + photo.shape[1]] = photo
+            truth.append(points * zoom + [left, top])
+        result.append((picture, truth))
+    return result
+
+
+def choose_thresholds(arrays: dict[str, np.ndarray], rng: np.random.Generator, count: int) -> np.ndarray:
+    """Return the thresholds of the sliding window and the verifier with the best F1 on `scenes`."""
+    pictures = scenes(count, rng)
+    total = sum(len(truth) for _, truth in pictures)
+    best, chosen = -1.0, None
+    for propose in (-0.7, -0.5, -0.3):
+        with tempfile.TemporaryDirectory() as folder:
+            np.savez(Path(folder) / "landmarks68.npz", **arrays, thresholds=np.float32([propose, -2]))
+            landmarker = HogLandmarker(folder)
+        right, wrong = [], []
+        for picture, truth in pictures:
+            windows = np.array([window_of(points) for points in truth])
+            for detection in landmarker.detect(picture, smallest=40):
+                hit = overlap(windows, detection.box) > 0.4
+                (right if hit.any() else wrong).append(detection.score)
+        for accept in np.arange(-0.5, 0.55, 0.05):
+            hits, false = np.sum(np.array(right) > accept), np.sum(np.array(wrong) > accept)
+            f1 = 2 * hits / (total + hits + false)
+            if f1 > best:
+                best, chosen = f1, np.float32([propose, accept])
+                said = f"recall {hits / total:.3f}, {false} false alarms"
+    sys.stderr.write(f"thresholds {chosen} on {count} scenes of {total} faces: {said}, F1 {best:.3f}\n")
+    return chosen
+
+
 def train_shape(images, points, rng, starts: int) -> dict[str, np.ndarray]:
     """Return mean, modes and the steps of the cascade."""
     crops, truths = [], []
@@ -227,15 +281,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--photos", type=int, default=2500)
     parser.add_argument("--renders", type=int, default=500)
     parser.add_argument("--starts", type=int, default=2)
+    parser.add_argument("--scenes", type=int, default=48, help="pictures to choose the thresholds on")
+    parser.add_argument("--thresholds-only", action="store_true", help="keep the weights, choose the thresholds anew")
     parser.add_argument("--seed", type=int, default=3)
     options = parser.parse_args(arguments)
     cv2.setNumThreads(1)
-    rng = np.random.default_rng(options.seed)
-    images, points = faces(options.photos, options.renders, rng)
-    weights, wrong = train_detector(images, points, rng)
-    arrays = {"detector": weights, **train_shape(images, points, rng, options.starts)}
-    verifier = train_verifier(images, points, wrong, arrays, rng)
-    np.savez(MODELS / "landmarks68.npz", verifier=verifier, thresholds=THRESHOLDS, **arrays)
+    target = MODELS / "landmarks68.npz"
+    if options.thresholds_only:
+        with np.load(target, allow_pickle=False) as archive:
+            arrays = {name: values for name, values in archive.items() if name != "thresholds"}
+    else:
+        rng = np.random.default_rng(options.seed)
+        images, points = faces(options.photos, options.renders, rng)
+        weights, wrong = train_detector(images, points, rng)
+        arrays = {"detector": weights, **train_shape(images, points, rng, options.starts)}
+        arrays["verifier"] = train_verifier(images, points, wrong, arrays, rng)
+    thresholds = choose_thresholds(arrays, np.random.default_rng(options.seed), options.scenes)
+    np.savez(target, thresholds=thresholds, **arrays)
     return 0
 
 

@@ -8,6 +8,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = ROOT / "models"
 
+HELD_OUT_BLOCKS = (4, 9, 14, 19)
+"""Blocks of muxspace that no training sees."""
+
 
 def data_folder() -> Path:
     """Return the folder of real data: `MIEN_DATA`, or shared/data beside the checkout."""

@@ -20,6 +20,11 @@ def test_runtime_equals_torch(tmp_path):
             module.running_mean.uniform_(-0.5, 0.5)
             module.running_var.uniform_(0.5, 2)
     assert export(net, tmp_path / "net.onnx", SIZE, ("features", "logits")) < 1e-4
+    assert export(net, tmp_path / "half.onnx", SIZE, ("features", "logits"), half=True) < 1e-4
+    assert (tmp_path / "half.onnx").stat().st_size < 0.65 * (tmp_path / "net.onnx").stat().st_size
+    crops = np.random.default_rng(0).integers(0, 256, (4, SIZE, SIZE)).astype(np.uint8)
+    whole, half = (DeepNet(tmp_path / name, ["logits"])(crops)[0] for name in ("net.onnx", "half.onnx"))
+    np.testing.assert_allclose(half, whole, atol=5e-3 * np.abs(whole).max())
 
 
 def test_missing_and_damaged_networks_are_refused(tmp_path):
@@ -30,14 +35,22 @@ def test_missing_and_damaged_networks_are_refused(tmp_path):
         DeepNet(tmp_path / "bad.onnx", ["features"])
 
 
-def test_one_crop_is_a_batch_of_one():
+@pytest.fixture(scope="module")
+def net():
     from mien.core.models import SHIPPED
 
-    path = SHIPPED / "expression_net.onnx"
-    if not path.is_file():
-        pytest.skip("the expression network is not there")
-    net = DeepNet(path, ["features", "logits"])
+    return DeepNet(SHIPPED / "expression_net.onnx", ["features", "logits"])
+
+
+def test_one_crop_is_a_batch_of_one(net):
     crops = np.random.default_rng(0).integers(0, 256, (3, 48, 48)).astype(np.uint8)
     batch = net(crops)[1]
     assert batch.shape == (3, 7)
     np.testing.assert_allclose(net(crops[1])[1][0], batch[1], atol=1e-5)
+
+
+@pytest.mark.parametrize(("gain", "offset"), [(0.5, 0), (0.5, 100), (0.25, 20)])
+def test_the_cameras_gain_and_offset_drop_out(net, gain, offset):
+    crop = np.random.default_rng(1).integers(0, 128, (48, 48)).astype(np.uint8) * 2
+    here, there = net(crop)[0], net(np.round(crop * gain + offset).astype(np.uint8))[0]
+    assert np.abs(here - there).max() < 0.05 * np.abs(here).max()

@@ -45,6 +45,17 @@ def test_tar_set_is_read(tmp_path):
     assert set(found.blocks) <= set(range(BLOCKS))
 
 
+def test_blocks_are_chosen(tmp_path):
+    labels = np.arange(40) % 2
+    whole = load_expression_set(write_npz(tmp_path / "x.npz", labels=labels))
+    part = whole.of_blocks((3, 19))
+    rows = [6, 7, 38, 39]
+    np.testing.assert_array_equal(part.labels, whole.labels[rows])
+    for image, row in zip(part.images, rows, strict=True):
+        np.testing.assert_array_equal(image, whole.images[row])
+    assert whole.of_blocks(None) is whole
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 damaged", b"\x93NUMPY"])
 def test_unreadable_sets_are_refused(tmp_path, content):
     for name in ("x.npz", "x.tar"):
@@ -74,6 +85,13 @@ def test_expression_report_counts():
     assert report.figures["macro_f1"] == pytest.approx((2 / 3 + 4 / 5) / 2)
     json.dumps(report.figures)
     assert "happiness" in str(report)
+
+
+def test_accuracy_and_f1_leave_out_classes_that_are_not_there():
+    scores = np.eye(7)[[0, 1, 1, 1]]
+    accuracy, f1 = evaluate.accuracy_and_f1(np.array([0, 0, 1, 1]), scores)
+    assert accuracy == pytest.approx(0.75)
+    assert f1 == pytest.approx((2 / 3 + 4 / 5) / 2)
 
 
 def test_calibrated_probabilities_have_no_error():

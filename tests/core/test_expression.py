@@ -1,14 +1,27 @@
 """Labels hold still, and a look of one's own is learnt from seconds."""
 
+import dataclasses
 import itertools
 import time
 
+import cv2
 import numpy as np
 import pytest
 
 from mien.core.errors import MienError
-from mien.core.expression import UNSURE, ExpressionTracker, PersonalClasses, label_of, linear_svm, softmax
-from mien.core.units import EXPRESSIONS
+from mien.core.expression import (
+    UNSURE,
+    ExpressionClassifier,
+    ExpressionTracker,
+    PersonalClasses,
+    label_of,
+    linear_svm,
+    softmax,
+)
+from mien.core.preprocess import ANCHORS, CANONICAL
+from mien.core.units import EXPRESSIONS, LANDMARK_COUNT
+
+from .face_helpers import face_at
 
 FPS = 30.0
 WIDTH = 400
@@ -24,6 +37,61 @@ def peak(name, value=0.8):
 def test_softmax_sums_to_one():
     values = softmax(np.array([[1000.0, 0, -1000], [0, 0, 0]]))
     np.testing.assert_allclose(values.sum(-1), 1)
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return ExpressionClassifier()
+
+
+@pytest.fixture(scope="module")
+def picture():
+    """A blurred pattern: no face, but the same for every way of looking."""
+    noise = np.random.default_rng(0).uniform(0, 255, (48, 48)).astype(np.float32)
+    return cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 2), None, 0, 255, cv2.NORM_MINMAX).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def face():
+    """A mesh whose anchors lie in the middle of the picture."""
+    made_up = face_at()
+    points = np.random.default_rng(1).uniform(10, 38, (LANDMARK_COUNT, 3)).astype(np.float32)
+    points[ANCHORS, :2] = CANONICAL * 24 + 12
+    return dataclasses.replace(made_up, size=(48, 48), landmarks=points)
+
+
+def test_one_reading_gives_features_and_probabilities(classifier, face, picture):
+    features, probabilities = classifier.read(face, picture)
+    np.testing.assert_array_equal(features, classifier.features(face, picture))
+    np.testing.assert_array_equal(probabilities, classifier.classify(face, picture))
+    assert probabilities.sum() == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("meshed", [True, False])
+def test_a_still_is_judged_like_its_colour_copy(classifier, face, picture, meshed):
+    mesh = face if meshed else None
+    probabilities = classifier.classify_still(picture, mesh)
+    assert probabilities.sum() == pytest.approx(1, abs=1e-5)
+    colour = np.repeat(picture[..., None], 3, 2)
+    np.testing.assert_allclose(classifier.classify_still(colour, mesh), probabilities, atol=1e-4)
+
+
+def test_a_still_without_a_mesh_is_judged_like_its_mirror_image(classifier, picture):
+    turned = np.ascontiguousarray(picture[:, ::-1])
+    np.testing.assert_allclose(classifier.classify_still(turned), classifier.classify_still(picture), atol=1e-4)
+
+
+def test_a_loosely_framed_picture_is_seen_through_its_mesh_alone(classifier, face, picture):
+    """The surroundings of a large picture play no part."""
+    scale = 4
+    large = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST)
+    points = (face.landmarks + 0.5) * scale - 0.5 + np.float32([100, 100, 0])
+    placed = dataclasses.replace(face, size=(392, 392), landmarks=points)
+    seen = [
+        classifier.classify_still(cv2.copyMakeBorder(large, *[100] * 4, cv2.BORDER_CONSTANT, value=value), placed)
+        for value in (0, 255)
+    ]
+    np.testing.assert_allclose(seen[0], seen[1], atol=1e-4)
 
 
 def test_no_likely_class_is_unsure():
@@ -42,9 +110,7 @@ def test_a_single_odd_frame_changes_nothing():
 def test_alternating_frames_do_not_flicker():
     tracker = ExpressionTracker()
     rng, torn = np.random.default_rng(0), np.array([0, 1.5, 0, 1.4, 0, 0, 0])
-    labels = [
-        tracker.update(i / FPS, softmax(torn + rng.normal(0, 0.4, 7)))[0] for i in range(300)
-    ]
+    labels = [tracker.update(i / FPS, softmax(torn + rng.normal(0, 0.4, 7)))[0] for i in range(300)]
     changes = sum(a != b for a, b in itertools.pairwise(labels))
     assert changes <= 6
 

@@ -1,0 +1,78 @@
+"""Training the expression models: the same seed gives the same weights, cut off or not."""
+
+import importlib
+import json
+
+import numpy as np
+import pytest
+
+from mien.core.units import EXPRESSIONS
+
+torch = pytest.importorskip("torch", reason="training needs torch")
+pytest.importorskip("sklearn", reason="training needs scikit-learn")
+expression_net = importlib.import_module("mien.core.training.expression_net")
+expression_svm = importlib.import_module("mien.core.training.expression_svm")
+
+
+@pytest.fixture
+def crops(monkeypatch, tmp_path):
+    """A cache of 160 pictures, so that no data is needed; the network narrow, two short epochs."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for key, count in (("fer", 96), ("mux", 64), ("public", 8)):
+        for kind in ("", "_aligned"):
+            arrays[f"{key}{kind}"] = rng.integers(0, 256, (count, 48, 48)).astype(np.uint8)
+        arrays[f"{key}_labels"] = np.arange(count) % len(EXPRESSIONS)
+        arrays[f"{key}_blocks"] = np.arange(count) * 20 // count
+    monkeypatch.setattr(expression_net, "data_folder", lambda: tmp_path)
+
+    def train(folder, *extra):
+        folder.mkdir(exist_ok=True)
+        np.savez(folder / "expression_crops.npz", **arrays)
+        monkeypatch.setattr(expression_net, "work_folder", lambda: folder)
+        chosen = ["--width", "16", "--batch", "32", "--small-epochs", "1", "--epochs", "2", *extra]
+        torch.manual_seed(len(extra))  # what came before must not matter
+        model = expression_net.train(expression_net.options(chosen))
+        return {name: value.clone() for name, value in model.state_dict().items()}
+
+    return train
+
+
+def gap(a, b):
+    return max(float((a[name].float() - b[name].float()).abs().max()) for name in a)
+
+
+def test_a_seed_gives_the_same_weights_again_and_after_a_cut(crops, tmp_path, monkeypatch):
+    whole = crops(tmp_path / "a")
+    assert gap(whole, crops(tmp_path / "b")) == 0
+    assert gap(whole, crops(tmp_path / "c", "--seed", "8")) > 1e-3
+
+    class Cut(Exception):
+        """The power fails after the first epoch."""
+
+    order = expression_net.epoch_order
+
+    def cut(*arguments):
+        if arguments[-2] == 1:
+            raise Cut
+        return order(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(expression_net, "epoch_order", cut)
+        with pytest.raises(Cut):
+            crops(tmp_path / "d")
+    assert gap(whole, crops(tmp_path / "d")) == 0
+    assert len(json.loads((tmp_path / "d" / "expression_net.json").read_text())["history"]) == 2
+
+
+def test_machines_are_those_of_liblinear():
+    from sklearn.svm import LinearSVC
+
+    rng = np.random.default_rng(3)
+    labels = np.arange(700) % len(EXPRESSIONS)
+    x = rng.normal(size=(700, 12)) + rng.normal(size=(len(EXPRESSIONS), 12))[labels]
+    lifts = expression_svm.balanced(labels[:600], 1.0)
+    weights, bias = expression_svm.fit_machines(x[:600], labels[:600], 0.05, lifts)
+    known = LinearSVC(C=0.05, class_weight=lifts, max_iter=20000, tol=1e-6).fit(x[:600], labels[:600])
+    np.testing.assert_allclose(weights, known.coef_, atol=0.01 * np.abs(known.coef_).max())
+    np.testing.assert_allclose(bias, known.intercept_, atol=0.01 * np.abs(known.coef_).max())
