@@ -22,8 +22,8 @@ from .expression import ExpressionClassifier, ExpressionTracker
 from .landmarks import Face
 from .units import EXPRESSIONS
 
-INTERVAL = 0.12
-"""Seconds between two judgements: every third frame of 25 a second, every fourth of 30."""
+INTERVAL = 0.16
+"""Seconds between two judgements: every fourth frame of 25 a second, every fifth of 30."""
 
 FORGET = 0.5
 """Seconds without the face after which what was seen before no longer counts."""

@@ -91,7 +91,7 @@ def until(condition, seconds=20.0):
         time.sleep(0.005)
 
 
-@pytest.mark.parametrize(("fps", "every"), [(24, 3), (25, 3), (29.97, 4), (30, 4), (60, 8), (5, 1)])
+@pytest.mark.parametrize(("fps", "every"), [(24, 4), (25, 4), (29.97, 5), (30, 5), (60, 10), (5, 1)])
 def test_one_frame_in_so_many_is_judged_and_its_label_stands_for_the_rest(labeller, classifier, fps, every):
     labels, _ = play(labeller, HAPPY, 4.0, fps=fps)
     assert len(classifier.judged) == pytest.approx(len(labels) / every, abs=1)
