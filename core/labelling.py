@@ -255,7 +255,7 @@ class Labeller:
                 return
 
     def _judge(self, time: float, face: Face, image: npt.NDArray[np.uint8], afresh: bool) -> None:
-        features, probabilities = _read(self._classifier, face, image)
+        features, probabilities = self._classifier.read(face, image)
         with self._judging:
             if afresh:
                 self._tracker.reset()
@@ -291,10 +291,3 @@ class Labeller:
             self.lesson = Lesson(lesson.name, "done", 1.0)
         except MienError as error:
             self.lesson = Lesson(lesson.name, "failed", error=error)
-
-
-def _read(classifier, face: Face, image: npt.NDArray[np.uint8]) -> tuple[npt.NDArray, npt.NDArray]:
-    if hasattr(classifier, "read"):
-        return classifier.read(face, image)
-    features = classifier.features(face, image)
-    return features, classifier.probabilities_of(features)

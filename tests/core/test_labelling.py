@@ -43,20 +43,13 @@ class Classifier:
         self._rng = np.random.default_rng(0)
 
     def read(self, face, image):
-        features = self.features(face, image)
-        return features, self.probabilities_of(features)
-
-    def features(self, face, image):
         time.sleep(self.pause)
         self.judged.append(threading.current_thread())
         features = self._rng.normal(0, 0.05, WIDTH).astype(np.float32)
         features[int(face.blendshapes[0] * 2)] += 1.0
-        return features
-
-    def probabilities_of(self, features):
         result = np.full(len(EXPRESSIONS), 0.02, np.float32)
         result[EXPRESSIONS.index("anger" if features[1] > 0.5 else "happiness")] = 0.88
-        return result
+        return features, result
 
 
 @pytest.fixture
@@ -147,7 +140,7 @@ def test_a_new_face_stays_new_when_its_first_frame_was_never_judged(threaded, cl
 
 
 def test_a_thread_that_fails_says_so_and_labels_stop(threaded, classifier, monkeypatch):
-    monkeypatch.setattr(classifier, "features", lambda face, image: 1 / 0)
+    monkeypatch.setattr(classifier, "read", lambda face, image: 1 / 0)
     threaded(0.0, HAPPY, IMAGE)
     until(lambda: threaded.trouble is not None)
     assert "ZeroDivisionError" in threaded.trouble.message
