@@ -680,7 +680,7 @@ def test_blender_killed_ends_the_worker_and_keeps_the_take(tmp_path):
 
 @pytest.mark.parametrize("mode", ["stop at once", "stop when live"])
 def test_cycles_leave_nothing(device, head, mode):
-    """A few here; tests/benchmarks/bench_live_cycles.py does 500."""
+    """A few here; `tests/benchmarks/bench_live.py cycles` does 500."""
     handles = Path("/proc/self/fd")
     counts = []
     for _ in range(4):
