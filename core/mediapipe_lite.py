@@ -353,9 +353,7 @@ class LandmarkerCall:
 
 def _read(result: LandmarkerResult):
     if not (
-        result.face_landmarks_count
-        and result.face_blendshapes_count
-        and result.facial_transformation_matrixes_count
+        result.face_landmarks_count and result.face_blendshapes_count and result.facial_transformation_matrixes_count
     ):
         return None
     points = result.face_landmarks[0]

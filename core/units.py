@@ -72,9 +72,7 @@ _BILATERAL = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 16, 20, 24, 30, 34, 45)
 ACTION_UNITS: tuple[str, ...] = tuple(
     name
     for number in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 16, 17, 18, 19, 20, 22, 23, 24, 25, 26, 27, 28, 29, 30, 34, 45)
-    for name in (
-        (f"AU{number}L", f"AU{number}R") if number in _BILATERAL else (f"AU{number}",)
-    )
+    for name in ((f"AU{number}L", f"AU{number}R") if number in _BILATERAL else (f"AU{number}",))
 )
 """FACS action units that the estimators give, ``L``/``R`` where the face has two.
 

@@ -13,8 +13,19 @@ from mien.sample_rigs import build_head, canonical, expressions, performance, sh
 
 SIZE_LIMIT = 2_000_000
 MATERIALS = {
-    "MienSkin", "MienLips", "MienMouth", "MienEyeWhite", "MienIris", "MienPupil", "MienTeeth", "MienGums",
-    "MienTongue", "MienBrows", "MienLashes", "MienHair", "MienSweater",
+    "MienSkin",
+    "MienLips",
+    "MienMouth",
+    "MienEyeWhite",
+    "MienIris",
+    "MienPupil",
+    "MienTeeth",
+    "MienGums",
+    "MienTongue",
+    "MienBrows",
+    "MienLashes",
+    "MienHair",
+    "MienSweater",
 }
 SCRIPTS = Path(build_head.__file__).parent
 
