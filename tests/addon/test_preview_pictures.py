@@ -246,7 +246,8 @@ def test_the_cpu_gives_the_same_picture(head):
 
     on_gpu, on_cpu, gpu_shadows, cpu_shadows = with_gpu(job)
     difference = np.abs(on_gpu - on_cpu).max(axis=2)
-    assert difference.max() <= 1 / 255
+    # A last bit of a position may turn an edge's sample over: at most a few of the 38,880 pixels.
+    assert np.mean(difference <= 1 / 255) > 0.9998, f"{np.sum(difference > 1 / 255)} pixels"
     assert difference.mean() < 0.01 / 255
     # A shadow's edge is a step in depth, so more of its pixels turn over.
     difference = np.abs(gpu_shadows - cpu_shadows).max(axis=2)

@@ -288,6 +288,7 @@ def steps():
     call(bpy.ops.view3d.view_center_camera)
     _, area, _ = view()
     space = area.spaces.active
+    space.region_3d.view_camera_zoom = 0
     space.overlay.show_overlays = space.show_gizmo = False
     preview, overlay = addon("preview"), addon("preview.overlay")
     call(bpy.ops.mien.preview)
