@@ -183,7 +183,7 @@ def test_undo_200_times():
         bpy.ops.ed.undo_push(message=f"step {i}")
         bpy.ops.ed.undo()
     assert bpy.data.objects[name].session_uid == uid
-    assert with_gpu(lambda _: draw_in_place(bpy.data.objects[name]))
+    assert with_gpu(lambda _: len(draw_in_place(bpy.data.objects[name]))) == 1
     assert on_the_gpu() == ["GpuModel", "Head"]
     assert draw_handlers() == calls
     preview.stop()
