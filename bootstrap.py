@@ -64,6 +64,7 @@ class Environment:
 CORE = Environment(".venv-core", BPY_PYTHON, "test", "no bpy")
 MAIN = Environment(".venv", BPY_PYTHON, "blender,test", "bpy 4.5 LTS")
 NEXT = Environment(".venv-52", (3, 13), "blender,test", "bpy 5.2 LTS")
+TRAINING = Environment(".venv-training", BPY_PYTHON, "training,test", "torch")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +75,8 @@ class Suite:
     environment: Environment
     command: tuple
     also: tuple = ()
+    # torch takes gigabytes on most machines: only for who trains, and for CI.
+    on_request: bool = False
 
 
 SUITES = (
@@ -82,6 +85,7 @@ SUITES = (
     Suite("addon", MAIN, ("-m", "pytest", "tests/addon")),
     Suite("addon-5.2", NEXT, ("-m", "pytest", "tests/addon")),
     Suite("zip", MAIN, ("-m", "pytest", "tests/zip"), also=(NEXT,)),
+    Suite("training", TRAINING, ("-m", "pytest", "tests/training"), on_request=True),
 )
 
 
@@ -278,13 +282,14 @@ def test(argv: list) -> int:
         prog="python3.11 . test",
         description="Set up all environments and run the tests. Arguments after -- go to pytest.",
     )
-    choice = f"some of: {', '.join(names)} (default: all)"
+    choice = f"some of: {', '.join(names)} (default: all; training, which installs torch, only in CI or by name)"
     parser.add_argument("suites", nargs="*", metavar="SUITE", help=choice)
     own, to_pytest = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
     chosen = parser.parse_args(own).suites
     if unknown := set(chosen) - set(names):
         parser.error(f"no such suite: {', '.join(sorted(unknown))}")
-    suites = [suite for suite in SUITES if not chosen or suite.name in chosen]
+    usual = [suite.name for suite in SUITES if os.environ.get("CI") or not suite.on_request]
+    suites = [suite for suite in SUITES if suite.name in (chosen or usual)]
 
     rows, unavailable = [], {}
     needed = [MAIN, *(environment for suite in suites for environment in (suite.environment, *suite.also))]

@@ -107,34 +107,6 @@ def test_crop_shows_brows_to_chin(face):
     assert face_crop(picture, face.landmarks).shape == tuple(s.stop - s.start for s in WINDOW)
 
 
-def test_runtime_equals_torch(tmp_path):
-    torch = pytest.importorskip("torch", reason="torch is needed to compare with")
-    for module in ("numba", "onnx", "scipy"):
-        pytest.importorskip(module, reason="the training package needs it")
-    from mien.core.training.action_unit_net import HEIGHT, WIDTH, DeepFeatures, Head, export_features
-
-    torch.manual_seed(0)
-    net = DeepFeatures()
-    for module in net.modules():  # as after training: statistics that are not 0 and 1
-        if isinstance(module, torch.nn.BatchNorm2d | torch.nn.BatchNorm1d):
-            module.running_mean.uniform_(-0.1, 0.1)
-            module.running_var.uniform_(0.5, 2)
-    pictures = np.random.default_rng(0).integers(0, 256, (2, HEIGHT, WIDTH)).astype(np.uint8)
-    assert export_features(net, pictures, tmp_path / "net.onnx") < 1e-4
-    assert (tmp_path / "net.onnx").stat().st_size < 2.2 * sum(p.numel() for p in net.parameters())
-
-    head = Head(6, 4).eval()
-    arrays = {f"weight{i}": layer.weight.detach().numpy() for i, layer in enumerate(head.layers)}
-    arrays |= {f"bias{i}": layer.bias.detach().numpy() for i, layer in enumerate(head.layers)}
-    arrays |= {"off": np.zeros((2, 4)), "slope": np.ones((2, 4))}
-    frame, rest = np.random.default_rng(1).normal(size=(2, 6)).astype(np.float32)
-    for known in (0, 1):
-        with torch.no_grad():
-            wanted = head(*(torch.from_numpy(v)[None] for v in (frame, rest)), torch.full((1, 1), float(known)))
-        found = Regressor(arrays)(frame, rest if known else None)
-        np.testing.assert_allclose(found, wanted.clamp(0, 1).numpy()[0], atol=1e-6)
-
-
 @needs_weights
 def test_known_rest_counts_and_can_be_forgotten(face):
     rng = np.random.default_rng(4)

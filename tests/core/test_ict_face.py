@@ -108,19 +108,6 @@ def test_renders_are_seeded_and_faces_are_found_where_they_are(model):
     assert np.linalg.norm(found - expected, axis=1).max() < 8
 
 
-def test_training_draws_the_same_pictures(model):
-    pytest.importorskip("numba", reason="numba compiles the rasteriser of training")
-    from mien.core.training.rasteriser import rasterise
-
-    rng = np.random.default_rng(6)
-    scene, look = random_scene(rng), random_look(model, rng)
-    plain, fast = (
-        render(model, model.neutral, look, scene, np.random.default_rng(0), *draw) for draw in ((), (rasterise,))
-    )
-    # Depths of touching triangles may round either way.
-    assert (np.abs(plain.astype(int) - fast) > 1).mean() < 1e-3
-
-
 def test_missing_model_is_refused(tmp_path):
     with pytest.raises(MienError, match="no file"):
         IctFace(tmp_path / "none.npz")

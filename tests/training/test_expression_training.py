@@ -1,17 +1,13 @@
 """Training the expression models: the same seed gives the same weights, cut off or not."""
 
-import importlib
 import json
 
 import numpy as np
 import pytest
+import torch
 
+from mien.core.training import expression_net, expression_svm
 from mien.core.units import EXPRESSIONS
-
-torch = pytest.importorskip("torch", reason="training needs torch")
-pytest.importorskip("sklearn", reason="training needs scikit-learn")
-expression_net = importlib.import_module("mien.core.training.expression_net")
-expression_svm = importlib.import_module("mien.core.training.expression_svm")
 
 
 @pytest.fixture
