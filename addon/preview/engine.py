@@ -31,6 +31,10 @@ class MienPreviewEngine(bpy.types.RenderEngine):
     bl_use_preview = False
     bl_use_gpu_context = True
 
+    def __del__(self):
+        # A viewport has left Rendered view. Should another be in it, that one uploads its heads again.
+        _view_kept.clear()
+
     def render(self, depsgraph):
         scene = depsgraph.scene
         percent = scene.render.resolution_percentage / 100.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import signal
@@ -176,7 +177,11 @@ def test_ctrl_c_leaves_what_was_there(mien_command, data, tmp_path):
     path = tmp_path / "x.mien"
     path.write_text("from before")
     command = [*mien_command, "capture", str(data / "video" / "d9.mp4"), "--out", str(path), "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
+    # Children of a shell's background job ignore Ctrl-C from birth.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", preexec_fn=heed
+    )
     part = tmp_path / "x.mien.part"
     deadline = time.monotonic() + 60
     while not (part.exists() and part.stat().st_size > 20_000) and time.monotonic() < deadline:

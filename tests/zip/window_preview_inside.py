@@ -153,28 +153,27 @@ def viewports(chosen, head, preview, space):
     yield
 
 
-def region(chosen, space):
-    """Rendered view with the engine, whole and with a render region."""
+def region(chosen, _head, _preview, space):
+    """Rendered view with the engine and a render region; the picture shows whether it is right."""
     overlay = addon("preview.overlay")
     scene = bpy.context.scene
+    engine = scene.render.engine
     chosen.background = "GRADIENT"
     scene.render.engine = "MIEN_PREVIEW"
     space.shading.type = "RENDERED"
     overlay.stop()  # the engine draws alone
-    yield
-    whole = yield from drawn()
     scene.render.use_border = True
     scene.render.border_min_x, scene.render.border_max_x = 0.3, 0.7
     scene.render.border_min_y, scene.render.border_max_y = 0.4, 0.7
-    part = yield from drawn()
-    report["skin in Rendered view, with a render region"] = [round(skin(whole[0]), 3), round(skin(part[0]), 3)]
     yield from shot("preview-region")
     scene.render.use_border = False
     space.shading.type = "SOLID"
+    scene.render.engine = engine
     overlay.start()
+    yield from drawn()
 
 
-def leaks(chosen):
+def leaks(_chosen, _head, _preview, _space):
     """Undo and on and off, 200 times each, with drawing; nothing may be left."""
     drawing, overlay, heads = addon("preview.drawing"), addon("preview.overlay"), addon("preview.heads")
     import gc
@@ -209,7 +208,7 @@ def leaks(chosen):
     call(bpy.ops.mien.preview)
 
 
-def live(chosen, head, preview):
+def live(chosen, head, preview, _space):
     """A clip as camera: the face, the camera's picture beside it, and what the preview costs Blender's main thread."""
     session, overlay, module = addon("session"), addon("preview.overlay"), addon("live")
     preview.clear_sample()
@@ -255,7 +254,7 @@ def live(chosen, head, preview):
     yield from wait(lambda: not module.busy(), 60)
 
 
-def take(head):
+def take(_chosen, head, _preview, _space):
     """The render of a take in Blender's own job, and Esc."""
     playback, heads = addon("preview.playback"), addon("preview.heads")
     scene = bpy.context.scene
@@ -292,22 +291,14 @@ def steps():
     space.overlay.show_overlays = space.show_gizmo = False
     preview, overlay = addon("preview"), addon("preview.overlay")
     call(bpy.ops.mien.preview)
-    chosen = bpy.context.scene.mien_preview
-    head = bpy.context.scene.mien.target
     asked = SHARE / "only"
     only = asked.read_text().split() if asked.exists() else []
-    parts = {
-        "pictures": lambda: pictures(chosen, head, preview, space),
-        "viewports": lambda: viewports(chosen, head, preview, space),
-        "region": lambda: region(chosen, space),
-        "leaks": lambda: leaks(chosen),
-        "live": lambda: live(chosen, head, preview),
-        "take": lambda: take(head),
-    }
+    parts = {"pictures": pictures, "viewports": viewports, "region": region, "live": live, "take": take, "leaks": leaks}
     for name, part in parts.items():
         if only and name not in only:
             continue
-        yield from part()
+        scene = bpy.context.scene
+        yield from part(scene.mien_preview, scene.mien.target, preview, space)
         report["problem"] = overlay.problem
     report["ok"] = overlay.problem is None
 
