@@ -14,8 +14,6 @@ from .units import ARKIT_INDEX, AU_INDEX, ESTIMATORS
 _SLACK = 1e-3
 
 LEARNED: dict[str, tuple[str, ...]] = {
-    "AU6L": ("cheekSquintLeft",),
-    "AU6R": ("cheekSquintRight",),
     "AU9L": ("noseSneerLeft",),
     "AU9R": ("noseSneerRight",),
     "AU29": ("jawForward",),
@@ -25,7 +23,9 @@ LEARNED: dict[str, tuple[str, ...]] = {
 """Channels for which `HybridEstimator` asks the network as well, and the ARKit shapes that go with them.
 
 In these the landmark model is dead on real faces. Everything else is the landmark model's
-alone: it learnt from real people, and is half as noisy at rest.
+alone: it learnt from real people, and is half as noisy at rest. AU 6 is not here: squint and
+smile together tell it as well on real faces, and the network reads much of it in the resting
+face of a stylised head (docs/accuracy.md).
 """
 
 
@@ -37,8 +37,7 @@ class HybridEstimator:
     """The landmark model's action units, helped by the network where that model is dead; see `LEARNED`.
 
     There the stronger of both readings counts: `BlendshapeEstimator` puts other signs in the
-    place of what is dead, squint and smile together for a raised cheek, and each sees movements
-    that the other misses.
+    place of what is dead, and each sees movements that the other misses.
 
     Implements `action_units.ActionUnitEstimator`. Along a film, whose times `at` tells, the
     network looks at one frame every `LOOK` seconds: at every second one of 25 or 30 a second.
