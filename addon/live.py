@@ -599,8 +599,7 @@ def _poll_lister() -> None:
         elif isinstance(message, Microphones):
             session.microphones = list(message.microphones)
             if message.error is not None:
-                lines = [message.error.message, *filter(None, [message.error.hint])]
-                session.outcome = session.Outcome(lines, failed=True)
+                session.outcome = session.Outcome(message.error.lines, failed=True)
         elif not isinstance(message, WorkerDied | Failed):
             continue
         session.lister.dismiss()

@@ -10,6 +10,7 @@ from ..core.errors import MienError
 from ..core.files import actor_file
 from ..core.protocol import PICTURE_WIDTH as LARGEST_PICTURE
 from ..core.protocol import Output, StartLive, TakeStatus, TuneLive
+from ..core.units import REST
 from . import live, session, takes, workflow
 from .ids import LIVE_SETTINGS, PREVIEW, TAKE_LIST
 from .live_properties import SIZES
@@ -21,9 +22,6 @@ from .triggers import Trigger, Wearer
 
 PICTURE_WIDTH = 256
 """Of the small picture, px: sharp in a sidebar of usual width, also on a dense screen."""
-
-REST = "rest"
-"""Name under which the worker learns the actor's resting face."""
 
 _JOB = 1
 
@@ -208,7 +206,7 @@ def on_take(status: TakeStatus) -> None:
     if status.sound:
         lines.append(f"Sound: {status.sound:.1f} s")
     for error in filter(None, (status.error, status.sound_error)):
-        lines += [error.message, *filter(None, [error.hint])]
+        lines += error.lines
     session.outcome = session.Outcome(lines, failed=status.error is not None)
     # This one alone: a folder of hundreds would hold the live session up.
     entry = takes.read(Path(status.take))

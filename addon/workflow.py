@@ -197,6 +197,14 @@ def placed(options: BakeOptions, path: Path) -> BakeOptions:
     return dataclasses.replace(options, start_frame=round(frame), new_action=False)
 
 
+def refuse(operator: bpy.types.Operator, error: MienError) -> set[str]:
+    """Tell an error in the panel and by Blender's own means; returns what the operator ends with."""
+    session.outcome = session.Outcome(error.lines, failed=True)
+    operator.report({"ERROR"}, str(error))
+    redraw_panels()
+    return {"CANCELLED"}
+
+
 def outcome_of(summary: BakeSummary, captured: CaptureSummary | None = None) -> session.Outcome:
     """Return what the panel tells about a bake, and about the capture that went before."""
     saved = 1.0 - summary.keys_after / max(summary.keys_before, 1)

@@ -26,6 +26,11 @@ class MienError(Exception):
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()
 
+    @property
+    def lines(self) -> list[str]:
+        """Message and, if there is one, hint."""
+        return [self.message, *filter(None, [self.hint])]
+
     def to_dict(self) -> dict[str, str]:
         """Return the error as the JSON object used on the wire and by ``--json``."""
         return {"code": self.code, "message": self.message, "hint": self.hint}

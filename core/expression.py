@@ -17,7 +17,7 @@ from .features.geometry import GeometryBasis, mesh_of
 from .landmarks import Face
 from .opencv import cv2
 from .preprocess import aligned_crop, grey, normalise_light
-from .units import EXPRESSIONS
+from .units import EXPRESSIONS, REST
 
 Array = npt.NDArray[np.float32]
 
@@ -218,7 +218,7 @@ class PersonalClasses:
         self._centre: Array | None = None
         self._scale: Array | None = None
 
-    REST = "rest"
+    REST = REST
     """Name under which frames that belong to no class are given."""
 
     @property

@@ -94,6 +94,9 @@ EXPRESSIONS: tuple[str, ...] = (
 ESTIMATORS: tuple[str, ...] = ("combined", "learned", "landmark")
 """What can give the action units, the one used by default first; see `estimators.open_estimator`."""
 
+REST = "rest"
+"""Name under which an actor's resting face is learnt, beside expressions of the actor's own."""
+
 LANDMARK_COUNT = 478
 """Points of the face mesh with irises (MediaPipe Face Landmarker model card)."""
 

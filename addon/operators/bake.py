@@ -33,7 +33,7 @@ class MIEN_OT_bake(bpy.types.Operator):
             if not captured:
                 self._job.start()
         except MienError as error:
-            return self._fail(error)
+            return workflow.refuse(self, error)
         if captured:
             return self._bake()
         session.job = self._job
@@ -60,7 +60,7 @@ class MIEN_OT_bake(bpy.types.Operator):
                 self._job.start()
                 self._job.wait()
         except MienError as error:
-            return self._fail(error)
+            return workflow.refuse(self, error)
         return self._bake() if captured else self._conclude()
 
     def cancel(self, context):
@@ -80,24 +80,18 @@ class MIEN_OT_bake(bpy.types.Operator):
         if error.code == "cancelled":
             self.report({"INFO"}, "Capture cancelled, nothing was changed")
             return {"CANCELLED"}
-        return self._fail(error)
+        return workflow.refuse(self, error)
 
     def _bake(self):
         try:
             video = self._job.source if self._job.fps is None else None
             summary = workflow.bake_take(self._request, self._job.take, video)
         except MienError as error:
-            return self._fail(error)
+            return workflow.refuse(self, error)
         session.outcome = workflow.outcome_of(summary, self._job.summary)
         self.report({"INFO"}, session.outcome.lines[0])
         workflow.redraw_panels()
         return {"FINISHED"}
-
-    def _fail(self, error):
-        session.outcome = session.Outcome([error.message, *filter(None, [error.hint])], failed=True)
-        self.report({"ERROR"}, str(error))
-        workflow.redraw_panels()
-        return {"CANCELLED"}
 
     def _end(self, context):
         if self._timer is not None:

@@ -22,10 +22,12 @@ from ..ids import (
 )
 
 
-def _told(operator, error: MienError):
-    session.outcome = session.Outcome([error.message, *filter(None, [error.hint])], failed=True)
-    operator.report({"ERROR"}, str(error))
-    return {"CANCELLED"}
+def _live_runs(operator: type[bpy.types.Operator]) -> bool:
+    """Return whether live capture runs; if not, the button says what to do."""
+    if not session.live_running():
+        operator.poll_message_set("Start live capture first")
+        return False
+    return True
 
 
 class MIEN_OT_live_start(bpy.types.Operator):
@@ -44,7 +46,7 @@ class MIEN_OT_live_start(bpy.types.Operator):
         try:
             live_workflow.start(context)
         except MienError as error:
-            return _told(self, error)
+            return workflow.refuse(self, error)
         session.outcome = None
         return {"FINISHED"}
 
@@ -80,7 +82,7 @@ class MIEN_OT_live_cameras(bpy.types.Operator):
         try:
             live.list_cameras()
         except MienError as error:
-            return _told(self, error)
+            return workflow.refuse(self, error)
         return {"FINISHED"}
 
 
@@ -95,7 +97,7 @@ class MIEN_OT_live_microphones(bpy.types.Operator):
         try:
             live.list_microphones()
         except MienError as error:
-            return _told(self, error)
+            return workflow.refuse(self, error)
         return {"FINISHED"}
 
 
@@ -140,10 +142,7 @@ class MIEN_OT_live_record(bpy.types.Operator):
 
     @classmethod
     def poll(cls, _context):
-        if not session.live_running():
-            cls.poll_message_set("Start live capture first")
-            return False
-        return True
+        return _live_runs(cls)
 
     def execute(self, context):
         try:
@@ -152,7 +151,7 @@ class MIEN_OT_live_record(bpy.types.Operator):
             else:
                 live_workflow.record(context, punch=self.punch)
         except MienError as error:
-            return _told(self, error)
+            return workflow.refuse(self, error)
         workflow.redraw_panels()
         return {"FINISHED"}
 
@@ -207,16 +206,13 @@ class MIEN_OT_live_learn(bpy.types.Operator):
 
     @classmethod
     def poll(cls, _context):
-        if not session.live_running():
-            cls.poll_message_set("Start live capture first")
-            return False
-        return session.live.expressions.state != "running"
+        return _live_runs(cls) and session.live.expressions.state != "running"
 
     def execute(self, context):
         try:
             live_workflow.learn(context, rest=self.rest)
         except MienError as error:
-            return _told(self, error)
+            return workflow.refuse(self, error)
         return {"FINISHED"}
 
 

@@ -43,9 +43,7 @@ class _OnTake:
         try:
             return self.work(context, live_workflow.active_take())
         except MienError as error:
-            session.outcome = session.Outcome([error.message, *filter(None, [error.hint])], failed=True)
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+            return workflow.refuse(self, error)
 
 
 class MIEN_OT_takes_refresh(bpy.types.Operator):

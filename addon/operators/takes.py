@@ -43,9 +43,7 @@ class MIEN_OT_bake_take(bpy.types.Operator, ImportHelper):
                 name = Path(take.header.source).stem or path.stem
             summary = workflow.bake_take(workflow.request(context, name), path)
         except MienError as error:
-            session.outcome = session.Outcome([error.message, *filter(None, [error.hint])], failed=True)
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+            return workflow.refuse(self, error)
         session.outcome = workflow.outcome_of(summary)
         self.report({"INFO"}, session.outcome.lines[0])
         workflow.redraw_panels()
