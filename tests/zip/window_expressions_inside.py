@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from pathlib import Path
 
@@ -10,13 +9,7 @@ import bpy
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from window_inside import SHARE, call, open_tab, report, run, shot, view, wait
-
-MIEN = "bl_ext.user_default.mien"
-
-
-def addon(name: str):
-    return importlib.import_module(f"{MIEN}.addon.{name}")
+from window_inside import SHARE, addon, call, empty_scene, open_tab, report, run, shot, view, wait
 
 
 def open_expressions() -> None:
@@ -37,9 +30,7 @@ def scroll_to_the_end() -> None:
 
 def steps():
     yield from wait(lambda: bool(bpy.context.window_manager.windows), 60)
-    for name in ("Cube", "Light", "Camera"):
-        if name in bpy.data.objects:
-            bpy.data.objects.remove(bpy.data.objects[name])
+    empty_scene()
     yield from open_tab()
     open_expressions()
     session, live = addon("session"), addon("live")

@@ -5,6 +5,7 @@ A generator whose steps a timer runs: each `yield` lets Blender work, and `shot`
 
 from __future__ import annotations
 
+import importlib
 import json
 import time
 import traceback
@@ -76,11 +77,16 @@ def curves(action):
         yield from action.fcurves
 
 
-def session():
-    """Return the extension's run-time state."""
-    import importlib
+def addon(name: str):
+    """Return a module of the installed add-on."""
+    return importlib.import_module(f"bl_ext.user_default.mien.addon.{name}")
 
-    return importlib.import_module("bl_ext.user_default.mien.addon.session")
+
+def empty_scene():
+    """Remove what Blender's default scene holds."""
+    for name in ("Cube", "Light", "Camera"):
+        if name in bpy.data.objects:
+            bpy.data.objects.remove(bpy.data.objects[name])
 
 
 def open_tab():
@@ -102,9 +108,7 @@ def open_tab():
 
 def steps():
     yield from wait(lambda: bool(bpy.context.window_manager.windows), 60)
-    for name in ("Cube", "Light", "Camera"):
-        if name in bpy.data.objects:
-            bpy.data.objects.remove(bpy.data.objects[name])
+    empty_scene()
     yield from open_tab()
     yield from shot("installed")
 
@@ -120,7 +124,7 @@ def steps():
 
     before = contents()
     report["bake begun"] = sorted(call(bpy.ops.mien.bake, "INVOKE_DEFAULT"))
-    state = session()
+    state = addon("session")
     yield from wait(lambda: state.job is not None and state.job.progress is not None and state.job.progress.frame, 120)
     yield from shot("capturing")
     if state.running():

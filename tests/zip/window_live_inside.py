@@ -5,7 +5,6 @@ What a user does meanwhile is done too: recording, saving, undoing, playing, lea
 
 from __future__ import annotations
 
-import importlib
 import os
 import statistics
 import sys
@@ -16,13 +15,7 @@ import bpy
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from window_inside import SHARE, call, open_tab, report, run, shot, view, wait
-
-MIEN = "bl_ext.user_default.mien"
-
-
-def addon(name: str):
-    return importlib.import_module(f"{MIEN}.addon.{name}")
+from window_inside import SHARE, addon, call, empty_scene, open_tab, report, run, shot, view, wait
 
 
 def follow(seconds: float, drawn: list, applied: list):
@@ -38,9 +31,7 @@ def follow(seconds: float, drawn: list, applied: list):
 
 def steps():
     yield from wait(lambda: bool(bpy.context.window_manager.windows), 60)
-    for name in ("Cube", "Light", "Camera"):
-        if name in bpy.data.objects:
-            bpy.data.objects.remove(bpy.data.objects[name])
+    empty_scene()
     yield from open_tab()
     session, live = addon("session"), addon("live")
     call(bpy.ops.mien.add_sample_head, "INVOKE_DEFAULT")

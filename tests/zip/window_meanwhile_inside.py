@@ -16,8 +16,7 @@ import bpy
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from window_inside import SHARE, call, open_tab, report, run, view, wait
-from window_live_inside import addon
+from window_inside import SHARE, addon, call, empty_scene, open_tab, report, run, view, wait
 
 RENDER = {"engine": "CYCLES", "resolution_x": 160, "resolution_y": 160, "resolution_percentage": 100}
 
@@ -64,9 +63,7 @@ def steps():
     bpy.context.preferences.view.use_save_prompt = False
     bpy.context.preferences.view.render_display_type = "NONE"
     bpy.context.preferences.system.viewport_aa = "OFF"
-    for name in ("Cube", "Light", "Camera"):
-        if name in bpy.data.objects:
-            bpy.data.objects.remove(bpy.data.objects[name])
+    empty_scene()
     yield from open_tab()
     session, live = addon("session"), addon("live")
     call(bpy.ops.mien.add_sample_head, "INVOKE_DEFAULT")

@@ -5,7 +5,6 @@ python tests/zip/window.py BLENDER ZIP CLIP --tool blender-window --steps window
 
 from __future__ import annotations
 
-import importlib
 import math
 import statistics
 import sys
@@ -18,14 +17,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from window_inside import SHARE, call, open_tab, report, run, shot, view, wait
+from window_inside import SHARE, addon, call, empty_scene, open_tab, report, run, shot, view, wait
 
-MIEN = "bl_ext.user_default.mien"
 TURN = {"head": (math.cos(0.11), 0.0, math.sin(0.11), 0.0)}
-
-
-def addon(name: str):
-    return importlib.import_module(f"{MIEN}.addon.{name}")
 
 
 def drawn(window=None):
@@ -277,9 +271,7 @@ def take(_chosen, head, _preview, _space):
 
 def steps():
     yield from wait(lambda: bool(bpy.context.window_manager.windows), 60)
-    for name in ("Cube", "Light", "Camera"):
-        if name in bpy.data.objects:
-            bpy.data.objects.remove(bpy.data.objects[name])
+    empty_scene()
     yield from open_tab()
     report["graphics"] = [gpu.platform.renderer_get(), gpu.platform.backend_type_get()]
     call(bpy.ops.mien.add_sample_head, "INVOKE_DEFAULT")
