@@ -35,7 +35,7 @@ from ..datasets import load_expression_set
 from ..features.deep import DeepNet
 from ..features.geometry import GeometryBasis, mesh_of, mirrored_points
 from ..features.geometry import mirror as mirror_geometry
-from ..fusion import fuse
+from ..fusion import FUSION, fuse
 from ..ict_face import IctFace, ShapeMeaning, arkit_shapes
 from ..landmarks import Face
 from ..preprocess import aligned_crop
@@ -383,6 +383,12 @@ def course(steps: int, epochs: int):
     return rate
 
 
+def shares_of_units(names: tuple[str, ...]) -> np.ndarray:
+    """Return what a full shape gives to each unit, limits aside; shape (outputs, 11)."""
+    little = 0.01
+    return ShapeMeaning(names).action_units(little * np.eye(len(names))) @ FUSION.T / little
+
+
 def error(found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     """Return squared errors; what lies beyond the end of the scale that was wanted is right."""
     low = torch.where(wanted <= 0, found.clamp(min=0), found)
@@ -423,6 +429,7 @@ class Trainer:
             arrays = components(self.crops, joined["meshes"], usable, options.seed)
         self.inputs = Inputs(self.crops, joined["meshes"], joined["blendshapes"], arrays)
         self.twin = torch.from_numpy(mirror(self.names))
+        self.shares = torch.from_numpy(shares_of_units(self.names)).to(self.device)
         self.net = ActionUnitNet(len(self.names), self.inputs.values.shape[2]).to(
             self.device, memory_format=torch.channels_last
         )
@@ -492,7 +499,11 @@ class Trainer:
                     torch.from_numpy(np.maximum(rest, 0)).to(device),
                     known.to(device),
                 )
-            loss = (count.to(device) * error(found.float(), y.to(device))).mean()
+            found, y = found.float(), y.to(device)
+            loss = (count.to(device) * error(found, y)).mean()
+            exact = slice(PEOPLE * SEEN)
+            units = error(found[exact] @ self.shares, (y[exact] @ self.shares).clamp(0, 1))
+            loss = loss + options.units * units.mean()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -720,6 +731,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=200, help="batches in an epoch")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--real", type=float, default=0.5, help="weight of real photos' targets")
+    parser.add_argument("--units", type=float, default=1.0, help="weight of the 11 units beside the shapes")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--checkpoint", default="action_unit_net.pt")

@@ -72,7 +72,8 @@ def test_a_live_label_sets_off_an_expression_on_the_head_and_particles(device, h
     until(lambda: running.label == "happiness")
     assert running.probability == pytest.approx(0.9, abs=1e-3)
     wide = head.data.shape_keys.key_blocks["EyeWide"]
-    until(lambda: wide.value == pytest.approx(BASIC["fear"]["EyeWide"]))
+    # The last step of the fade may be too small for the rig to be touched again.
+    until(lambda: wide.value == pytest.approx(BASIC["fear"]["EyeWide"], abs=1e-4))
 
     scene = preview_settings(bpy.context.scene)
     add_effects(scene)

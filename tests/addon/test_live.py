@@ -48,9 +48,14 @@ def head():
 def until(condition, seconds=30.0):
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it never came"
+        assert time.monotonic() < end, f"it never came; {live_state()}"
         live.tick()
         time.sleep(0.004)
+
+
+def live_state():
+    running = session.live
+    return f"{running.status}, {running.counts}, {running.error!r}" if running is not None else "nothing runs"
 
 
 def run_for(seconds):
