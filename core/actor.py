@@ -67,6 +67,10 @@ class Actor:
                 "Record them again.",
             )
         self._classes = PersonalClasses.load(self.path)
+        if len(self.names) > MAX_OWN:
+            raise MienError(
+                "model-damaged", f"{self.path.name} holds more than {MAX_OWN} expressions.", "Record them again."
+            )
         self.knows_rest = self.REST in arrays["names"].tolist()
 
     @property

@@ -92,6 +92,7 @@ def capture_take(args: argparse.Namespace, take: Path, console: Console):
         take,
         fps=args.fps,
         estimator=args.estimator,
+        actor=args.actor,
         on_progress=lambda progress: bar(progress.frame, progress.total),
     )
     if summary.incomplete:
@@ -109,6 +110,9 @@ def add_capture_arguments(parser: argparse.ArgumentParser):
         choices=ESTIMATORS,
         default=ESTIMATORS[0],
         help=f"what reads the face: Mien's own network, the landmark model, or both combined (default {ESTIMATORS[0]})",
+    )
+    parser.add_argument(
+        "--actor", type=Path, metavar="FILE", help="actor's file: expressions of the actor's own are labelled, too"
     )
 
 

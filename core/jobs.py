@@ -97,6 +97,7 @@ def capture(
     fps: float | None = None,
     loop: float = 0.0,
     estimator: str = ESTIMATORS[0],
+    actor: str | os.PathLike[str] | None = None,
 ) -> CaptureSummary:
     """Capture the face of a video or image sequence into a take.
 
@@ -118,6 +119,9 @@ def capture(
         Play the source again and again until so many seconds of it were captured; 0 plays it once.
     estimator : str
         What gives the action units, one of `units.ESTIMATORS`.
+    actor : path-like, optional
+        File with the actor's own expressions, which are labelled too. One that cannot be
+        used is told in the summary's notices.
 
     Returns
     -------
@@ -127,10 +131,12 @@ def capture(
     ------
     MienError
         ``"cancelled"``, ``"no-face"``, ``"no-pictures"``, ``"disk-full"``, ``"take-not-written"``,
-        ``"library-missing"`` and what the source and the model raise.
+        ``"library-missing"``, ``"actor-not-found"`` and what the source and the model raise.
     """
     started = time.monotonic()
     _stop_if(is_cancelled)
+    if actor is not None and not os.path.isfile(actor):
+        raise MienError("actor-not-found", f"There is no actor's file {actor}.", "Check the path.")
     if on_progress:
         on_progress(CaptureProgress("loading"))
     # Seconds of imports, which neither Blender's side nor a worker without a job should pay.
@@ -150,7 +156,7 @@ def capture(
         source = LoopSource(lambda: open_source(source_path, fps), loop)
     else:
         source = open_source(source_path, fps)
-    with source, open_pipeline(estimator) as pipeline:
+    with source, open_pipeline(estimator, actor=actor) as pipeline:
         return record(
             source,
             pipeline,
@@ -184,7 +190,8 @@ def record(
     started = time.monotonic() if started is None else started
     take_path = Path(take_path)
     part = take_path.with_name(take_path.name + PART_SUFFIX)
-    header = TakeHeader(source=source.name, fps=source.fps, size=source.size, extra=pipeline.settings)
+    own = pipeline.labeller.names if pipeline.labeller is not None else ()
+    header = TakeHeader(source=source.name, fps=source.fps, size=source.size, own=own, extra=pipeline.settings)
     total = source.frame_count
     frames = found = 0
     first = last = 0.0

@@ -174,8 +174,9 @@ class LiveSession:
         if self._microphone is not None:
             extra["microphone"] = self._microphone.which
         name, size, fps = self._source()
+        own = self._labeller.names if self._labeller is not None else ()
         try:
-            header = TakeHeader(source=name, fps=fps, size=size, extra=extra)
+            header = TakeHeader(source=name, fps=fps, size=size, own=own, extra=extra)
             self._recorder = _Recorder(order, header, self._microphone)
         except MienError as error:
             self._emit(TakeStatus(self.order.job, order.take, False, error=error))

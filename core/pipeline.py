@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from .action_units import ActionUnitEstimator, BlendshapeEstimator
+from .actor import Actor
 from .capture import read_ahead
 from .errors import MienError
 from .estimators import open_estimator
@@ -112,6 +113,7 @@ class Pipeline:
             units=fuse(action_units),
             expression=label.expression,
             probabilities=label.probabilities,
+            own=label.own,
         )
 
     def close(self) -> None:
@@ -127,11 +129,13 @@ class Pipeline:
         self.close()
 
 
-def open_pipeline(estimator: str = ESTIMATORS[0], *, live: bool = False) -> Pipeline:
+def open_pipeline(
+    estimator: str = ESTIMATORS[0], *, live: bool = False, actor: str | os.PathLike[str] | None = None
+) -> Pipeline:
     """Return the pipeline that captures use.
 
-    Mien's own models are no condition: where one is missing or damaged the pipeline does
-    without it, and `Pipeline.notices` tells.
+    Mien's own models and the actor's file are no condition: where one is missing or
+    damaged the pipeline does without it, and `Pipeline.notices` tells.
 
     Parameters
     ----------
@@ -139,6 +143,8 @@ def open_pipeline(estimator: str = ESTIMATORS[0], *, live: bool = False) -> Pipe
         One of `units.ESTIMATORS`.
     live : bool
         Judge expressions on a thread, so that no frame waits for it.
+    actor : path, optional
+        File with the expressions of the actor's own that are looked for.
 
     Raises
     ------
@@ -158,6 +164,11 @@ def open_pipeline(estimator: str = ESTIMATORS[0], *, live: bool = False) -> Pipe
     except (MienError, KeyError) as error:
         labeller = None
         notices.append(_without(error, "Expressions are not labelled."))
+    if labeller is not None and actor is not None:
+        try:
+            labeller.follow(Actor(actor))
+        except MienError as error:
+            notices.append(_without(error, "The actor's own expressions are not labelled."))
     try:
         pipeline = Pipeline(estimator=chosen, labeller=labeller)
     except BaseException:

@@ -176,6 +176,8 @@ class StartCapture(_Json):
         Play the source again and again until so many seconds of it were captured; 0 plays it once.
     estimator : str
         What gives the action units, one of `units.ESTIMATORS`.
+    actor : str
+        Absolute path of the file with the actor's own expressions; empty for none.
     """
 
     KIND: ClassVar[int] = 2
@@ -185,6 +187,7 @@ class StartCapture(_Json):
     fps: float = 0.0
     loop: float = 0.0
     estimator: str = ESTIMATORS[0]
+    actor: str = ""
 
     def __post_init__(self):
         _whole("job", self.job, _MAX_JOB)
@@ -194,6 +197,7 @@ class StartCapture(_Json):
         _number("fps", self.fps)
         _number("loop", self.loop)
         _estimator(self.estimator)
+        _text("actor", self.actor, _MAX_PATH)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

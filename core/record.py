@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,6 +40,7 @@ FRAME_DTYPE = np.dtype(
         ("size", "<u2", (2,)),
         ("found", "u1"),
         ("expression", "u1"),
+        ("own", "u1"),
         ("confidence", "<u2"),
         ("box", "<f4", (4,)),
         ("head_rotation", "<f4", (4,)),
@@ -63,12 +64,15 @@ _LARGEST = 1e30
 _NORM_TOLERANCE = 1e-3
 
 
-def pack(result: FrameResult) -> np.void:
+def pack(result: FrameResult, own: Sequence[str] = ()) -> np.void:
     """Return the record of a result.
 
     Parameters
     ----------
     result : FrameResult
+    own : sequence of str
+        Names of the actor's own expressions, which the record counts from 1; one that is
+        not among them is left out.
 
     Returns
     -------
@@ -90,6 +94,7 @@ def pack(result: FrameResult) -> np.void:
     record["size"] = result.size
     record["found"] = result.found
     record["expression"] = LABELS.index(result.expression)
+    record["own"] = own.index(result.own) + 1 if result.own in own else 0
     record["confidence"] = round(result.confidence * _WHOLE)
     for name in ("box", "head_rotation", "head_translation", "eye_rotations"):
         record[name] = getattr(result, name)
@@ -114,13 +119,15 @@ def pack(result: FrameResult) -> np.void:
     return record[()]
 
 
-def unpack(record: np.void) -> FrameResult:
+def unpack(record: np.void, own: Sequence[str] = ()) -> FrameResult:
     """Return the result that `pack` stored.
 
     Parameters
     ----------
     record : numpy.void
         A scalar of `FRAME_DTYPE`.
+    own : sequence of str
+        As it was packed with.
 
     Returns
     -------
@@ -132,28 +139,30 @@ def unpack(record: np.void) -> FrameResult:
         If the record holds values that no result can have.
     """
     records = np.asarray(record, FRAME_DTYPE).reshape(1)
-    if not sane(records)[0]:
+    if not sane(records, own)[0]:
         raise ValueError("the frame record holds impossible values")
-    return next(results(records))
+    return next(results(records, own))
 
 
-def results(records: npt.NDArray[np.void]) -> Iterator[FrameResult]:
+def results(records: npt.NDArray[np.void], own: Sequence[str] = ()) -> Iterator[FrameResult]:
     """Yield the results of records that are known to be `sane`.
 
     Parameters
     ----------
     records : ndarray of FRAME_DTYPE, shape (n,)
+    own : sequence of str
+        As they were packed with.
     """
-    columns = {name: decode(records, name) for name in FRAME_DTYPE.names if name not in ("origin", "step")}
+    columns = {name: decode(records, name, own) for name in FRAME_DTYPE.names if name not in ("origin", "step")}
     # Plain Python values, as in results that were never packed.
-    for name in ("index", "time", "found", "confidence", "expression"):
+    for name in ("index", "time", "found", "confidence", "expression", "own"):
         columns[name] = columns[name].tolist()
     columns["size"] = [tuple(size) for size in columns["size"].tolist()]
     for values in zip(*columns.values(), strict=True):
         yield FrameResult(**dict(zip(columns, values, strict=True)))
 
 
-def decode(records: npt.NDArray[np.void], name: str) -> np.ndarray:
+def decode(records: npt.NDArray[np.void], name: str, own: Sequence[str] = ()) -> np.ndarray:
     """Return one field of `FrameResult` for many records at once.
 
     Parameters
@@ -161,12 +170,14 @@ def decode(records: npt.NDArray[np.void], name: str) -> np.ndarray:
     records : ndarray of FRAME_DTYPE, shape (n,)
     name : str
         A field of `FrameResult`.
+    own : sequence of str
+        As they were packed with.
 
     Returns
     -------
     ndarray, shape (n, ...)
         float32 with the field's own shape, except ``time`` (float64), ``index`` and
-        ``size`` (int64), ``found`` (bool) and ``expression`` (str).
+        ``size`` (int64), ``found`` (bool), ``expression`` and ``own`` (str).
     """
     if name not in FRAME_DTYPE.names or name in ("origin", "step"):
         raise KeyError(f"no such column: {name!r}")
@@ -178,25 +189,29 @@ def decode(records: npt.NDArray[np.void], name: str) -> np.ndarray:
         return (stored / np.float64(_WHOLE)).astype(np.float32)
     if name == "found":
         return stored != 0
-    if name == "expression":
-        return np.array(LABELS)[np.minimum(stored, len(LABELS) - 1)]
+    if name in ("expression", "own"):
+        words = LABELS if name == "expression" else ("", *own)
+        return np.array(words)[np.minimum(stored, len(words) - 1)]
     if name in ("index", "size"):
         return stored.astype(np.int64)
     return stored.copy()
 
 
-def sane(records: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
+def sane(records: npt.NDArray[np.void], own: Sequence[str] = ()) -> npt.NDArray[np.bool_]:
     """Tell which records hold values that a result can have.
 
     Parameters
     ----------
     records : ndarray of FRAME_DTYPE, shape (n,)
+    own : sequence of str
+        As they were packed with.
 
     Returns
     -------
     ndarray of bool, shape (n,)
     """
     good = np.isfinite(records["time"]) & (records["found"] <= 1) & (records["expression"] < len(LABELS))
+    good &= records["own"] <= len(own)
     for name in ("box", "head_rotation", "head_translation", "eye_rotations", "origin", "step"):
         # False for what is not a number, too.
         good &= (np.abs(records[name]) < _LARGEST).reshape(len(records), -1).all(axis=1)
@@ -207,10 +222,10 @@ def sane(records: npt.NDArray[np.void]) -> npt.NDArray[np.bool_]:
     return good
 
 
-_PLAIN = struct.Struct(f"<dI2HBBH4f4f3f4f{len(UNITS)}H{len(ARKIT)}H{len(ACTION_UNITS)}H{len(EXPRESSIONS)}H3ff")
+_PLAIN = struct.Struct(f"<dI2HBBBH4f4f3f4f{len(UNITS)}H{len(ARKIT)}H{len(ACTION_UNITS)}H{len(EXPRESSIONS)}H3ff")
 _AT = (0, len(UNITS), len(ARKIT), len(ACTION_UNITS), len(EXPRESSIONS))
 _UNITS, _ARKIT, _ACTION_UNITS, _PROBABILITIES = (
-    slice(22 + sum(_AT[: i + 1]), 22 + sum(_AT[: i + 2])) for i in range(len(_AT) - 1)
+    slice(23 + sum(_AT[: i + 1]), 23 + sum(_AT[: i + 2])) for i in range(len(_AT) - 1)
 )
 
 
@@ -244,7 +259,7 @@ class Plain(NamedTuple):
 
 
 def plain(record: npt.NDArray[np.void] | bytes, offset: int = 0) -> Plain:
-    """Read one record without numpy: for a single one that is many times faster than `unpack`.
+    """Read one record of the wire without numpy: for a single one that is many times faster than `unpack`.
 
     Parameters
     ----------
@@ -258,15 +273,16 @@ def plain(record: npt.NDArray[np.void] | bytes, offset: int = 0) -> Plain:
         Where `sane` says no.
     """
     row = _PLAIN.unpack_from(record, offset)
-    time, found, expression = row[0], row[4], row[5]
-    head = w, x, y, z = row[11:15]
+    time, found, expression, own = row[0], row[4], row[5], row[6]
+    head = w, x, y, z = row[12:16]
     # Comparisons are false for what is not a number.
     good = (
         -math.inf < time < math.inf
         and found <= 1
         and expression < len(LABELS)
+        and own == 0
         and row[-1] >= 0
-        and all(-_LARGEST < value < _LARGEST for value in (*row[7:22], *row[-4:]))
+        and all(-_LARGEST < value < _LARGEST for value in (*row[8:23], *row[-4:]))
         and abs(math.sqrt(w * w + x * x + y * y + z * z) - 1.0) <= _NORM_TOLERANCE
     )
     if not good:
@@ -277,7 +293,7 @@ def plain(record: npt.NDArray[np.void] | bytes, offset: int = 0) -> Plain:
         LABELS[expression],
         max(row[_PROBABILITIES]) / _WHOLE,
         head,
-        (row[18:20], row[20:22]),
+        (row[19:21], row[21:23]),
         [weight / _WHOLE for weight in row[_UNITS]],
         [weight / _WHOLE for weight in row[_ARKIT]],
     )

@@ -36,7 +36,7 @@ APP = "mien 0.1.0"
 
 # The PNG trick: a byte above 127 and both line endings, so that a text-mode copy is noticed.
 MAGIC = b"\x89MIEN\r\n\x1a"
-VERSION = (1, 0)
+VERSION = (1, 1)
 """A newer first number is refused; a newer second number only adds fields and channels."""
 
 PREFIX = struct.Struct("<8sHHIII")
@@ -44,10 +44,11 @@ PREFIX = struct.Struct("<8sHHIII")
 
 _CRC = struct.Struct("<I")
 _MAX_HEADER = 1 << 20
+_MAX_OWN = 255
 _MAX_RECORD = 1 << 20
 _CHUNK = 128
 _FORMAT = re.compile(r"[<|](?:[iu][1248]|f[48])")
-_RESERVED = ("source", "fps", "size", "created", "app", "fields", "channels")
+_RESERVED = ("source", "fps", "size", "created", "app", "own", "fields", "channels")
 
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
@@ -72,6 +73,8 @@ class TakeHeader:
         When the recording began, ISO 8601 with time zone.
     app : str
         Program and version that wrote it.
+    own : tuple of str
+        Names of the actor's own expressions; frames tell of no others.
     extra : dict
         Further fields, JSON values only. Fields that this version does not know are kept here.
     """
@@ -81,6 +84,7 @@ class TakeHeader:
     size: tuple[int, int] = (0, 0)
     created: str = dataclasses.field(default_factory=_now)
     app: str = APP
+    own: tuple[str, ...] = ()
     extra: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
@@ -90,6 +94,8 @@ class TakeHeader:
             raise ValueError(f"fps must be finite and not negative, got {self.fps}")
         if len(self.size) != 2 or not all(isinstance(side, int) and side >= 0 for side in self.size):
             raise ValueError(f"size must be two whole numbers, got {self.size!r}")
+        if len(self.own) > _MAX_OWN or not all(isinstance(name, str) for name in self.own):
+            raise ValueError(f"own must be at most {_MAX_OWN} texts")
         taken = [name for name in self.extra if name in _RESERVED]
         if taken:
             raise ValueError(f"extra must not use the header's own names: {taken}")
@@ -117,6 +123,7 @@ class TakeWriter:
     def __init__(self, path: str | os.PathLike[str], header: TakeHeader):
         self.path = Path(path)
         self.frames = 0
+        self._own = header.own
         head = _encode_header(header)
         try:
             self._file = open(self.path, "wb", buffering=0)
@@ -131,7 +138,7 @@ class TakeWriter:
 
     def write(self, result: FrameResult) -> None:
         """Append one frame."""
-        record = pack(result).tobytes()
+        record = pack(result, self._own).tobytes()
         self._append(record + _CRC.pack(zlib.crc32(record)))
         self.frames += 1
 
@@ -277,11 +284,11 @@ class Take:
         if not 0 <= index < self._count:
             raise IndexError(f"the take has {self._count} frames")
         records, good = self._records(index, index + 1)
-        return next(results(records)) if good[0] else self._gap(index)
+        return next(results(records, self.header.own)) if good[0] else self._gap(index)
 
     def __iter__(self) -> Iterator[FrameResult]:
         for first, records, good in self._chunks():
-            whole = results(records[good])
+            whole = results(records[good], self.header.own)
             for i in range(len(records)):
                 yield next(whole) if good[i] else self._gap(first + i)
 
@@ -299,16 +306,17 @@ class Take:
         -------
         ndarray, shape (len(take), ...)
             float32 with the field's own shape, except ``time`` (float64), ``index`` and
-            ``size`` (integers), ``found`` (bool) and ``expression`` (str).
+            ``size`` (integers), ``found`` (bool), ``expression`` and ``own`` (str).
         """
         if name == "time":
             return self.times.copy()
         where = slice(None) if at is None else (slice(None), np.asarray(at))
-        empty = decode(neutral(0), name)[where]
+        own = self.header.own
+        empty = decode(neutral(0), name, own)[where]
         column = np.zeros((self._count, *empty.shape[1:]), empty.dtype)
         for first, records, good in self._chunks():
             records[~good] = neutral(1)
-            column[first : first + len(records)] = decode(records, name)[where]
+            column[first : first + len(records)] = decode(records, name, own)[where]
         if name == "index" and len(self.damaged):
             column[self.damaged] = self._scan[2][self.damaged]
         return column
@@ -382,7 +390,7 @@ class Take:
             whole[i] = zlib.crc32(view[at : at + size]) == _CRC.unpack_from(data, at + size)[0]
         stored = np.ndarray((last - first,), self._layout.dtype, data, strides=(self._stride,))
         records = self._layout.convert(stored)
-        return records, whole & sane(records)
+        return records, whole & sane(records, self.header.own)
 
     def _read(self, at: int, size: int) -> bytes:
         parts = []
@@ -452,6 +460,7 @@ def _encode_header(header: TakeHeader) -> bytes:
         "size": header.size,
         "created": header.created,
         "app": header.app,
+        "own": header.own,
         **header.extra,
         "fields": fields,
         "channels": {**CHANNELS, "expression": LABELS},
@@ -464,11 +473,12 @@ def _encode_header(header: TakeHeader) -> bytes:
 
 
 def _decode_header(text: bytes) -> tuple[TakeHeader, _Layout]:
-    data = json.loads(text)
+    data = {"own": [], **json.loads(text)}  # takes before 1.1 tell of none
     known = {name: data.pop(name) for name in _RESERVED}
     fields, channels = known.pop("fields"), known.pop("channels")
     width, height = known.pop("size")
-    header = TakeHeader(**known, size=(width, height), extra=data)
+    own = tuple(known.pop("own"))
+    header = TakeHeader(**known, size=(width, height), own=own, extra=data)
 
     for _name, form, _shape in fields:
         if not _FORMAT.fullmatch(form):

@@ -99,6 +99,8 @@ class FrameResult:
         One of `EXPRESSIONS`, ``"unsure"``, or ``""`` when no classifier ran.
     probabilities : ndarray, shape (7,)
         Probability per label of `EXPRESSIONS`; zeros when no classifier ran.
+    own : str
+        The actor's own expression that the face shows, or ``""``.
     """
 
     index: int
@@ -117,6 +119,7 @@ class FrameResult:
     units: Array = dataclasses.field(default_factory=lambda: np.zeros(len(UNITS)))
     expression: str = ""
     probabilities: Array = dataclasses.field(default_factory=lambda: np.zeros(len(EXPRESSIONS)))
+    own: str = ""
 
     def __post_init__(self):
         def freeze(name, shape, low=-np.inf, high=np.inf):
@@ -128,6 +131,8 @@ class FrameResult:
             raise ValueError(f"confidence must lie in [0, 1], got {self.confidence}")
         if self.expression not in ("", "unsure", *EXPRESSIONS):
             raise ValueError(f"unknown expression label {self.expression!r}")
+        if not isinstance(self.own, str):
+            raise ValueError("own must be text")
         freeze("box", (4,))
         freeze("landmarks", (LANDMARK_COUNT, 3))
         freeze("points68", (68, 2))

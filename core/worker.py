@@ -268,6 +268,7 @@ class Worker:
                 fps=order.fps or None,
                 loop=order.loop,
                 estimator=order.estimator,
+                actor=order.actor or None,
             )
             answer = Finished(order.job, summary)
         except MienError as error:

@@ -40,6 +40,26 @@ def mien_command() -> list[str]:
     return [sys.executable, "-c", _COMMAND]
 
 
+@pytest.fixture
+def teach():
+    """Teach an actor's file the second half of a clip as "grin", the first as rest, with the shipped models."""
+
+    def learn(path, clip):
+        from mien.core.actor import Actor
+        from mien.core.capture import open_source
+        from mien.core.expression import ExpressionClassifier
+        from mien.core.landmarks import Landmarker
+        from mien.core.models import landmark_model
+
+        classifier = ExpressionClassifier()
+        with open_source(clip) as source, Landmarker(landmark_model()) as landmarker:
+            shown = [classifier.features(landmarker.detect(f.image, f.time), f.image) for f in source]
+        Actor(path).learn("grin", shown[len(shown) // 2 :], shown[: len(shown) // 2])
+        return path
+
+    return learn
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     """Folder of real clips and labels; tests that need it skip, saying so, where it is absent."""

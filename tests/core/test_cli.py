@@ -91,6 +91,29 @@ def test_capture_and_export(mien, clip, tmp_path):
 
 
 @needs_model
+@pytest.mark.data
+def test_an_actors_own_expressions_are_in_the_take_of_a_video(mien, clip, teach, tmp_path, monkeypatch):
+    """The actor begins to smile half-way; two judgements in a row are needed to say so."""
+    actor, path = teach(tmp_path / "Zoë.npz", clip), tmp_path / "a.mien"
+    told = outcome(mien("capture", clip, "--out", path, "--actor", actor, "--json"))
+    assert (told["ok"], told["notices"]) == (True, [])
+    with Take(path) as take:
+        assert take.header.own == ("grin",)
+        assert take.column("own").tolist() == [""] * 8 + ["grin"] * 4
+
+    # What another version learnt is told, and done without.
+    with monkeypatch.context() as patch:
+        patch.setattr("mien.core.actor.fingerprint", lambda: "another")
+        old = teach(tmp_path / "old.npz", clip)
+    done = mien("capture", clip, "--out", path, "--actor", old)
+    assert done.returncode == 0
+    assert "Note: The expressions of old were learnt by another version" in done.stdout
+    with Take(path) as take:
+        assert (len(take), take.header.own) == (12, ())
+    assert failure(mien("capture", clip, "--out", path, "--actor", "gone.npz", "--json"))["code"] == "actor-not-found"
+
+
+@needs_model
 def test_models(mien):
     told = outcome(mien("models", "--json"))
     assert told["ok"]

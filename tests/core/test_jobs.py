@@ -39,6 +39,7 @@ class Faces:
 
     def __init__(self, found=True, notices=()):
         self.found = found
+        self.labeller = None
         self.notices = notices
         self.settings = {"estimator": "landmark"}
 
@@ -150,6 +151,14 @@ def test_a_take_that_cannot_be_replaced(tmp_path):
     assert caught.value.code == "take-not-written"
     with Take(tmp_path / "a.mien.part") as take:
         assert len(take) == 3
+
+
+def test_an_actors_file_that_is_not_there_is_told_before_anything_is_opened(tmp_path):
+    reports = []
+    with pytest.raises(MienError) as caught:
+        jobs.capture("x", tmp_path / "a.mien", on_progress=reports.append, actor=tmp_path / "Zoë.npz")
+    assert (caught.value.code, reports) == ("actor-not-found", [])
+    assert "Zoë.npz" in caught.value.message
 
 
 def test_ctrl_c_leaves_nothing(tmp_path):

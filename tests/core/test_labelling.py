@@ -247,6 +247,10 @@ def test_a_file_of_other_models_or_damaged_is_refused_and_can_be_begun_anew(tmp_
         patch.setattr("mien.core.actor.fingerprint", lambda: "another")
         with pytest.raises(MienError, match="another version"):
             Actor(path)
+    with monkeypatch.context() as patch:
+        patch.setattr("mien.core.actor.MAX_OWN", 0)
+        with pytest.raises(MienError, match="more than"):
+            Actor(path)
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(MienError, match="cannot be read"):
         Actor(path)

@@ -12,10 +12,12 @@ from mien.core.record import CHANNELS, FRAME_DTYPE, LABELS, decode, neutral, pac
 from mien.core.types import FrameResult
 from mien.core.units import ACTION_UNITS, ARKIT, EXPRESSIONS, UNITS
 
+OWN = ("smirk", "Zoë's grin")
+
 TABLE = Path(__file__).parents[2] / "docs" / "take-format.md"
 
 
-def result(rng, index=7, size=(640, 480), extent=1.0, expression="fear"):
+def result(rng, index=7, size=(640, 480), extent=1.0, expression="fear", own=""):
     """A result with every field filled, its face as large as `extent` times the picture."""
     rotation = rng.normal(size=4)
     scale = np.array([*size, max(size)]) * extent
@@ -36,6 +38,7 @@ def result(rng, index=7, size=(640, 480), extent=1.0, expression="fear"):
         units=rng.random(len(UNITS)),
         expression=expression,
         probabilities=rng.dirichlet(np.ones(len(EXPRESSIONS))),
+        own=own,
     )
 
 
@@ -79,6 +82,17 @@ def test_every_label_survives(label):
     assert unpack(pack(FrameResult(0, 0.0, expression=label))).expression == label
 
 
+@pytest.mark.parametrize("own", ["", *OWN])
+def test_an_expression_of_the_actors_own_is_its_place_among_the_names(own):
+    record = pack(FrameResult(0, 0.0, own=own), OWN)
+    assert record["own"] == ("", *OWN).index(own)
+    assert unpack(record, OWN).own == own
+    # One that is not among the names is none: it was learnt after the take began.
+    assert unpack(pack(FrameResult(0, 0.0, own=own))).own == ""
+    with pytest.raises(ValueError, match="own"):
+        FrameResult(0, 0.0, own=None)
+
+
 def test_packing_again_gives_the_same_picture():
     """A take that is read and written again must not drift."""
     before = unpack(pack(result(np.random.default_rng(3))))
@@ -92,11 +106,12 @@ def test_packing_again_gives_the_same_picture():
 
 def test_columns_equal_single_frames():
     rng = np.random.default_rng(4)
-    records = np.array([pack(result(rng, index=i)) for i in range(5)], FRAME_DTYPE)
+    results = [result(rng, index=i, own=("", *OWN)[i % 3]) for i in range(5)]
+    records = np.array([pack(one, OWN) for one in results], FRAME_DTYPE)
     for name in FrameResult.__slots__:
-        column = decode(records, name)
+        column = decode(records, name, OWN)
         for i, record in enumerate(records):
-            assert np.array_equal(column[i], getattr(unpack(record), name)), name
+            assert np.array_equal(column[i], getattr(unpack(record, OWN), name)), name
 
 
 @pytest.mark.parametrize(("index", "size"), [(-1, (1, 1)), (2**32, (1, 1)), (0, (65536, 1))])
@@ -117,6 +132,7 @@ def test_unknown_column_is_refused(name):
         ("time", np.nan),
         ("found", 2),
         ("expression", len(LABELS)),
+        ("own", len(OWN) + 1),
         ("head_rotation", (0, 0, 0, 0)),
         ("head_translation", (0, np.inf, 0)),
         ("box", (np.nan, 0, 0, 0)),
@@ -128,9 +144,9 @@ def test_unknown_column_is_refused(name):
 def test_impossible_values_are_noticed(field, value):
     records = neutral(2)
     records[field][1] = value
-    assert sane(records).tolist() == [True, False]
+    assert sane(records, OWN).tolist() == [True, False]
     with pytest.raises(ValueError, match="impossible"):
-        unpack(records[1])
+        unpack(records[1], OWN)
 
 
 def test_plain_reads_the_same():

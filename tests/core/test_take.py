@@ -41,6 +41,7 @@ def frame(i):
         landmarks=np.full((478, 3), i),
         arkit=np.full(52, (i % 100) / 100),
         expression="happiness" if i % 2 else "",
+        own="smirk" if i % 3 == 2 else "",
     )
 
 
@@ -269,10 +270,12 @@ def test_names_that_are_not_unicode_are_kept(tmp_path):
         {"size": (1.5, 2)},
         {"created": 5},
         {"extra": {"fields": []}},
+        {"own": (1,)},
+        {"own": ("smirk",) * 256},
     ],
 )
 def test_impossible_headers_are_refused(wrong):
-    with pytest.raises(ValueError, match=r"fps|size|text|extra"):
+    with pytest.raises(ValueError, match=r"fps|size|text|extra|own"):
         TakeHeader(source="a", **wrong)
 
 
@@ -290,6 +293,9 @@ def test_impossible_headers_are_refused(wrong):
         lambda header: {**header, "fields": [["time", "<f8", [-1]]]},
         lambda header: {**header, "fields": [["time", "<f8", []]] * 2},
         lambda header: {**header, "fields": 7},
+        lambda header: {**header, "own": 7},
+        lambda header: {**header, "own": [7]},
+        lambda header: {**header, "own": ["smirk"] * 256},
         lambda header: {k: v for k, v in header.items() if k != "source"},
         lambda header: b"[" * 100_000,
         lambda header: b'{"source": "\xff"}',
@@ -384,6 +390,48 @@ def test_a_take_of_another_minor_version_is_read_by_name(tmp_path):
         assert not reader.column("units").any()
         assert reader.column("units").shape == (3, len(UNITS))
         assert np.array_equal(reader[0].head_rotation, [0, 0, 0, 1])
+
+
+def test_the_actors_own_expressions_are_told_by_the_header_s_names(tmp_path):
+    with Take(write(tmp_path / "a.mien", 6, own=("wink", "smirk"))) as reader:
+        assert reader.header.own == ("wink", "smirk")
+        assert [result.own for result in reader] == ["", "", "smirk"] * 2
+        assert (reader[2].own, reader[3].own) == ("smirk", "")
+        assert reader.column("own").tolist() == ["", "", "smirk"] * 2
+    # Learnt after the take began: the frames cannot tell of it.
+    with Take(write(tmp_path / "b.mien", 6, own=("wink",))) as reader:
+        assert reader.column("own").tolist() == [""] * 6
+        assert not len(reader.damaged)
+
+
+def test_a_place_beyond_the_names_is_damage(tmp_path):
+    path = write(tmp_path / "a.mien", 4, own=("wink", "smirk"))
+    data = path.read_bytes()
+    path.write_bytes(reseal(data, header={**header_of(data), "own": ["wink"]}))
+    with Take(path) as reader:
+        assert reader.damaged.tolist() == [2]
+        assert reader.column("own").tolist() == [""] * 4
+
+
+def test_a_take_from_before_own_expressions_is_read(take):
+    """As version 1.0 wrote it: no `own`, neither in the header nor in the records."""
+    data = take.read_bytes()
+    header = header_of(data)
+    del header["own"]
+    header["fields"] = [field for field in header["fields"] if field[0] != "own"]
+    at = FRAME_DTYPE.fields["own"][1]
+    body = b""
+    for i in range(start_of(data), len(data), STRIDE):
+        record = data[i : i + at] + data[i + at + 1 : i + STRIDE - 4]
+        body += record + struct.pack("<I", zlib.crc32(record))
+    take.write_bytes(reseal(data[: start_of(data)] + body, header=header, record_size=STRIDE - 1))
+    with Take(take) as reader:
+        assert reader.header.own == ()
+        assert [result.own for result in reader] == [""] * 5
+        assert [result.expression for result in reader] == ["", "happiness", "", "happiness", ""]
+        assert reader[3].landmarks[0, 0] == 3
+        np.testing.assert_allclose(reader.column("arkit")[:, 0], np.arange(5) / 100, atol=1e-4)
+        assert not len(reader.damaged)
 
 
 def test_the_take_can_be_read_while_it_is_written(tmp_path):
