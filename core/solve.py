@@ -34,6 +34,12 @@ RETURN = 0.3
 MIN_SEEN = 0.1
 """Seconds; a face seen for less, away from any other, was none: a pattern that looks like one for a frame."""
 
+SURE = 0.5
+"""A face with a lower confidence is hidden, or is none."""
+
+MIN_HIDDEN = 0.1
+"""Seconds; a face hidden for less is not worth a look."""
+
 MAX_REST = 0.5
 """No more than this is taken for rest, so that a face that smiles all the time still smiles."""
 
@@ -394,6 +400,30 @@ def solve_take(take: Take, options: SolveOptions | None = None, neutral: Neutral
     rows = np.concatenate(columns, axis=1)
     measured = relative.measure(take.column("landmarks", relative.POINTS), rows[:, _SLICE["head_rotation"]])
     return _solve(times, found, rows, measured, options, neutral)
+
+
+def hidden_spans(take: Take) -> list[tuple[float, float]]:
+    """Return the stretches of a recording in which what a face shows is guessed.
+
+    A hand or a cup is before it, or half of it is outside the picture: the landmark model
+    goes on drawing a mesh, and the animation there wants a look.
+
+    Parameters
+    ----------
+    take : Take
+        Or anything with its ``times`` and ``column``.
+
+    Returns
+    -------
+    list of tuple of float
+        First and last second of each, in order.
+    """
+    times = np.asarray(take.times, np.float64)
+    found = np.asarray(take.column("found"), bool).reshape(-1)
+    where = np.flatnonzero(found & (np.asarray(take.column("confidence")).reshape(-1) < SURE))
+    groups = np.split(where, np.flatnonzero(np.diff(times[where]) > HOLD) + 1)
+    spans = [(float(times[group[0]]), float(times[group[-1]])) for group in groups if len(group)]
+    return [(start, end) for start, end in spans if end - start >= MIN_HIDDEN]
 
 
 def _lasting(times, found) -> npt.NDArray[np.bool_]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import types
 
@@ -11,7 +12,7 @@ import pytest
 from mien.core.capture import open_source
 from mien.core.head import matrix_from_quaternion, quaternion_from_matrix
 from mien.core.pipeline import Pipeline
-from mien.core.solve import EASE, HOLD, RETURN, Performance, SolveOptions, Solver, solve_take
+from mien.core.solve import EASE, HOLD, RETURN, Performance, SolveOptions, Solver, hidden_spans, solve_take
 from mien.core.types import FrameResult
 from mien.core.units import ACTION_UNITS, ARKIT, UNIT_INDEX, UNITS
 
@@ -118,6 +119,26 @@ def test_recorded_faces_keep_their_values_when_nothing_is_smoothed(pattern):
         if r.found:
             np.testing.assert_allclose(row, r.units, atol=1e-6)
     np.testing.assert_array_equal(performance.found, [r.found for r in raw])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "spans"),
+    [
+        ("sssssssss", []),
+        ("ssshhhhhhsss", [(3, 8)]),
+        ("shssssss", []),  # a moment
+        ("hhhhhshhhhss", [(0, 9)]),
+        ("hhhhh...............hhhhhss", [(0, 4), (20, 24)]),
+        ("ss....ss", []),  # lost is not hidden
+    ],
+)
+def test_where_a_face_is_hidden(pattern, spans):
+    """s is seen, h hidden, a dot no face."""
+    results = [
+        dataclasses.replace(result(i, i / 30, found=kind != "."), confidence={"s": 0.9, "h": 0.2, ".": 0.0}[kind])
+        for i, kind in enumerate(pattern)
+    ]
+    assert hidden_spans(take_of(results)) == [pytest.approx((a / 30, b / 30)) for a, b in spans]
 
 
 def test_long_gap_reaches_neutral():
