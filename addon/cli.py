@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 from ..core.cli import add_capture_arguments, add_solve_arguments, capture_take, number, solve
@@ -96,6 +97,7 @@ def run(args, console) -> dict:
             action_name=args.action or name,
         )
         baked = bake.bake_performance(bpy.context, target, performance, options)
+        baked = dataclasses.replace(baked, notices=(*takes.hidden_notice(take), *baked.notices))
         scene.frame_start, scene.frame_end = baked.start, baked.end
         scene.frame_set(baked.start)
         heard = takes.sound_of(take_path) if captured is None else args.source

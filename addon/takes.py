@@ -15,6 +15,9 @@ from ..core.wav import sound_path
 LISTED = 200
 """Takes in the list at most, the newest: each has to be opened, while Blender waits."""
 
+MOST_TOLD = 5
+"""Stretches told one by one."""
+
 BIN = "bin"
 """Folder inside the takes folder that deleted takes go to."""
 
@@ -93,6 +96,18 @@ def _sound(take: Take) -> Path | None:
     # A file of that name beside a take that was recorded without is somebody else's.
     sound = sound_path(take.path)
     return sound if "microphone" in take.header.extra and sound.is_file() else None
+
+
+def hidden_notice(take: Take) -> list[str]:
+    """Return what to tell about stretches in which the face is hidden: a line, or none."""
+    from ..core.solve import hidden_spans
+
+    spans = hidden_spans(take)
+    if not spans:
+        return []
+    first = ", ".join(f"{start:.1f}-{end:.1f}" for start, end in spans[:MOST_TOLD])
+    more = f" and {len(spans) - MOST_TOLD} more" if len(spans) > MOST_TOLD else ""
+    return [f"The face is hidden at {first} s{more}: the animation there is a guess"]
 
 
 def rename(path: Path, name: str) -> Path:

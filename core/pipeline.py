@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -16,10 +17,14 @@ from .fusion import fuse
 from .head import GazeTracker, head_pose
 from .labelling import Label, Labeller
 from .landmarks import POINTS68, Face, Landmarker
+from .landmarks68 import FaceCheck
 from .models import landmark_model
 from .opencv import cv2
 from .types import Frame, FrameResult
 from .units import ESTIMATORS
+
+CHECKED = 0.16
+"""Seconds for which the answer of `FaceCheck` holds: what covers a face stays longer."""
 
 
 class Pipeline:
@@ -33,6 +38,9 @@ class Pipeline:
         Gives the action units; `BlendshapeEstimator` if not given.
     labeller : Labeller, optional
         Gives the expression's label; there is none if not given.
+    check : FaceCheck, optional
+        Gives the confidence, together with how much of the mesh lies inside the picture, which
+        alone counts if not given.
 
     Attributes
     ----------
@@ -53,12 +61,15 @@ class Pipeline:
         model_path: str | os.PathLike | None = None,
         estimator: ActionUnitEstimator | None = None,
         labeller: Labeller | None = None,
+        check: FaceCheck | None = None,
     ):
         self._landmarker = Landmarker(landmark_model() if model_path is None else model_path)
         self._estimator = BlendshapeEstimator() if estimator is None else estimator
         # Most estimators see each frame by itself.
         self._tell_time = getattr(self._estimator, "at", None)
         self._gaze = GazeTracker()
+        self._check = check
+        self._checked, self._seen = -math.inf, 1.0
         self.labeller = labeller
         self.notices: list[MienError] = []
         self.settings: dict[str, Any] = {}
@@ -91,6 +102,7 @@ class Pipeline:
         label = Label() if self.labeller is None else self.labeller(frame.time, face, frame.image)
         if face is None:
             self._gaze.reset()
+            self._checked = -math.inf
             return FrameResult(frame.index, frame.time, size=(width, height))
         rotation, translation = head_pose(face)
         if self._tell_time is not None:
@@ -100,7 +112,7 @@ class Pipeline:
             frame.index,
             frame.time,
             found=True,
-            confidence=_share_inside(face),
+            confidence=_share_inside(face) * self._visible(frame, face),
             size=face.size,
             box=face.box,
             landmarks=face.landmarks,
@@ -115,6 +127,13 @@ class Pipeline:
             probabilities=label.probabilities,
             own=label.own,
         )
+
+    def _visible(self, frame: Frame, face: Face) -> float:
+        """Return how surely a face is seen where the mesh lies, 0..1."""
+        if self._check is not None and not 0.0 <= frame.time - self._checked < CHECKED:
+            self._checked = frame.time
+            self._seen = self._check(frame.image, face.landmarks[POINTS68, :2])
+        return self._seen
 
     def close(self) -> None:
         """Free the models; closing twice is fine."""
@@ -170,7 +189,12 @@ def open_pipeline(
         except MienError as error:
             notices.append(_without(error, "The actor's own expressions are not labelled."))
     try:
-        pipeline = Pipeline(estimator=chosen, labeller=labeller)
+        check = FaceCheck()
+    except (MienError, KeyError) as error:
+        check = None
+        notices.append(_without(error, "A hidden face is not noticed."))
+    try:
+        pipeline = Pipeline(estimator=chosen, labeller=labeller, check=check)
     except BaseException:
         if labeller is not None:
             labeller.close()
@@ -188,6 +212,6 @@ def _without(error: MienError | KeyError, consequence: str) -> MienError:
 
 
 def _share_inside(face: Face) -> float:
-    """Stand-in for a confidence, which the library does not tell: the share of the mesh inside the picture."""
+    """Return the share of the mesh inside the picture."""
     points = face.landmarks[:, :2]
     return float(((points >= 0) & (points < face.size)).all(axis=1).mean())

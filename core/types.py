@@ -72,7 +72,8 @@ class FrameResult:
     found : bool
         Whether a face was found.
     confidence : float
-        0..1, how sure the landmark model is that this is a face.
+        0..1, how surely a face is seen where the mesh lies, and how much of it is inside the
+        picture; under 0.5 it is hidden, and what the mesh shows is guessed.
     size : tuple of int
         (width, height) of the picture in px, which `box`, `landmarks` and `points68` refer to.
     box : ndarray, shape (4,)

@@ -167,6 +167,22 @@ def test_bake_take(ready, fake_worker, tmp_path):
     assert curves_of(key)['key_blocks["Frown"].value', 0].evaluate(13) == pytest.approx(0.5, abs=0.02)
 
 
+def test_a_bake_tells_where_the_face_is_hidden(ready, tmp_path):
+    path = tmp_path / "cup.mien"
+    with TakeWriter(path, TakeHeader(source="cup.mov", fps=25.0)) as writer:
+        for i in range(50):
+            sure = 0.2 if 10 <= i < 20 or 30 <= i < 45 else 0.95
+            writer.write(FrameResult(index=i, time=i / 25.0, found=True, confidence=sure))
+    assert bpy.ops.mien.bake_take(filepath=str(path)) == {"FINISHED"}
+    assert any("hidden at 0.4-0.8, 1.2-1.8 s:" in line for line in session.outcome.lines)
+    with TakeWriter(path, TakeHeader(source="cup.mov", fps=25.0)) as writer:
+        for i in range(200):
+            sure = 0.2 if i % 20 < 8 else 0.95
+            writer.write(FrameResult(index=i, time=i / 25.0, found=True, confidence=sure))
+    assert bpy.ops.mien.bake_take(filepath=str(path)) == {"FINISHED"}
+    assert any("3.2-3.5 s and 5 more:" in line for line in session.outcome.lines)
+
+
 def test_bake_take_that_is_none(ready, tmp_path, unchanged):
     path = tmp_path / "x.mien"
     path.write_text("hello")

@@ -10,6 +10,7 @@ import pytest
 from mien.core import models
 from mien.core.capture import open_source
 from mien.core.errors import MienError
+from mien.core.landmarks68 import FaceCheck
 from mien.core.models import landmark_model
 from mien.core.pipeline import Pipeline, open_pipeline
 from mien.core.record import pack
@@ -121,15 +122,70 @@ def test_without_its_own_models_a_capture_goes_on_and_says_so(tmp_path, monkeypa
     (folder / "face_landmarker.task").symlink_to(landmark_model())
     (folder / "models.json").write_bytes((models.SHIPPED / "models.json").read_bytes())
     if broken == "damaged":
-        for name in ("action_units.npz", "action_unit_net.onnx", "expression.npz", "expression_net.onnx"):
+        names = ("action_units.npz", "action_unit_net.onnx", "expression.npz", "expression_net.onnx", "landmarks68.npz")
+        for name in names:
             (folder / name).write_bytes((models.SHIPPED / name).read_bytes()[:-1])
     monkeypatch.setattr(models, "SHIPPED", folder)
     monkeypatch.setattr(models, "cache_folder", lambda: tmp_path / "none")
     monkeypatch.delenv("MIEN_MODELS", raising=False)
     with open_pipeline(live=True) as pipeline:
         assert pipeline.settings == {"estimator": "landmark"}
-        assert [notice.code for notice in pipeline.notices] == [f"model-{broken}"] * 2
+        assert [notice.code for notice in pipeline.notices] == [f"model-{broken}"] * 3
         assert "landmark model alone" in str(pipeline.notices[0])
         assert "not labelled" in str(pipeline.notices[1])
+        assert "hidden face" in str(pipeline.notices[2])
         result = pipeline.step(Frame(0, 0.0, np.zeros((90, 120, 3), np.uint8)))
     assert (result.expression, result.probabilities.any()) == ("", False)
+
+
+# --- confidence
+
+
+def covered(image: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
+    """Paint something like a hand over a face from the nose down: skin-coloured, with fingers."""
+    low, high = landmarks[:, :2].min(0).astype(int), landmarks[:, :2].max(0).astype(int)
+    top = (low[1] + high[1]) // 2
+    forehead = landmarks[10, :2].astype(int)
+    skin = image[forehead[1] + 8 : forehead[1] + 16, forehead[0] - 4 : forehead[0] + 4].reshape(-1, 3).mean(0)
+    image = image.copy()
+    image[top : high[1], low[0] : high[0]] = 0.9 * skin
+    image[top : high[1] : 12, low[0] : high[0]] = 0.6 * skin
+    return image
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("clip", ["d0.mp4", "d9.mp4", "d10.mp4", "d14.mp4", "woman2.mp4"])
+def test_a_hand_over_the_mouth_lowers_the_confidence(data, clip):
+    """The landmark model draws a whole face all the same."""
+    with open_source(data / "video" / clip) as source:
+        frames = [frame for frame, _ in zip(source, range(12), strict=False)]
+    with open_pipeline() as plain:
+        seen = [plain.step(frame) for frame in frames]
+    hidden = [
+        Frame(frame.index, frame.time, covered(frame.image, result.landmarks))
+        for frame, result in zip(frames, seen, strict=True)
+    ]
+    with open_pipeline() as pipeline:
+        doubted = [pipeline.step(frame) for frame in hidden]
+    assert all(result.found for result in doubted)
+    assert min(result.confidence for result in seen) > 0.6
+    assert max(result.confidence for result in doubted) < 0.3
+
+
+@pytest.mark.data
+def test_a_mesh_beside_the_face_is_doubted(data):
+    check = FaceCheck()
+    with open_source(data / "video" / "single_face.mp4") as source, Pipeline() as pipeline:
+        for frame in source:
+            points = pipeline.step(frame).points68
+            assert check(frame.image, points) > 0.9
+            side = np.ptp(points, axis=0).max()
+            for direction in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+                assert check(frame.image, points + 0.4 * side * np.float32(direction)) < 0.5
+
+
+def test_the_check_survives_what_is_no_face():
+    check = FaceCheck()
+    points = np.random.default_rng(1).uniform(-500, 900, (68, 2))
+    assert check(np.zeros((4, 4), np.uint8), points) < 0.5
+    assert check(np.zeros((90, 120, 3), np.uint8), np.zeros((68, 2))) == 0.0
