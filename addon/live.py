@@ -43,6 +43,7 @@ from ..core.protocol import (
     TuneLive,
 )
 from ..core.take import SUFFIX
+from ..core.types import SURE
 from . import session
 from .rig.puppet import Channels, Puppet, Sample
 from .rig.targets import find_target
@@ -173,6 +174,8 @@ class Live:
         Why it ended by itself.
     label, probability : str, float
         Expression of the newest sample.
+    hidden : bool
+        Whether the face in it is hidden: what it shows is a guess.
     expressions : Expressions
         The actor's own expressions, as the worker told them last.
     wearer : Wearer
@@ -190,6 +193,7 @@ class Live:
         self.running = False
         self.error: MienError | None = None
         self.label, self.probability = "", 0.0
+        self.hidden = False
         self.expressions = Expressions(_JOB)
         self.wearer = Wearer()
         self.found = False
@@ -356,6 +360,7 @@ class Live:
         self._applied.append(moment)
         self._latencies.append(moment - frame.captured)
         self.found, self.label, self.probability = plain.found, plain.expression, plain.probability
+        self.hidden = plain.found and plain.confidence < SURE
         self._dirty = True
 
     def _begin_take_when_due(self) -> None:

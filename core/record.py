@@ -240,6 +240,8 @@ class Plain(NamedTuple):
         Its label, one of `LABELS`.
     probability : float
         The largest of the expressions' probabilities.
+    confidence : float
+        0..1; under `types.SURE` the face is hidden.
     head : tuple of float
         Quaternion w, x, y, z.
     eyes : tuple of tuple of float
@@ -252,6 +254,7 @@ class Plain(NamedTuple):
     found: bool
     expression: str
     probability: float
+    confidence: float
     head: tuple[float, ...]
     eyes: tuple[tuple[float, float], tuple[float, float]]
     units: list[float]
@@ -292,6 +295,7 @@ def plain(record: npt.NDArray[np.void] | bytes, offset: int = 0) -> Plain:
         found != 0,
         LABELS[expression],
         max(row[_PROBABILITIES]) / _WHOLE,
+        row[7] / _WHOLE,
         head,
         (row[19:21], row[21:23]),
         [weight / _WHOLE for weight in row[_UNITS]],

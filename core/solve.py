@@ -16,7 +16,7 @@ import numpy.typing as npt
 from . import relative
 from .filters import OneEuro, smooth
 from .fusion import fuse
-from .types import FrameResult
+from .types import SURE, FrameResult
 from .units import ACTION_UNITS, ARKIT, UNITS
 
 if TYPE_CHECKING:
@@ -33,9 +33,6 @@ RETURN = 0.3
 
 MIN_SEEN = 0.1
 """Seconds; a face seen for less, away from any other, was none: a pattern that looks like one for a frame."""
-
-SURE = 0.5
-"""A face with a lower confidence is hidden, or is none."""
 
 MIN_HIDDEN = 0.1
 """Seconds; a face hidden for less is not worth a look."""

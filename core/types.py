@@ -18,6 +18,9 @@ Array = npt.NDArray[np.float32]
 
 NO_ROTATION = (1.0, 0.0, 0.0, 0.0)
 
+SURE = 0.5
+"""A face found with a lower confidence is hidden, or is none."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Frame:

@@ -139,7 +139,9 @@ class MIEN_PT_live(_Panel, bpy.types.Panel):
         picture = session.picture_icon()
         if picture and live_workflow.settings(context).show_picture and live.order.source != "network":
             layout.template_icon(icon_value=picture, scale=8.0)
-        if live.label:
+        if live.hidden:
+            layout.label(text="The face is hidden", icon="HIDE_ON")
+        elif live.label:
             own = f", {live.expressions.shown}" if live.expressions.shown else ""
             layout.label(text=f"{live.label.capitalize()} ({live.probability:.0%}){own}", icon="MONKEY")
         self._draw_meters(layout, live)

@@ -35,8 +35,9 @@ class Pipeline:
     labeller, notices = None, ()
     def __init__(self, estimator): self.settings = {{"estimator": estimator}}
     def step(self, frame):
+        sure = 0.2 if os.path.exists({hand!r}) else 1.0
         units = np.full(11, 0.5 + 0.4 * np.sin(frame.time * 3))
-        return FrameResult(frame.index, frame.time, found=True, confidence=1.0, size=(64, 48), box=(10, 10, 20, 20),
+        return FrameResult(frame.index, frame.time, found=True, confidence=sure, size=(64, 48), box=(10, 10, 20, 20),
                            units=units, expression="happiness", probabilities=[0, 0, 0, 0.9, 0, 0, 0.1])
     def close(self): pass
 
@@ -48,7 +49,10 @@ sys.exit(worker.main())
 
 
 def make_worker(folder: Path) -> tuple[list[str], Path]:
-    """Return the command of the worker, and the file whose existence unplugs its camera."""
+    """Return the command of the worker, and the file whose existence unplugs its camera.
+
+    While there is a file ``hand`` beside that, the face is hidden.
+    """
     gone, script = folder / "gone", folder / "worker.py"
-    script.write_text(SCRIPT.format(root=str(ROOT), gone=str(gone)))
+    script.write_text(SCRIPT.format(root=str(ROOT), gone=str(gone), hand=str(folder / "hand")))
     return [sys.executable, str(script)], gone

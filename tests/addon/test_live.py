@@ -131,6 +131,16 @@ def test_puppet_drives_only_what_was_asked():
 # --- a session
 
 
+def test_a_hidden_face_is_told(device, head):
+    running = start()
+    assert not running.hidden
+    hand = device.with_name("hand")
+    hand.touch()
+    until(lambda: running.hidden)
+    hand.unlink()
+    until(lambda: not running.hidden)
+
+
 def test_a_session_follows_and_leaves_nothing(device, head, unchanged):
     unchanged()
     began = time.monotonic()

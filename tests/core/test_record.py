@@ -157,6 +157,7 @@ def test_plain_reads_the_same():
         for read in (plain(record.reshape(1)), plain(b"abc" + record.tobytes(), 3)):
             assert (read.time, read.found, read.expression) == (whole.time, whole.found, whole.expression)
             assert read.probability == pytest.approx(whole.probabilities.max(), abs=1e-6)
+            assert read.confidence == pytest.approx(whole.confidence, abs=1e-6)
             for mine, theirs in (("head", "head_rotation"), ("eyes", "eye_rotations"), ("units",) * 2, ("arkit",) * 2):
                 assert np.array_equal(np.float32(getattr(read, mine)), getattr(whole, theirs)), mine
 
