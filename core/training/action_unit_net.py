@@ -39,7 +39,7 @@ from ..fusion import FUSION, fuse
 from ..ict_face import IctFace, ShapeMeaning, arkit_shapes
 from ..landmarks import Face
 from ..preprocess import aligned_crop
-from ..units import ARKIT, ARKIT_INDEX, AU_INDEX, EXPRESSIONS
+from ..units import ARKIT, AU_INDEX, EXPRESSIONS
 from .paths import HELD_OUT_BLOCKS, MODELS, data_folder, work_folder
 from .synthesis import PER_PERSON, PICTURES, load
 
@@ -80,6 +80,20 @@ AT_REST = (
     *("mouthStretch", "mouthShrugUpper", "mouthShrugLower", "mouthPress", "eyeWide", "eyeSquint"),
 )
 """Shapes that a face labelled neutral does not show."""
+
+AT_WORK: dict[str, dict[str, str]] = {
+    "happiness": {"AU6": "cheekSquint"},
+    "sadness": {"AU15": "mouthFrown", "AU17": "mouthShrugLower"},
+    "surprise": {"AU5": "eyeWide"},
+    "fear": {"AU5": "eyeWide", "AU20": "mouthStretch"},
+    "disgust": {"AU7": "eyeSquint", "AU9": "noseSneer", "AU15": "mouthFrown", "AU17": "mouthShrugLower"},
+    "anger": {
+        **{"AU7": "eyeSquint", "AU9": "noseSneer", "AU15": "mouthFrown"},
+        **{"AU17": "mouthShrugLower", "AU24": "mouthPress"},
+    },
+}
+"""What an expression moves (Ekman & Friesen, EMFACS, 1983): on photos labelled so, the network follows
+`action_units.BlendshapeEstimator` there. On others, what that reads in these channels is often the face's own."""
 
 HELD_OUT = 20
 """Every twentieth person is never trained on: scales and the units' map are fitted on them."""
@@ -265,21 +279,17 @@ def photos(names: tuple[str, ...]) -> dict[str, np.ndarray]:
                 low, high = TRUSTED[base[names.index(name)]]
                 targets[:, names.index(name)] = np.clip((blendshapes[:, column] - low) / (high - low), 0, 1)
                 counts[:, names.index(name)] = 1
-    happy = photo_set.labels[chosen] == EXPRESSIONS.index("happiness")
-    for side in ("Left", "Right"):  # the squint of a smiling eye, as `action_units.BlendshapeEstimator` reads it
-        squint = np.clip((blendshapes[:, ARKIT_INDEX[f"eyeSquint{side}"]] - 0.2) / 0.5, 0, 1)
-        smile = np.clip((blendshapes[:, ARKIT_INDEX[f"mouthSmile{side}"]] - 0.05) / 0.55, 0, 1)
-        column = names.index(f"cheekSquint_{side[0]}")
-        targets[:, column], counts[:, column] = squint * smile * happy, happy
     labels = photo_set.labels[chosen]
     parts = (faces["landmarks"][chosen], blendshapes, faces["matrix"][chosen])
     seen = [Face((0, 0), *face) for face in zip(*parts, strict=True)]
-    gloomy = np.isin(labels, [EXPRESSIONS.index(name) for name in ("sadness", "disgust", "anger")])
-    for row in np.flatnonzero(gloomy):  # elsewhere corners that hang are mostly the face's own
-        units = BlendshapeEstimator().estimate(seen[row])
-        for name, unit in (("mouthFrown_L", "AU15L"), ("mouthFrown_R", "AU15R"), ("mouthShrugLower", "AU17")):
-            targets[row, names.index(name)] = units[AU_INDEX[unit]]
-            counts[row, names.index(name)] = 1
+    for row, label in enumerate(labels):
+        at_work = AT_WORK.get(EXPRESSIONS[label], {})
+        units = BlendshapeEstimator().estimate(seen[row]) if at_work else None
+        for unit, shape in at_work.items():
+            sides = [("", "")] if unit in AU_INDEX else [("L", "_L"), ("R", "_R")]
+            for short, side in sides:
+                column = names.index(shape + side)
+                targets[row, column], counts[row, column] = units[AU_INDEX[unit + short]], 1
     neutral = labels == EXPRESSIONS.index("neutral")
     for column, name in enumerate(base):
         if name in AT_REST:
@@ -290,7 +300,7 @@ def photos(names: tuple[str, ...]) -> dict[str, np.ndarray]:
         "targets": targets,
         "counts": counts,
         "neutral": neutral,
-        "rare": ~neutral & ~happy,
+        "rare": ~neutral & (labels != EXPRESSIONS.index("happiness")),
         "meshes": np.stack([mesh_of(face) for face in seen]),
         "blendshapes": blendshapes,
     }
