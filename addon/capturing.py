@@ -31,6 +31,8 @@ class CaptureJob:
         Rate of a sequence of pictures.
     estimator : str
         One of `core.units.ESTIMATORS`.
+    actor : pathlib.Path, optional
+        File with the actor's own expressions.
     command : list of str, optional
         Another worker, for tests.
 
@@ -50,12 +52,14 @@ class CaptureJob:
         take: Path,
         fps: float | None = None,
         estimator: str = ESTIMATORS[0],
+        actor: Path | None = None,
         command: list[str] | None = None,
     ):
         self.source = source
         self.take = take
         self.fps = fps
         self.estimator = estimator
+        self.actor = actor
         self.progress: Progress | None = None
         self.summary: CaptureSummary | None = None
         self.error: MienError | None = None
@@ -84,8 +88,10 @@ class CaptureJob:
             ) from error
         self._client.start()
         self._running = True
-        rate = {} if self.fps is None else {"fps": self.fps}
-        self._client.send(StartCapture(_JOB, str(self.source), str(self.take), estimator=self.estimator, **rate))
+        more = {} if self.fps is None else {"fps": self.fps}
+        if self.actor is not None:
+            more["actor"] = str(self.actor)
+        self._client.send(StartCapture(_JOB, str(self.source), str(self.take), estimator=self.estimator, **more))
 
     def poll(self) -> bool:
         """Take in what the worker said; returns whether the job still runs. Never waits."""
@@ -144,7 +150,13 @@ def is_sequence(source: Path, picture_suffixes) -> bool:
     return source.suffix.lower() in picture_suffixes or "#" in source.name or "%" in source.name or source.is_dir()
 
 
-def take_path(source: Path, folder: Path, fps: float | None = None, estimator: str = ESTIMATORS[0]) -> Path:
+def take_path(
+    source: Path,
+    folder: Path,
+    fps: float | None = None,
+    estimator: str = ESTIMATORS[0],
+    actor: Path | None = None,
+) -> Path:
     """Return where the take of this source belongs.
 
     The name holds a digest of all that the take depends on, so a take that is there under
@@ -159,11 +171,15 @@ def take_path(source: Path, folder: Path, fps: float | None = None, estimator: s
         Rate of a sequence; makes all pictures beside `source` count.
     estimator : str
         One of `core.units.ESTIMATORS`.
+    actor : pathlib.Path, optional
+        File with the actor's own expressions.
     """
     files = [source]
     if fps is not None:
         beside = source if source.is_dir() else source.parent
         files = sorted(beside.iterdir()) if beside.is_dir() else []
+    if actor is not None:
+        files.append(actor)
     state = []
     for file in files:
         try:

@@ -12,13 +12,12 @@ from ..core.protocol import PICTURE_WIDTH as LARGEST_PICTURE
 from ..core.protocol import Output, StartLive, TakeStatus, TuneLive
 from ..core.units import REST
 from . import live, session, takes, workflow
-from .ids import LIVE_SETTINGS, PREVIEW, TAKE_LIST
+from .ids import LIVE_SETTINGS, TAKE_LIST
 from .live_properties import SIZES
-from .preferences import actors_folder, takes_folder
+from .preferences import takes_folder
 from .preview import overlay
-from .preview.expressions import BASIC
 from .rig.puppet import Channels
-from .triggers import Trigger, Wearer
+from .triggers import Wearer, triggers_of
 
 PICTURE_WIDTH = 256
 """Of the small picture, px: sharp in a sidebar of usual width, also on a dense screen."""
@@ -84,7 +83,7 @@ def tuning_of(context) -> TuneLive:
         picture=picture_width(context),
         outputs=tuple(outputs),
         microphone=chosen.microphone_name.strip() if chosen.microphone else None,
-        actor=str(actors_folder() / actor_file(chosen.actor)) if chosen.actor.strip(" .") else "",
+        actor=str(workflow.actor_path(context) or ""),
     )
 
 
@@ -99,23 +98,7 @@ def tune(context) -> None:
     """Send changed settings to the worker, if one runs."""
     if session.live_running():
         session.live.tune(tuning_of(context))
-        session.live.wearer = Wearer(triggers_of(context))
-
-
-def triggers_of(context) -> list[Trigger]:
-    """Return what the face sets off, as chosen; what names nothing is left out."""
-    saved = {item.name: {value.name: value.value for value in item.values} for item in preview(context).expressions}
-    known = BASIC | saved
-    return [
-        Trigger(row.label.strip(), known[row.expression], row.strength)
-        for row in settings(context).triggers
-        if row.label.strip() and row.expression in known
-    ]
-
-
-def preview(context):
-    """Return the preview's settings of the context's scene."""
-    return getattr(context.scene, PREVIEW)
+        session.live.wearer = Wearer(triggers_of(context.scene))
 
 
 def learn(context, *, rest: bool) -> None:
@@ -163,7 +146,7 @@ def start(context) -> None:
     """
     session_live = live.start(order_of(context), tuning_of(context), cast_of(context))
     session_live.on_take = on_take
-    session_live.wearer = Wearer(triggers_of(context))
+    session_live.wearer = Wearer(triggers_of(context.scene))
 
 
 def record(context, *, punch: bool) -> None:

@@ -1,4 +1,4 @@
-"""The take's expression labels as markers on the timeline."""
+"""What a take's face expresses, as markers on the timeline."""
 
 from __future__ import annotations
 
@@ -13,40 +13,52 @@ from ..core.take import Take
 from ..core.units import EXPRESSIONS
 
 SHORTEST = 0.2
-"""Seconds for which a label has to hold to be marked."""
+"""Seconds for which an expression has to hold to be marked."""
 
-NAMES = frozenset(name.capitalize() for name in EXPRESSIONS)
-"""Names of markers that are taken to be Mien's."""
+MARK = "mien_markers"
+"""Custom property of scenes: frame and name of each of Mien's markers, which can carry none of their own."""
 
 
-def changes(times: npt.NDArray[np.float64], labels: list[str]) -> list[tuple[float, str]]:
-    """Return (seconds, label) wherever another expression begins.
+def name_of(expression: str, own: str) -> str:
+    """Return the name of a frame's marker: the actor's own expression goes before the basic one; empty for neither.
+
+    Parameters
+    ----------
+    expression, own : str
+        As in `core.types.FrameResult`.
+    """
+    return own or (expression.capitalize() if expression in EXPRESSIONS else "")
+
+
+def changes(times: npt.NDArray[np.float64], names: list[str]) -> list[tuple[float, str]]:
+    """Return (seconds, name) wherever another expression begins.
 
     Frames without a face or a sure label say nothing: the expression before them goes on.
 
     Parameters
     ----------
     times : ndarray, shape (n,)
-    labels : list of str
-        As in `core.types.FrameResult.expression`.
+    names : list of str
+        See `name_of`.
     """
-    told = [(float(time), label) for time, label in zip(times, labels, strict=True) if label in EXPRESSIONS]
+    told = [(float(time), name) for time, name in zip(times, names, strict=True) if name]
     if not told:
         return []
-    runs = [(next(group)[0], label) for label, group in itertools.groupby(told, key=lambda item: item[1])]
+    runs = [(next(group)[0], name) for name, group in itertools.groupby(told, key=lambda item: item[1])]
     ends = [start for start, _ in runs[1:]] + [float(times[-1])]
     found: list[tuple[float, str]] = []
-    for (start, label), end in zip(runs, ends, strict=True):
+    for (start, name), end in zip(runs, ends, strict=True):
         lasts = end - start >= SHORTEST or len(runs) == 1
-        if lasts and (not found or found[-1][1] != label):
-            found.append((start, label))
+        if lasts and (not found or found[-1][1] != name):
+            found.append((start, name))
     return found
 
 
 def mark_expressions(scene: bpy.types.Scene, path: Path, start: int, end: int) -> int:
     """Set a marker wherever a take's expression changes; returns how many.
 
-    Markers of that kind between the frames `start` and `end` make way.
+    Those that Mien set before between the frames `start` and `end` make way; one that was
+    moved or renamed since is Mien's no more.
 
     Parameters
     ----------
@@ -59,11 +71,19 @@ def mark_expressions(scene: bpy.types.Scene, path: Path, start: int, end: int) -
         Last baked frame.
     """
     with Take(path) as take:
-        found = changes(take.times, take.column("expression").tolist())
-    for marker in list(scene.timeline_markers):
-        if marker.name in NAMES and start <= marker.frame <= end:
+        names = list(map(name_of, take.column("expression").tolist(), take.column("own").tolist()))
+        found = changes(take.times, names)
+    noted = str(scene.get(MARK, "")).split("\n")
+    mine = [marker for marker in scene.timeline_markers if _note(marker) in noted]
+    kept = [_note(marker) for marker in mine if not start <= marker.frame <= end]
+    for marker in mine:
+        if start <= marker.frame <= end:
             scene.timeline_markers.remove(marker)
     fps = scene.render.fps / scene.render.fps_base
-    for time, label in found:
-        scene.timeline_markers.new(label.capitalize(), frame=round(start + time * fps))
+    new = [scene.timeline_markers.new(name, frame=round(start + time * fps)) for time, name in found]
+    scene[MARK] = "\n".join([*kept, *map(_note, new)])
     return len(found)
+
+
+def _note(marker: bpy.types.TimelineMarker) -> str:
+    return f"{marker.frame} {marker.name}"

@@ -125,8 +125,13 @@ class MienSettings(bpy.types.PropertyGroup):
     )
     use_markers: bpy.props.BoolProperty(
         name="Expression Markers",
-        description="Set a marker on the timeline wherever the expression changes; those of an earlier bake between "
-        "the first and the last baked frame are replaced",
+        description="Set a marker on the timeline wherever the expression changes, the actor's own before a basic one; "
+        "those of an earlier bake between the first and the last baked frame are replaced",
+    )
+    use_triggers: bpy.props.BoolProperty(
+        name="Triggers",
+        description="Have the head wear what the face sets off, as it does live: see Triggers in the panel Live. Off, "
+        "the performance is baked as captured",
     )
     reuse_take: bpy.props.BoolProperty(
         name="Reuse Take",

@@ -1,13 +1,21 @@
-"""Lets an expression label set off a pre-defined expression on the live rig."""
+"""Lets an expression label set off a pre-defined expression, on the live rig and in a bake."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
 
 from ..core.units import ARKIT, UNITS
-from .preview.expressions import blend, on_shapes
+from .expressions import BASIC, blend, on_shapes
+from .ids import LIVE_SETTINGS, PREVIEW
 from .rig.puppet import Sample
+
+if TYPE_CHECKING:
+    import bpy
+
+    from ..core.solve import Performance
+    from ..core.take import Take
 
 ATTACK, DECAY = 0.2, 0.4
 """Seconds in which an expression comes and goes."""
@@ -30,6 +38,17 @@ class Trigger:
     label: str
     weights: Mapping[str, float]
     strength: float = 1.0
+
+
+def triggers_of(scene: bpy.types.Scene) -> tuple[Trigger, ...]:
+    """Return what the face sets off, as chosen; what names nothing is left out."""
+    expressions = getattr(scene, PREVIEW).expressions
+    known = BASIC | {item.name: {value.name: value.value for value in item.values} for item in expressions}
+    return tuple(
+        Trigger(row.label.strip(), known[row.expression], row.strength)
+        for row in getattr(scene, LIVE_SETTINGS).triggers
+        if row.label.strip() and row.expression in known
+    )
 
 
 class Wearer:
@@ -74,6 +93,27 @@ class Wearer:
         if units is None:
             return sample
         return Sample(units, arkit, sample.head, sample.eyes)
+
+
+def wear(performance: Performance, take: Take, triggers: Collection[Trigger]) -> Performance:
+    """Return a take's performance with what its labels set off, as it was laid over it live.
+
+    Parameters
+    ----------
+    performance : Performance
+    take : Take
+        That it was solved from.
+    triggers : collection of Trigger
+    """
+    wearer = Wearer(triggers)
+    units, arkit = performance.units.copy(), performance.arkit.copy()
+    labels = zip(take.column("expression").tolist(), take.column("own").tolist(), strict=True)
+    for i, shown in enumerate(labels):
+        captured = Sample(units[i].tolist(), arkit[i].tolist(), [], [])
+        worn = wearer(captured, shown, performance.times[i])
+        if worn is not captured:
+            units[i], arkit[i] = worn.units, worn.arkit
+    return dataclasses.replace(performance, units=units, arkit=arkit)
 
 
 def _worn(names: tuple[str, ...], values, weights: Mapping[str, float], strength: float) -> list[float]:

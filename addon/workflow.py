@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING
 import bpy
 
 from ..core.errors import MienError
+from ..core.files import actor_file
 from ..core.take import Take
 from . import session, sound, takes
 from .bake import BakeOptions, BakeSummary, bake_into_scene
 from .capturing import CaptureJob, is_sequence, take_path
-from .ids import SETTINGS
+from .ids import LIVE_SETTINGS, SETTINGS
 from .markers import mark_expressions
-from .preferences import takes_folder
+from .preferences import actors_folder, takes_folder
 from .rig.targets import Target, find_target
+from .triggers import Trigger, triggers_of, wear
 
 if TYPE_CHECKING:
     from ..core.jobs import CaptureSummary
@@ -38,6 +40,7 @@ class Request:
     sound: bool = True
     sound_delay: float = 0.0
     markers: bool = False
+    triggers: tuple[Trigger, ...] = ()
 
 
 def settings(context):
@@ -63,6 +66,12 @@ def chosen_source(context) -> tuple[Path, float | None]:
             "source-not-found", f"There is no file {source}.", "Choose another, or check that its drive is connected."
         )
     return source, chosen.sequence_fps if pictures else None
+
+
+def actor_path(context) -> Path | None:
+    """Return where the chosen actor's own expressions are kept, or will be; None where no actor is chosen."""
+    name = getattr(context.scene, LIVE_SETTINGS).actor
+    return actors_folder() / actor_file(name) if name.strip(" .") else None
 
 
 def target_of(context) -> Target:
@@ -108,6 +117,7 @@ def request(context, name: str) -> Request:
         sound=chosen.use_sound,
         sound_delay=chosen.sound_delay / 1000.0,
         markers=chosen.use_markers,
+        triggers=triggers_of(context.scene) if chosen.use_triggers else (),
     )
 
 
@@ -131,8 +141,11 @@ def prepare_capture(context) -> tuple[CaptureJob, bool]:
     """
     source, fps = chosen_source(context)
     chosen = settings(context)
-    take = take_path(source, takes_folder(), fps, chosen.estimator)
-    job = CaptureJob(source, take, fps, chosen.estimator, session.worker_command)
+    actor = actor_path(context)
+    if actor is not None and not actor.is_file():
+        actor = None  # nothing was learnt yet
+    take = take_path(source, takes_folder(), fps, chosen.estimator, actor)
+    job = CaptureJob(source, take, fps, chosen.estimator, actor, session.worker_command)
     return job, chosen.reuse_take and take.exists()
 
 
@@ -160,7 +173,13 @@ def bake_take(asked: Request, path: Path, source: Path | None = None) -> BakeSum
         )
     target = find_target(mesh, need_keys=asked.options.shape_keys)
     options = placed(asked.options, path)
-    summary = bake_into_scene(scene, target, solve(path, asked.solving), options)
+    performance = solve(path, asked.solving)
+    if asked.triggers:
+        with Take(path) as take:
+            performance = wear(performance, take, asked.triggers)
+    summary = bake_into_scene(scene, target, performance, options)
+    with Take(path) as take:
+        summary = dataclasses.replace(summary, notices=(*takes.hidden_notice(take), *summary.notices))
     heard = takes.sound_of(path) or source
     if asked.sound and heard is not None:
         told = sound.place(scene, heard, summary.start, mesh.name, delay=asked.sound_delay, replace=options.new_action)

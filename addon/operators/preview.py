@@ -9,6 +9,7 @@ from bpy_extras.io_utils import ExportHelper
 
 from ...core.errors import MienError
 from .. import live_workflow, workflow
+from ..expressions import BASIC
 from ..ids import (
     OP_PREVIEW,
     OP_PREVIEW_EXPRESSION,
@@ -17,7 +18,6 @@ from ..ids import (
     OP_PREVIEW_RENDER_TAKE,
 )
 from ..preview import overlay, playback
-from ..preview.expressions import BASIC
 from ..preview.properties import add_effects, settings
 from ..registration import register_classes, unregister_classes
 

@@ -11,6 +11,7 @@ from ...core.units import UNITS
 from .. import session, workflow
 from ..capturing import is_sequence
 from ..ids import (
+    LIVE_SETTINGS,
     OP_ADD_SAMPLE_HEAD,
     OP_BAKE,
     OP_BAKE_TAKE,
@@ -138,6 +139,8 @@ class MIEN_PT_bake_options(_Panel, bpy.types.Panel):
         column.prop(chosen, "start_frame")
         column.prop(chosen, "smoothing", slider=True)
         column.prop(chosen, "estimator")
+        # The same as in the panel Live.
+        column.prop(getattr(context.scene, LIVE_SETTINGS), "actor")
         column.prop(chosen, "neutral")
         column.prop(chosen, "level_head")
         column = layout.column()
@@ -151,6 +154,7 @@ class MIEN_PT_bake_options(_Panel, bpy.types.Panel):
         column = layout.column()
         column.prop(chosen, "extend_range")
         column.prop(chosen, "use_markers")
+        column.prop(chosen, "use_triggers")
         column.prop(chosen, "reuse_take")
         column = layout.column()
         column.prop(chosen, "use_sound")

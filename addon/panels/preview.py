@@ -6,6 +6,7 @@ import textwrap
 
 import bpy
 
+from ..expressions import BASIC
 from ..ids import (
     OP_PREVIEW,
     OP_PREVIEW_EXPRESSION,
@@ -20,7 +21,6 @@ from ..ids import (
     SIDEBAR_TAB,
 )
 from ..preview import overlay, playback
-from ..preview.expressions import BASIC
 from ..preview.particles import EFFECTS
 from ..preview.properties import head_settings, settings
 from ..preview.reading import left_out

@@ -10,11 +10,11 @@ import dataclasses
 import bpy
 import numpy as np
 
+from ..expressions import blend, on_shapes
 from ..rig.pose import IDENTITY, about, into_bone, multiply
 from ..rig.targets import JAW_ANGLE, JAW_ANGLE_PROPERTY
 from . import reading
 from .drawing import GpuModel
-from .expressions import blend, on_shapes
 from .looks import Look, read_look
 from .particles import anchor_frame
 from .properties import KNOWN

@@ -16,10 +16,10 @@ import numpy as np
 from bpy.app.handlers import persistent
 
 from .. import session
+from ..expressions import BASIC, blend, on_shapes
 from . import compose, playback, properties, reading
 from .compose import Posed, ShadowMap
 from .drawing import Target, View, draw_over, draw_picture, lacking, restored_state
-from .expressions import BASIC, blend, on_shapes
 from .heads import Head, Sample
 from .particles import Fader, wanted
 from .properties import redraw

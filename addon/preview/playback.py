@@ -51,7 +51,7 @@ _taken: dict[int, _Taken] = {}
 def read_samples(
     path: Path, obj: bpy.types.Object, fps: float, solving: dict, options: BakeOptions | None = None
 ) -> list[Sample]:
-    """Read a take as samples of a head, with the expression's label of each frame.
+    """Read a take as samples of a head, with what each frame expresses: the actor's own goes before the basic label.
 
     Parameters
     ----------
@@ -74,7 +74,9 @@ def read_samples(
     performance = workflow.solve(path, solving)
     rig = find_target(obj, need_keys=False).rig
     with Take(path) as take:
-        return samples_of(performance, rig, fps, options, (take.times, take.column("expression")))
+        own = take.column("own")
+        labels = np.where(own == "", take.column("expression"), own)
+        return samples_of(performance, rig, fps, options, (take.times, labels))
 
 
 def sample_of(obj: bpy.types.Object, scene: bpy.types.Scene, frame: int) -> Sample | None:

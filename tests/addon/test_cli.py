@@ -140,6 +140,16 @@ def test_a_contact_sheet_and_what_a_person_reads(mien, clip, rig_file, tmp_path)
     assert (tiles[1] != tiles[3]).any()
 
 
+def test_markers_name_the_actors_own_expressions(mien, clip, rig_file, teach, tmp_path):
+    actor, out = teach(tmp_path / "Zoë.npz", clip), tmp_path / "look.blend"
+    chosen = ("--out", out, "--no-sheet", "--scene-fps", "12", "--markers", "--actor", actor)
+    done = mien("bake", clip, "--rig", rig_file(), *chosen)
+    assert done.returncode == 0, done.stderr
+    bpy.ops.wm.open_mainfile(filepath=str(out), load_ui=False)
+    found = sorted((marker.frame, marker.name) for marker in bpy.context.scene.timeline_markers)
+    assert found[-1] == (9, "grin")
+
+
 def test_wrong_rigs_are_refused_before_the_capture(clip, rig_file, tmp_path):
     parser = argparse.ArgumentParser()
     cli.add_arguments(parser)

@@ -10,17 +10,20 @@ import numpy as np
 import pytest
 
 from mien.addon import cli, live, live_workflow, markers, preferences, session
+from mien.addon.expressions import BASIC
 from mien.addon.preview import overlay
-from mien.addon.preview.expressions import BASIC
 from mien.addon.preview.particles import wanted
+from mien.addon.preview.playback import read_samples
 from mien.addon.preview.properties import add_effects
 from mien.addon.preview.properties import settings as preview_settings
 from mien.addon.rig.puppet import Sample
-from mien.addon.triggers import ATTACK, DECAY, Trigger, Wearer
-from mien.core.take import TakeHeader, TakeWriter
+from mien.addon.triggers import ATTACK, DECAY, Trigger, Wearer, triggers_of
+from mien.core.record import pack, plain
+from mien.core.take import Take, TakeHeader, TakeWriter
 from mien.core.types import FrameResult
 from mien.core.units import ARKIT, ARKIT_INDEX, EXPRESSIONS, UNIT_INDEX, UNITS
 
+from .conftest import curves_of
 from .test_live import device, head, start, until  # noqa: F401
 
 SURPRISE = BASIC["surprise"]
@@ -143,6 +146,8 @@ def test_a_real_face_is_labelled_and_its_own_expression_learnt_beside_the_frames
         until(lambda: running.label in EXPRESSIONS, 60)
         assert 0.2 < running.probability <= 1.0
         assert running.expressions.names == ()
+        takes_folder = actors.parent / "takes"
+        bpy.context.preferences.addons["mien"].preferences.takes_folder = str(takes_folder)
         # Some seconds of the clip are the rest that what follows is told apart from.
         applied = running.counts.applied
         until(lambda: running.counts.applied > applied + 60, 60)
@@ -158,12 +163,24 @@ def test_a_real_face_is_labelled_and_its_own_expression_learnt_beside_the_frames
         assert running.expressions.knows_rest
         assert [path.name for path in actors.iterdir()] == ["Zoë.npz"]
         until(lambda: running.counts.applied > applied)
+        chosen.countdown = 0
+        assert bpy.ops.mien.live_record() == {"FINISHED"}
         # The clip comes round to those frames again.
         until(lambda: running.expressions.shown == "face of the moment", 60)
         # The next sample brings it to the preview.
         until(lambda: overlay.samples[head.name].label == "face of the moment", 60)
         assert bpy.ops.mien.live_forget(name="face of the moment") == {"FINISHED"}
         until(lambda: running.expressions.names == () and running.expressions.shown == "")
+        # The take tells it by the name that it had, until it was forgotten.
+        applied = running.counts.applied
+        until(lambda: running.counts.applied > applied + 10, 60)
+        assert bpy.ops.mien.live_record() == {"FINISHED"}
+        until(lambda: not running.take.recording)
+        with Take(next(takes_folder.glob("*.mien"))) as take:
+            assert take.header.own == ("face of the moment",)
+            own = take.column("own").tolist()
+        assert set(own) == {"", "face of the moment"}
+        assert own[-1] == ""
         assert {"cv2", "mediapipe"} & set(sys.modules) == libraries
     finally:
         live.stop()
@@ -175,22 +192,30 @@ def test_a_real_face_is_labelled_and_its_own_expression_learnt_beside_the_frames
 
 def test_changes_of_the_label():
     fps = 30
-    labels = ["neutral"] * 30 + ["unsure"] * 6 + ["happiness"] * 30 + ["fear"] * 3 + ["happiness"] * 20 + [""] * 30
-    times = np.arange(len(labels)) / fps
-    assert markers.changes(times, labels) == [(0.0, "neutral"), (pytest.approx(36 / fps), "happiness")]
-    assert markers.changes(times[:3], ["", "unsure", ""]) == []
-    assert markers.changes(times[:2], ["anger", "anger"]) == [(0.0, "anger")]
+    names = ["Neutral"] * 30 + [""] * 6 + ["smirk"] * 30 + ["Fear"] * 3 + ["smirk"] * 20 + [""] * 30
+    times = np.arange(len(names)) / fps
+    assert markers.changes(times, names) == [(0.0, "Neutral"), (pytest.approx(36 / fps), "smirk")]
+    assert markers.changes(times[:3], ["", "", ""]) == []
+    assert markers.changes(times[:2], ["Anger", "Anger"]) == [(0.0, "Anger")]
+
+
+@pytest.mark.parametrize(
+    ("expression", "own", "name"),
+    [("anger", "", "Anger"), ("anger", "lip bite", "lip bite"), ("unsure", "", ""), ("", "", ""), ("", "grin", "grin")],
+)
+def test_an_expression_of_ones_own_goes_before_the_basic_label(expression, own, name):
+    assert markers.name_of(expression, own) == name
 
 
 @pytest.fixture
 def take(tmp_path):
+    """Two seconds: neutral, from 1 s on surprise, from 1.5 s on a smirk as well."""
     path = tmp_path / "a.mien"
-    with TakeWriter(path, TakeHeader(source="a.mp4", fps=30.0, size=(64, 48))) as writer:
-        for i in range(60):
-            label = "neutral" if i < 30 else "surprise"
-            units = np.full(len(UNITS), i / 60)
-            result = FrameResult(i, i / 30, found=True, confidence=1.0, size=(64, 48), units=units, expression=label)
-            writer.write(result)
+    with TakeWriter(path, TakeHeader(source="a.mp4", fps=30.0, size=(64, 48), own=("smirk",))) as writer:
+        for i in range(61):
+            told = {"expression": "neutral" if i < 30 else "surprise", "own": "" if i < 45 else "smirk"}
+            units, arkit = np.full(len(UNITS), i / 61), np.full(len(ARKIT), i / 100)
+            writer.write(FrameResult(i, i / 30, found=True, confidence=1.0, units=units, arkit=arkit, **told))
     return path
 
 
@@ -198,15 +223,72 @@ def test_a_bake_sets_markers_when_asked(rig, take):
     scene = bpy.context.scene
     scene.mien.target = rig
     scene.render.fps = 24
-    mine = scene.timeline_markers.new("Cue", frame=10)
-    assert bpy.ops.mien.bake_take(filepath=str(take)) == {"FINISHED"}
-    assert [marker.name for marker in scene.timeline_markers] == ["Cue"]
-    scene.mien.use_markers = True
-    for _ in range(2):  # a second bake replaces the first one's
+    markers_of_others = {(10, "Cue"), (20, "Surprise"), (30, "smirk")}
+    for frame, name in markers_of_others:
+        scene.timeline_markers.new(name, frame=frame)
+
+    def bake():
         assert bpy.ops.mien.bake_take(filepath=str(take)) == {"FINISHED"}
-        found = sorted((marker.frame, marker.name) for marker in scene.timeline_markers)
-        assert found == [(1, "Neutral"), (10, "Cue"), (25, "Surprise")]
-    assert mine.name == "Cue"
+        return sorted((marker.frame, marker.name) for marker in scene.timeline_markers)
+
+    assert bake() == sorted(markers_of_others)
+    scene.mien.use_markers = True
+    told = {(1, "Neutral"), (25, "Surprise"), (37, "smirk")}
+    for _ in range(2):  # a second bake replaces the first one's
+        assert bake() == sorted(markers_of_others | told)
+    # One that was moved is the user's own; those of a bake elsewhere stay.
+    next(marker for marker in scene.timeline_markers if marker.frame == 25).frame = 26
+    assert bake() == sorted(markers_of_others | told | {(26, "Surprise")})
+    scene.mien.start_frame = 101
+    elsewhere = {(frame + 100, name) for frame, name in told}
+    assert bake() == sorted(markers_of_others | told | {(26, "Surprise")} | elsewhere)
+    scene.mien.start_frame = 1
+    for marker in list(scene.timeline_markers):
+        if marker.frame < 100:
+            scene.timeline_markers.remove(marker)
+    assert bake() == sorted(told | elsewhere)
+
+
+def test_the_preview_plays_a_take_with_what_each_frame_expresses(rig, take):
+    labels = [sample.label for sample in read_samples(take, rig, 30.0, {})]
+    assert labels == ["neutral"] * 30 + ["surprise"] * 15 + ["smirk"] * 16
+
+
+# --- triggers at bake
+
+
+def test_a_bake_wears_what_was_set_off_live(rig, take):
+    """Frame by frame the head is baked as the live rig wore it, fades included; unasked it is as captured."""
+    scene = bpy.context.scene
+    chosen = live_workflow.settings(bpy.context)
+    for label, expression, strength in (("smirk", "anger", 1.0), ("surprise", "fear", 0.5)):
+        row = chosen.triggers.add()
+        row.label, row.expression, row.strength = label, expression, strength
+    scene.render.fps = 30
+    scene.mien.target, scene.mien.smoothing, scene.mien.neutral, scene.mien.tolerance = rig, 0.0, "none", 0.0
+    assert bpy.ops.mien.bake_take(filepath=str(take)) == {"FINISHED"}
+    captured = baked(rig)
+    np.testing.assert_allclose(captured["Smile"], np.arange(61) / 61, atol=1e-4)
+    scene.mien.use_triggers = True
+    assert bpy.ops.mien.bake_take(filepath=str(take)) == {"FINISHED"}
+    worn = baked(rig)
+
+    wearer = Wearer(triggers_of(scene))
+    with Take(take) as reader:
+        live_samples = [wearer(plain(pack(one).reshape(1)), (one.expression, one.own), one.time) for one in reader]
+    for name in UNITS:
+        expected = [sample.units[UNIT_INDEX[name]] for sample in live_samples]
+        np.testing.assert_allclose(worn[name], expected, atol=1e-4)
+    # Fear, worn by half, over anger.
+    assert worn["BrowFurrow"][60] == pytest.approx(0.5 + 0.5 * BASIC["fear"]["BrowFurrow"], abs=1e-3)
+    assert worn["EyeWide"][44] == pytest.approx(0.5 * 44 / 61 + 0.5 * BASIC["fear"]["EyeWide"], abs=1e-3)
+    assert captured["EyeWide"][20] == pytest.approx(worn["EyeWide"][20], abs=1e-4)
+
+
+def baked(mesh):
+    """Values of the 61 baked frames, by shape key."""
+    curves = curves_of(mesh.data.shape_keys)
+    return {name: [curves[f'key_blocks["{name}"].value', 0].evaluate(1 + i) for i in range(61)] for name in UNITS}
 
 
 def test_the_command_line_offers_them():
@@ -214,6 +296,6 @@ def test_the_command_line_offers_them():
 
     parser = argparse.ArgumentParser()
     cli.add_arguments(parser)
-    args = parser.parse_args(["--markers", "--estimator", "landmark"])
-    assert (args.markers, args.estimator) == (True, "landmark")
-    assert parser.parse_args([]).estimator == "combined"
+    args = parser.parse_args(["--markers", "--estimator", "landmark", "--actor", "Zoë.npz"])
+    assert (args.markers, args.estimator, str(args.actor)) == (True, "landmark", "Zoë.npz")
+    assert (parser.parse_args([]).estimator, parser.parse_args([]).actor) == ("combined", None)

@@ -9,7 +9,7 @@ import bpy
 import numpy as np
 import pytest
 
-from mien.addon import session
+from mien.addon import preferences, session
 from mien.addon.capturing import CaptureJob, take_path
 from mien.core.take import TakeHeader, TakeWriter
 from mien.core.types import FrameResult
@@ -273,6 +273,27 @@ def test_the_take_of_a_source_is_found_again_and_only_of_that(tmp_path):
     assert one != take_path(folder / "a0001.png", tmp_path, 25.0)
     (folder / "a0002.png").write_bytes(b"1")
     assert one != take_path(folder / "a0001.png", tmp_path, 24.0)
+
+
+def test_the_chosen_actors_file_goes_with_the_capture(ready, fake_worker, tmp_path, monkeypatch):
+    """A take that was captured without it, or before more was learnt, is not the take that is wanted."""
+    monkeypatch.setattr(preferences, "_data_folder", lambda name: tmp_path / name)
+    fake_worker('(open(take + ".txt", "w").write(str(more["actor"])))\n' + CAPTURE.strip())
+
+    def told():
+        assert bpy.ops.mien.bake("EXEC_DEFAULT") == {"FINISHED"}
+        return Path(bpy.context.scene.mien.take + ".txt").read_text()
+
+    assert told() == "None"
+    bpy.context.scene.mien_live.actor = "Zoë"
+    assert told() == "None"  # nothing was learnt yet
+    assert len(takes()) == 2
+    file = tmp_path / "actors" / "Zoë.npz"
+    file.parent.mkdir()
+    for content in (b"1", b"22"):
+        file.write_bytes(content)
+        assert told() == str(file)
+    assert len(takes()) == 6
 
 
 def test_odd_names_make_takes_too(tmp_path):

@@ -9,8 +9,8 @@ import pytest
 
 bpy = pytest.importorskip("bpy")
 
+from mien.addon.expressions import BASIC, blend, on_shapes  # noqa: E402
 from mien.addon.preview import lights, looks, particles, reading, render_data  # noqa: E402
-from mien.addon.preview.expressions import BASIC, blend, on_shapes  # noqa: E402
 from mien.addon.sample_head import append_sample_head  # noqa: E402
 from mien.core.units import EXPRESSIONS, UNITS  # noqa: E402
 

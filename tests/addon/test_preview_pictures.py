@@ -11,7 +11,7 @@ import pytest
 bpy = pytest.importorskip("bpy")
 
 from mien.addon import preview  # noqa: E402
-from mien.addon.preview.expressions import BASIC  # noqa: E402
+from mien.addon.expressions import BASIC  # noqa: E402
 from mien.addon.preview.particles import EFFECTS  # noqa: E402
 from mien.addon.sample_head import append_sample_head  # noqa: E402
 from mien.core.units import UNITS  # noqa: E402

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ...core.units import EXPRESSIONS
+from ..core.units import EXPRESSIONS
 
 BASIC: dict[str, dict[str, float]] = {
     "neutral": {},
