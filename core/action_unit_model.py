@@ -12,8 +12,8 @@ import numpy.typing as npt
 from .errors import MienError
 from .features import hog
 from .features.deep import DeepNet
-from .features.geometry import GeometryBasis, mesh_of
-from .ict_face import ShapeMeaning
+from .features.geometry import GeometryBasis, mesh_of, mirror, mirrored_points
+from .ict_face import ShapeMeaning, mirrored_shapes
 from .landmarks import Face
 from .models import catalogue, locate
 from .opencv import cv2
@@ -45,10 +45,13 @@ class LearnedEstimator:
     ----------
     folder : path, optional
         Holds ``action_unit_net.onnx`` and ``action_units.npz``; the shipped ones if not given.
+    mirrored : bool
+        Look at the frame's mirror image, too, and answer with the mean of both: surer, treats
+        left and right alike, and costs twice as much.
 
     Attributes
     ----------
-    rest : ndarray of float32, shape (length,), or None
+    rest : ndarray of float32, shape (views, length), or None
         Description of the actor's face at rest.
 
     Raises
@@ -57,23 +60,31 @@ class LearnedEstimator:
         ``model-missing`` or ``model-damaged``.
     """
 
-    def __init__(self, folder: str | os.PathLike[str] | None = None):
+    def __init__(self, folder: str | os.PathLike[str] | None = None, mirrored: bool = True):
         arrays = load_arrays(weights_file("action_units", folder))
         self._net = DeepNet(weights_file("action_unit_net", folder), ["features"])
         try:
             self.describer = Describer(arrays)
             self._regressor = Regressor(arrays)
-            self._meaning = ShapeMeaning([str(name) for name in arrays["shapes"]])
+            names = [str(name) for name in arrays["shapes"]]
+            self._meaning, self._twins = ShapeMeaning(names), mirrored_shapes(names)
+            self._points = mirrored_points(arrays["mean"]) if mirrored else None
         except KeyError as error:
             raise MienError("model-damaged", f"The action unit model lacks {error}.", "Reinstall Mien.") from error
         self.rest: Array | None = None
 
     def describe(self, face: Face, image: npt.NDArray[np.uint8] | None) -> Array:
-        """Return what the model knows of a frame: deep features, histograms, geometry; shape (length,)."""
+        """Return what the model knows of a frame: deep features, histograms, geometry; shape (views, length)."""
+        shapes = [(mesh_of(face), face.blendshapes)]
+        if self._points is not None:
+            mesh, blendshapes = mirror(shapes[0][0][None], face.blendshapes[None], self._points)
+            shapes.append((mesh[0], blendshapes[0]))
         if image is None:
-            return self.describer.join(None, None, mesh_of(face), face.blendshapes)
+            return np.stack([self.describer.join(None, None, *shape) for shape in shapes])
         crop = face_crop(image, face.landmarks)
-        return self.describer.join(self._net(crop)[0][0], histograms(crop), mesh_of(face), face.blendshapes)
+        crops = np.stack([crop, crop[:, ::-1]][: len(shapes)])
+        seen = zip(self._net(crops)[0], crops, shapes, strict=True)
+        return np.stack([self.describer.join(deep, histograms(crop), *shape) for deep, crop, shape in seen])
 
     def set_rest(self, face: Face, image: npt.NDArray[np.uint8] | None) -> None:
         """Take a frame in which the actor's face is at rest."""
@@ -81,7 +92,9 @@ class LearnedEstimator:
 
     def read(self, description: Array) -> tuple[Array, Array]:
         """Return action units and ARKit weights of what `describe` gave, beside `rest` where it is known."""
-        shapes = self._regressor(description, self.rest)
+        rests = [None] * len(description) if self.rest is None else self.rest
+        views = [self._regressor(view, rest) for view, rest in zip(description, rests, strict=True)]
+        shapes = views[0] if len(views) == 1 else (views[0] + views[1][self._twins]) / 2
         return self._meaning.action_units(shapes), self._meaning.arkit(shapes)
 
     def estimate(self, face: Face, image: npt.NDArray[np.uint8] | None) -> Array:

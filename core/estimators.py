@@ -45,7 +45,7 @@ class HybridEstimator:
     Parameters
     ----------
     learned : LearnedEstimator, optional
-        With the shipped weights if not given.
+        With the shipped weights if not given, and one view of each frame: live has no time for more.
 
     Raises
     ------
@@ -57,7 +57,7 @@ class HybridEstimator:
     _SHAPES = np.array([ARKIT_INDEX[name] for name in dict.fromkeys(s for shapes in LEARNED.values() for s in shapes)])
 
     def __init__(self, learned: LearnedEstimator | None = None):
-        self._learned = LearnedEstimator() if learned is None else learned
+        self._learned = LearnedEstimator(mirrored=False) if learned is None else learned
         self._blendshapes = BlendshapeEstimator()
         self._time: float | None = None
         self._looked = -np.inf

@@ -51,6 +51,18 @@ _SIDED_UNITS: dict[str, tuple[str, ...]] = {
 }
 
 
+def mirrored_shapes(names: Sequence[str]) -> npt.NDArray[np.intp]:
+    """Return for each expression shape the index of the one across the face."""
+    other = {"_L": "_R", "_R": "_L"}
+    names, result = list(names), []
+    for name in names:
+        twin = name[:-2] + other.get(name[-2:], name[-2:])
+        if name.startswith(("jaw", "mouth")) and name.endswith(("Left", "Right")):
+            twin = name.replace("Left", "*").replace("Right", "Left").replace("*", "Right")
+        result.append(names.index(twin))
+    return np.array(result)
+
+
 class ShapeMeaning:
     """What expression shapes of ICT-FaceKit mean in ARKit's and in FACS's terms.
 

@@ -33,10 +33,9 @@ from ..action_unit_model import CROP, WINDOW, Describer, histograms
 from ..action_units import BlendshapeEstimator
 from ..datasets import load_expression_set
 from ..features.deep import DeepNet
-from ..features.geometry import GeometryBasis, mesh_of, mirrored_points
-from ..features.geometry import mirror as mirror_geometry
+from ..features.geometry import GeometryBasis, mesh_of, mirror, mirrored_points
 from ..fusion import FUSION, fuse
-from ..ict_face import IctFace, ShapeMeaning, arkit_shapes
+from ..ict_face import IctFace, ShapeMeaning, arkit_shapes, mirrored_shapes
 from ..landmarks import Face
 from ..preprocess import aligned_crop
 from ..units import ARKIT, AU_INDEX, EXPRESSIONS
@@ -200,18 +199,6 @@ class ActionUnitNet(nn.Module):
         return self.head(description, description[rest], known)
 
 
-def mirror(names: tuple[str, ...]) -> np.ndarray:
-    """Return for each shape the index of the one across the face."""
-    other = {"_L": "_R", "_R": "_L"}
-    result = []
-    for name in names:
-        twin = name[:-2] + other.get(name[-2:], name[-2:])
-        if name.startswith(("jaw", "mouth")) and name.endswith(("Left", "Right")):
-            twin = name.replace("Left", "*").replace("Right", "Left").replace("*", "Right")
-        result.append(names.index(twin))
-    return np.array(result)
-
-
 def window(crops: torch.Tensor, generator: torch.Generator | None, mirrored: torch.Tensor) -> torch.Tensor:
     """Cut the window out of crops (n, 1, 128, 128), the alignment shaken a little where a generator is given."""
     n = len(crops)
@@ -329,7 +316,7 @@ class Inputs:
         for start in range(0, len(crops), 2000):
             part = slice(start, start + 2000)
             plain = (meshes[part], blendshapes[part])
-            for k, geometry in enumerate((plain, mirror_geometry(*plain, twins))):
+            for k, geometry in enumerate((plain, mirror(*plain, twins))):
                 seen = crops[part, WINDOW[0], WINDOW[1]]
                 pictures = seen if k == 0 else seen[:, :, ::-1]
                 for row, (picture, mesh, shapes) in enumerate(zip(pictures, *geometry, strict=True)):
@@ -438,7 +425,7 @@ class Trainer:
         else:
             arrays = components(self.crops, joined["meshes"], usable, options.seed)
         self.inputs = Inputs(self.crops, joined["meshes"], joined["blendshapes"], arrays)
-        self.twin = torch.from_numpy(mirror(self.names))
+        self.twin = torch.from_numpy(mirrored_shapes(self.names))
         self.shares = torch.from_numpy(shares_of_units(self.names)).to(self.device)
         self.net = ActionUnitNet(len(self.names), self.inputs.values.shape[2]).to(
             self.device, memory_format=torch.channels_last

@@ -5,7 +5,16 @@ import time
 import numpy as np
 import pytest
 
-from mien.core.action_unit_model import WINDOW, Describer, LearnedEstimator, Regressor, face_crop, load_arrays
+from mien.core.action_unit_model import (
+    WINDOW,
+    Describer,
+    LearnedEstimator,
+    Regressor,
+    face_crop,
+    load_arrays,
+    weights_file,
+)
+from mien.core.capture import open_source
 from mien.core.errors import MienError
 from mien.core.features.geometry import GeometryBasis, mesh_of, mirror, mirrored_points
 from mien.core.ict_face import IctFace, random_look, random_scene, render
@@ -118,6 +127,33 @@ def test_known_rest_counts_and_can_be_forgotten(face):
     assert np.abs(estimator.estimate(face, picture) - alone).max() > 0
     estimator.rest = None
     np.testing.assert_array_equal(estimator.estimate(face, picture), alone)
+
+
+@needs_weights
+def test_left_and_right_are_treated_alike(data):
+    """A mirrored picture gives the mirrored reading, beside a rest and without."""
+    with open_source(data / "video" / "d10.mp4") as source, Landmarker(landmark_model()) as landmarker:
+        pictures = [frame.image for frame, _ in zip(source, range(60), strict=False)]
+        faces = [landmarker.detect(picture, i / 30) for i, picture in enumerate(pictures)]
+    strongest = max(range(60), key=lambda i: faces[i].blendshapes.sum())
+    face, picture = faces[strongest], pictures[strongest]
+    across = np.diag(np.float32([-1, 1, 1]))
+    points = mirrored_points(load_arrays(weights_file("action_units"))["mean"])
+    _, blendshapes = mirror(mesh_of(face)[None], face.blendshapes[None], points)
+    landmarks = face.landmarks[points] @ across + np.float32([picture.shape[1] - 1, 0, 0])
+    matrix = face.matrix.copy()
+    matrix[:3, :3], matrix[0, 3] = across @ matrix[:3, :3] @ across, -matrix[0, 3]
+    other = Face(face.size, landmarks, blendshapes[0], matrix)
+    names = [name[:-1] + {"L": "R", "R": "L"}.get(name[-1], name[-1]) for name in ACTION_UNITS]
+    twins = [AU_INDEX.get(name, i) for i, name in enumerate(names)]
+    estimator = LearnedEstimator()
+    for rest in (None, estimator.describe(faces[0], pictures[0])):
+        estimator.rest = rest
+        plain = estimator.estimate(face, picture)
+        estimator.rest = None if rest is None else rest[::-1]
+        turned = estimator.estimate(other, np.ascontiguousarray(picture[:, ::-1]))
+        np.testing.assert_allclose(turned[twins], plain, atol=0.05)
+        assert plain.max() > 0.3
 
 
 @needs_weights
