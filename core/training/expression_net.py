@@ -274,7 +274,8 @@ def train(options: argparse.Namespace) -> nn.Module:
     FER2013's labels are noisy. What the network said of a picture in the epochs before,
     averaged, is mixed into its target, the more the longer it has learnt: pictures whose
     label it never comes to believe lose their pull. The first epochs see small pictures,
-    which costs two thirds and teaches nearly as much.
+    which costs two thirds and teaches nearly as much. Pictures are varied less as the rate
+    falls: so small a network does not come to know its training pictures by heart.
 
     References
     ----------
@@ -332,13 +333,14 @@ def train(options: argparse.Namespace) -> nn.Module:
         generator = torch.Generator(device).manual_seed(options.seed * 100_003 + epoch)
         size = options.small_size if epoch < options.small_epochs else options.size
         trust = options.trust * min(max(epoch - 4, 0) / 20, 1.0)
+        strength = options.strength * (0.35 + 0.65 * rate(max(epoch, 1) * steps))
         order = order_of(epoch)[: steps * options.batch]
         began, total = time.monotonic(), 0.0
         for step, chosen in enumerate(order.reshape(steps, options.batch)):
             index = torch.from_numpy(chosen)
             aligned = torch.rand(len(index), generator=generator, device=device).cpu() < 0.5
             x = torch.where(aligned[:, None, None], views[1][index], views[0][index])
-            x = augment(x.to(device)[:, None].float() / 255, size, generator, options.strength)
+            x = augment(x.to(device)[:, None].float() / 255, size, generator, strength)
             before = torch.where(times_said[index] > 0, said[index], truth[index])
             y = torch.lerp(truth[index], before, trust).to(device)
             with torch.autocast(device, torch.bfloat16):
