@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.take import Take
+from ..core.types import SURE
 from ..core.units import EXPRESSIONS
 
 SHORTEST = 0.2
@@ -19,14 +20,22 @@ MARK = "mien_markers"
 """Custom property of scenes: frame and name of each of Mien's markers, which can carry none of their own."""
 
 
-def name_of(expression: str, own: str) -> str:
-    """Return the name of a frame's marker: the actor's own expression goes before the basic one; empty for neither.
+HIDDEN = "Hidden"
+"""Name of the marker where something comes before the face."""
+
+
+def name_of(expression: str, own: str, hidden: bool = False) -> str:
+    """Return the name of a frame's marker; empty where there is nothing to tell.
 
     Parameters
     ----------
     expression, own : str
-        As in `core.types.FrameResult`.
+        As in `core.types.FrameResult`; the actor's own expression goes before the basic one.
+    hidden : bool
+        Whether the face is hidden, which makes the expression a guess.
     """
+    if hidden:
+        return HIDDEN
     return own or (expression.capitalize() if expression in EXPRESSIONS else "")
 
 
@@ -55,7 +64,7 @@ def changes(times: npt.NDArray[np.float64], names: list[str]) -> list[tuple[floa
 
 
 def mark_expressions(scene: bpy.types.Scene, path: Path, start: int, end: int) -> int:
-    """Set a marker wherever a take's expression changes; returns how many.
+    """Set a marker wherever a take's expression changes, or the face is hidden; returns how many.
 
     Those that Mien set before between the frames `start` and `end` make way; one that was
     moved or renamed since is Mien's no more.
@@ -71,7 +80,9 @@ def mark_expressions(scene: bpy.types.Scene, path: Path, start: int, end: int) -
         Last baked frame.
     """
     with Take(path) as take:
-        names = list(map(name_of, take.column("expression").tolist(), take.column("own").tolist()))
+        hidden = take.column("found").astype(bool) & (take.column("confidence") < SURE)
+        columns = take.column("expression").tolist(), take.column("own").tolist(), hidden.tolist()
+        names = list(map(name_of, *columns))
         found = changes(take.times, names)
     noted = str(scene.get(MARK, "")).split("\n")
     mine = [marker for marker in scene.timeline_markers if _note(marker) in noted]

@@ -125,8 +125,8 @@ class MienSettings(bpy.types.PropertyGroup):
     )
     use_markers: bpy.props.BoolProperty(
         name="Expression Markers",
-        description="Set a marker on the timeline wherever the expression changes, the actor's own before a basic one; "
-        "those of an earlier bake between the first and the last baked frame are replaced",
+        description="Set a marker on the timeline wherever the expression changes, the actor's own before a basic one, "
+        "or the face is hidden; those of an earlier bake between the first and the last baked frame are replaced",
     )
     use_triggers: bpy.props.BoolProperty(
         name="Triggers",

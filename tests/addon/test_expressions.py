@@ -205,6 +205,20 @@ def test_changes_of_the_label():
 )
 def test_an_expression_of_ones_own_goes_before_the_basic_label(expression, own, name):
     assert markers.name_of(expression, own) == name
+    assert markers.name_of(expression, own, hidden=True) == "Hidden"
+
+
+def test_a_hidden_face_is_marked(rig, tmp_path):
+    path = tmp_path / "cup.mien"
+    with TakeWriter(path, TakeHeader(source="cup.mp4", fps=24.0)) as writer:
+        for i in range(60):
+            sure = 0.1 if 20 <= i < 40 else 1.0
+            writer.write(FrameResult(i, i / 24, found=True, confidence=sure, expression="anger"))
+    scene = bpy.context.scene
+    scene.mien.target, scene.render.fps, scene.mien.use_markers = rig, 24, True
+    assert bpy.ops.mien.bake_take(filepath=str(path)) == {"FINISHED"}
+    found = sorted((marker.frame, marker.name) for marker in scene.timeline_markers)
+    assert found == [(1, "Anger"), (21, "Hidden"), (41, "Anger")]
 
 
 @pytest.fixture
