@@ -39,6 +39,7 @@ from ..ict_face import IctFace, ShapeMeaning, arkit_shapes, mirrored_shapes
 from ..landmarks import Face
 from ..preprocess import aligned_crop
 from ..units import ARKIT, AU_INDEX, EXPRESSIONS
+from .faces import SETS
 from .paths import HELD_OUT_BLOCKS, MODELS, data_folder, work_folder
 from .synthesis import PER_PERSON, PICTURES, load
 
@@ -251,14 +252,37 @@ def rendered(names: tuple[str, ...], model: IctFace) -> dict[str, np.ndarray]:
     return arrays
 
 
+def real_faces() -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
+    """Return the meshes of real photos, their crops and their labels.
+
+    All of muxspace outside its held-out blocks, nine tenths of it neutral or happy, and FER2013's pictures
+    of the other expressions, small as they are.
+    """
+    parts = []
+    for key, name in SETS.items():
+        if key == "public":
+            continue
+        faces = dict(np.load(work_folder() / f"faces_{key}.npz", allow_pickle=False))
+        photo_set = load_expression_set(data_folder() / "expression" / name)
+        usable = faces["found"].copy()
+        if key == "mux":
+            usable &= ~np.isin(photo_set.blocks, HELD_OUT_BLOCKS)
+        else:
+            usable &= ~np.isin(photo_set.labels, [EXPRESSIONS.index(label) for label in ("neutral", "happiness")])
+        chosen = np.flatnonzero(usable)
+        crops = np.stack([aligned_crop(photo_set.images[i], faces["landmarks"][i], CROP) for i in chosen])
+        meshes = {name: faces[name][chosen] for name in ("landmarks", "blendshapes", "matrix")}
+        parts.append((meshes, crops, photo_set.labels[chosen]))
+    faces = {name: np.concatenate([meshes[name] for meshes, _, _ in parts]) for name in parts[0][0]}
+    return faces, np.concatenate([crops for _, crops, _ in parts]), np.concatenate([labels for _, _, labels in parts])
+
+
 def photos(names: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Return crops of real photos with targets and a mask of those that count."""
-    faces = dict(np.load(work_folder() / "faces_mux.npz", allow_pickle=False))
-    photo_set = load_expression_set(data_folder() / "expression" / "muxspace_train.tar")
-    chosen = np.flatnonzero(faces["found"] & ~np.isin(photo_set.blocks, HELD_OUT_BLOCKS))
-    targets = np.zeros((len(chosen), len(names)), np.float32)
-    counts = np.zeros((len(chosen), len(names)), np.float32)
-    blendshapes = faces["blendshapes"][chosen]
+    faces, crops, labels = real_faces()
+    blendshapes = faces["blendshapes"]
+    targets = np.zeros((len(crops), len(names)), np.float32)
+    counts = np.zeros((len(crops), len(names)), np.float32)
     base = [name[:-2] if name[-2:] in ("_L", "_R") else name for name in names]
     for column, shape in enumerate(ARKIT):
         for name in arkit_shapes(shape):
@@ -266,9 +290,7 @@ def photos(names: tuple[str, ...]) -> dict[str, np.ndarray]:
                 low, high = TRUSTED[base[names.index(name)]]
                 targets[:, names.index(name)] = np.clip((blendshapes[:, column] - low) / (high - low), 0, 1)
                 counts[:, names.index(name)] = 1
-    labels = photo_set.labels[chosen]
-    parts = (faces["landmarks"][chosen], blendshapes, faces["matrix"][chosen])
-    seen = [Face((0, 0), *face) for face in zip(*parts, strict=True)]
+    seen = [Face((0, 0), *face) for face in zip(faces["landmarks"], blendshapes, faces["matrix"], strict=True)]
     for row, label in enumerate(labels):
         at_work = AT_WORK.get(EXPRESSIONS[label], {})
         units = BlendshapeEstimator().estimate(seen[row]) if at_work else None
@@ -281,7 +303,6 @@ def photos(names: tuple[str, ...]) -> dict[str, np.ndarray]:
     for column, name in enumerate(base):
         if name in AT_REST:
             counts[neutral, column] = 1
-    crops = np.stack([aligned_crop(photo_set.images[i], faces["landmarks"][i], CROP) for i in chosen])
     return {
         "crops": crops,
         "targets": targets,
