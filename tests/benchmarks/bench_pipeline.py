@@ -43,9 +43,10 @@ from mien.core.capture import open_source  # noqa: E402
 from mien.core.expression import ExpressionClassifier, hog_of  # noqa: E402
 from mien.core.fusion import fuse  # noqa: E402
 from mien.core.head import GazeTracker, head_pose  # noqa: E402
-from mien.core.landmarks import Landmarker  # noqa: E402
+from mien.core.landmarks import POINTS68, Landmarker  # noqa: E402
+from mien.core.landmarks68 import FaceCheck  # noqa: E402
 from mien.core.models import landmark_model  # noqa: E402
-from mien.core.pipeline import open_pipeline  # noqa: E402
+from mien.core.pipeline import CHECKED, open_pipeline  # noqa: E402
 from mien.core.preprocess import aligned_crop  # noqa: E402
 from mien.core.record import pack  # noqa: E402
 from mien.core.solve import Solver  # noqa: E402
@@ -125,7 +126,8 @@ def stages(clip: Path, frames) -> dict[str, float]:
     """Milliseconds per frame of each stage, run one after the other on one thread.
 
     Those that do not look at every frame count as often as they do: the label every
-    `labelling.INTERVAL` seconds, the network for action units every `estimators.LOOK`.
+    `labelling.INTERVAL` seconds, the network for action units every `estimators.LOOK`, the
+    check on the mesh every `pipeline.CHECKED`.
     """
     totals: dict[str, float] = {}
 
@@ -139,8 +141,9 @@ def stages(clip: Path, frames) -> dict[str, float]:
         iterator = iter(source)
         for _ in frames:
             timed("decode", next, iterator)
-    blendshapes, learned, classifier = BlendshapeEstimator(), LearnedEstimator(), ExpressionClassifier()
-    gaze, solver, due, look = GazeTracker(), Solver(), frames[0].time, frames[0].time
+    blendshapes, learned, classifier = BlendshapeEstimator(), LearnedEstimator(mirrored=False), ExpressionClassifier()
+    gaze, solver, check = GazeTracker(), Solver(), FaceCheck()
+    due = look = checked = frames[0].time
     with Landmarker(landmark_model()) as landmarker:
         for frame in frames:
             face = timed("landmarks", landmarker.detect, frame.image, frame.time)
@@ -159,6 +162,9 @@ def stages(clip: Path, frames) -> dict[str, float]:
                 due = frame.time + labelling.INTERVAL
                 timed("label: histograms", hog_of, frame.image, face.landmarks)
                 timed("label: whole", classifier.classify, face, frame.image)
+            if frame.time >= checked - 1e-3:
+                checked = frame.time + CHECKED
+                timed("check on the mesh", check, frame.image, face.landmarks[POINTS68, :2])
             fused = timed("fusion", fuse, units)
             fields = {
                 "found": True,
