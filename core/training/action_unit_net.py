@@ -86,14 +86,14 @@ AT_WORK: dict[str, dict[str, str]] = {
     "sadness": {"AU15": "mouthFrown", "AU17": "mouthShrugLower"},
     "surprise": {"AU5": "eyeWide"},
     "fear": {"AU5": "eyeWide", "AU20": "mouthStretch"},
-    "disgust": {"AU7": "eyeSquint", "AU9": "noseSneer", "AU15": "mouthFrown", "AU17": "mouthShrugLower"},
-    "anger": {
-        **{"AU7": "eyeSquint", "AU9": "noseSneer", "AU15": "mouthFrown"},
-        **{"AU17": "mouthShrugLower", "AU24": "mouthPress"},
-    },
+    "disgust": {"AU7": "eyeSquint", "AU15": "mouthFrown", "AU17": "mouthShrugLower"},
+    "anger": {"AU7": "eyeSquint", "AU15": "mouthFrown", "AU17": "mouthShrugLower", "AU24": "mouthPress"},
 }
 """What an expression moves (Ekman & Friesen, EMFACS, 1983): on photos labelled so, the network follows
 `action_units.BlendshapeEstimator` there. On others, what that reads in these channels is often the face's own."""
+
+AT_LEAST = {"disgust": {"noseSneer_L": 0.4, "noseSneer_R": 0.4}}
+"""What photos of an expression show at the least, where nothing reads it: most of disgust wrinkle the nose."""
 
 HELD_OUT = 20
 """Every twentieth person is never trained on: scales and the units' map are fitted on them."""
@@ -104,7 +104,7 @@ DOUBLED = 6
 PHOTOS = 24
 RARE = 8
 """In a batch: people, pictures of each, neutral photos that are seen beside themselves, other photos, and
-how many of these are neither neutral nor happy, which nine tenths of the set are."""
+how many of these are neither neutral nor happy, each of the other expressions as often as the next."""
 
 
 class Conv(nn.Sequential):
@@ -299,16 +299,25 @@ def photos(names: tuple[str, ...]) -> dict[str, np.ndarray]:
             for short, side in sides:
                 column = names.index(shape + side)
                 targets[row, column], counts[row, column] = units[AU_INDEX[unit + short]], 1
+    least = np.zeros(targets.shape, bool)
+    for label, shapes in AT_LEAST.items():
+        rows = labels == EXPRESSIONS.index(label)
+        for name, value in shapes.items():
+            column = names.index(name)
+            targets[rows, column], counts[rows, column], least[rows, column] = value, 1, True
     neutral = labels == EXPRESSIONS.index("neutral")
     for column, name in enumerate(base):
         if name in AT_REST:
             counts[neutral, column] = 1
+    common = np.isin(labels, [EXPRESSIONS.index(label) for label in ("neutral", "happiness")])
+    rare = np.where(common, 0.0, 1 / np.bincount(labels)[labels])
     return {
         "crops": crops,
         "targets": targets,
         "counts": counts,
+        "least": least,
         "neutral": neutral,
-        "rare": ~neutral & (labels != EXPRESSIONS.index("happiness")),
+        "rare": rare / rare.sum(),
         "meshes": np.stack([mesh_of(face) for face in seen]),
         "blendshapes": blendshapes,
     }
@@ -370,7 +379,7 @@ def batches(people: np.ndarray, photo_set: dict, first_photo: int, steps: int, r
     judged beside it. Then come photos; `DOUBLED` neutral ones are judged beside themselves, and of the others
     half beside one of these, another person: else a real face beside its rest would always be one at rest.
     """
-    neutral, rare = np.flatnonzero(photo_set["neutral"]), np.flatnonzero(photo_set["rare"])
+    neutral, photos = np.flatnonzero(photo_set["neutral"]), len(photo_set["crops"])
     for chosen in rng.permuted(np.resize(people, steps * PEOPLE)).reshape(steps, PEOPLE):
         rows, rest = [], []
         for person in chosen:
@@ -381,7 +390,7 @@ def batches(people: np.ndarray, photo_set: dict, first_photo: int, steps: int, r
             rest += [at if rng.random() < 0.5 else -1, *np.where(rng.random(SEEN - 1) < 0.5, at, -1)]
         calm = first_photo + rng.choice(neutral, DOUBLED, replace=False)
         at = len(rows)
-        others = (rng.choice(rare, RARE, replace=False), rng.choice(len(photo_set["crops"]), PHOTOS - RARE))
+        others = (rng.choice(photos, RARE, replace=False, p=photo_set["rare"]), rng.choice(photos, PHOTOS - RARE))
         rows += [*calm, *calm, *(first_photo + np.concatenate(others))]
         strangers = np.where(rng.random(PHOTOS) < 0.5, at + rng.integers(0, DOUBLED, PHOTOS), -1)
         rest += [*[-1] * DOUBLED, *range(at, at + DOUBLED), *strangers]
@@ -407,10 +416,14 @@ def shares_of_units(names: tuple[str, ...]) -> np.ndarray:
     return ShapeMeaning(names).action_units(little * np.eye(len(names))) @ FUSION.T / little
 
 
-def error(found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Return squared errors; what lies beyond the end of the scale that was wanted is right."""
+def error(found: torch.Tensor, wanted: torch.Tensor, least: torch.Tensor | None = None) -> torch.Tensor:
+    """Return squared errors; what lies beyond the end of the scale that was wanted is right.
+
+    Where `least` is true so is all that lies above what was wanted.
+    """
+    free = wanted >= 1 if least is None else (wanted >= 1) | least
     low = torch.where(wanted <= 0, found.clamp(min=0), found)
-    return (torch.where(wanted >= 1, low.clamp(max=1), low) - wanted) ** 2
+    return (torch.where(free, torch.minimum(low, wanted), low) - wanted) ** 2
 
 
 class Trainer:
@@ -431,6 +444,7 @@ class Trainer:
         }
         self.crops = joined["crops"]
         self.targets = torch.from_numpy(joined["targets"])
+        self.least = torch.from_numpy(np.pad(self.real["least"], ((self.first_photo, 0), (0, 0))))
         exact = np.repeat(self.people["found"][:, None], len(self.names), 1)
         self.counts = torch.from_numpy(np.concatenate([exact, options.real * self.real["counts"]]).astype(np.float32))
         persons = np.arange(self.first_photo // PER_PERSON)
@@ -500,7 +514,7 @@ class Trainer:
             crops = torch.from_numpy(self.crops[rows]).to(device)[:, None].float() / 255
             x = augment(window(crops, generator, mirrored.to(device)), generator)
             index = torch.from_numpy(rows)
-            y, count = self.targets[index], self.counts[index]
+            y, count, least = self.targets[index], self.counts[index], self.least[index]
             y = torch.where(mirrored[:, None], y[:, self.twin], y)
             count = torch.where(mirrored[:, None], count[:, self.twin], count)
             twice = slice(n - PHOTOS - DOUBLED, n - PHOTOS)
@@ -518,7 +532,7 @@ class Trainer:
                     known.to(device),
                 )
             found, y = found.float(), y.to(device)
-            loss = (count.to(device) * error(found, y)).mean()
+            loss = (count.to(device) * error(found, y, least.to(device))).mean()
             exact = slice(PEOPLE * SEEN)
             units = error(found[exact] @ self.shares, (y[exact] @ self.shares).clamp(0, 1))
             loss = loss + options.units * units.mean()
