@@ -192,6 +192,12 @@ def _evaluate_arguments(parser):
     parser.add_argument("set", type=Path, help="the set, in one of these formats")
     parser.add_argument("--base", type=Path, help="units: ict_facekit.npz, which the identities are rendered from")
     parser.add_argument(
+        "--take",
+        type=Path,
+        metavar="CSV",
+        help="units: a real performance's ARKit weights, from which a sixth of the pictures take theirs",
+    )
+    parser.add_argument(
         "--blocks", type=int, nargs="+", metavar="N", help="expression: only these of the set's twenty blocks, 0 to 19"
     )
 
@@ -201,11 +207,14 @@ def _evaluate(args, console):
 
     if (args.what == "units") != (args.base is not None):
         raise MienError("usage", "`units` takes --base, and nothing else does.", "See `mien evaluate --help`.")
+    if args.take is not None and args.what != "units":
+        raise MienError("usage", "Only `units` takes --take.", "See `mien evaluate --help`.")
     if args.blocks and args.what != "expression":
         raise MienError("usage", "Only `expression` takes --blocks.", "See `mien evaluate --help`.")
     bar = console.progress(args.what, unit="picture")
     if args.what == "units":
-        report = evaluate.units(args.set, args.base, progress=bar)
+        take = None if args.take is None else evaluate.load_weights(args.take)
+        report = evaluate.units(args.set, args.base, take, progress=bar)
     elif args.what == "expression":
         report = evaluate.expression(args.set, progress=bar, blocks=args.blocks)
     else:

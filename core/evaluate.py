@@ -5,6 +5,7 @@ Each function returns a `Report`: one JSON object and one table of the same figu
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import os
 import xml.etree.ElementTree as ElementTree
@@ -25,7 +26,7 @@ from .head import head_pose
 from .landmarks import POINTS68, Face, Landmarker
 from .models import landmark_model
 from .stills import StillLandmarker
-from .units import ACTION_UNITS, EXPRESSIONS, UNITS
+from .units import ACTION_UNITS, ARKIT, EXPRESSIONS, UNITS
 
 _SMALLEST = 192
 _PICTURES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp")
@@ -310,6 +311,30 @@ def _mesh_around(stills: StillLandmarker, image: npt.NDArray[np.uint8], window: 
     return None
 
 
+def load_weights(path: str | os.PathLike[str]) -> npt.NDArray[np.float32]:
+    """Return a performance's ARKit weights, shape (frames, 52), from a table with a column of each shape's name.
+
+    Raises
+    ------
+    MienError
+        ``set-not-found`` or ``set-unreadable``.
+    """
+    path = Path(path)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+        # Live Link Face writes JawOpen, others jawOpen.
+        rows = [{str(name).lower(): value for name, value in row.items()} for row in rows]
+        values = np.array([[float(row[name.lower()]) for name in ARKIT] for row in rows], np.float32)
+    except OSError as error:
+        raise MienError("set-not-found", f"{path} cannot be opened.", "Give a .csv of ARKit weights.") from error
+    except (KeyError, ValueError, TypeError, csv.Error) as error:
+        raise MienError("set-unreadable", f"{path.name} is not a table of ARKit weights.") from error
+    if not len(values) or not np.isfinite(values).all():
+        raise MienError("set-unreadable", f"{path.name} holds no ARKit weights.")
+    return np.clip(values, 0, 1)
+
+
 def load_identities(path: str | os.PathLike[str], model) -> list[npt.NDArray[np.float32]]:
     """Return neutral heads (26719, 3) from a set of identities.
 
@@ -353,7 +378,7 @@ def units(
     base : path
         ``ict_facekit.npz``.
     take : ndarray, shape (frames, 52), optional
-        ARKit weights of a real performance, from which a fifth of the pictures take theirs.
+        ARKit weights of a real performance, from which a sixth of the pictures take theirs.
     pictures : int
         Per identity: rest, single movements, pairs, and frames of the take.
     seed : int

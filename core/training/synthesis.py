@@ -19,6 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..evaluate import load_weights
 from ..features.geometry import mesh_of
 from ..ict_face import IctFace, Scene, project, random_expression, random_look, random_scene, render, rotation
 from ..landmarks import Landmarker
@@ -40,14 +41,6 @@ CROP = 128
 # Between pictures, s: so long that the landmark model's smoothing over time has no say.
 _STEP = 1000.0
 _EMPTY = np.zeros((64, 64, 3), np.uint8)
-
-
-def real_take(folder: Path) -> np.ndarray:
-    """Return the real performance's ARKit weights, shape (frames, 52)."""
-    path = folder / "arkit" / "dao_arkit.csv"
-    header = path.read_text().splitlines()[0].split(",")
-    table = np.loadtxt(path, delimiter=",", skiprows=1, dtype=np.float32)
-    return np.clip(table[:, [header.index(name) for name in ARKIT]], 0, 1)
 
 
 def landmark_vertices(folder: Path) -> np.ndarray:
@@ -144,11 +137,12 @@ def load(folder: Path, *names: str) -> dict[str, np.ndarray]:
 def main(arguments: list[str] | None = None) -> int:
     """Make the parts that are missing."""
     parser = argparse.ArgumentParser(description="Render people for training.")
-    parser.add_argument("--people", type=int, default=1600)
+    parser.add_argument("--people", type=int, default=3200)
     people = parser.parse_args(arguments).people
     folder, data = work_folder() / "synthesis", data_folder()
     folder.mkdir(exist_ok=True)
-    model, take, points68 = IctFace(data / "face3d" / "ict_facekit.npz"), real_take(data), landmark_vertices(data)
+    model, points68 = IctFace(data / "face3d" / "ict_facekit.npz"), landmark_vertices(data)
+    take = load_weights(data / "arkit" / "dao_arkit.csv")
     cv2.setNumThreads(1)
     with Landmarker(landmark_model()) as landmarker:
         for part in range(-(-people // PEOPLE_PER_PART)):

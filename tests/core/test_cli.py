@@ -277,3 +277,6 @@ def test_a_labelled_set_is_scored(mien, data):
 def test_a_set_that_cannot_be_scored_is_refused(mien, tmp_path):
     assert failure(mien("evaluate", "expression", tmp_path / "gone.npz", "--json"))["code"] == "set-not-found"
     assert failure(mien("evaluate", "units", tmp_path / "gone.npz", "--json"), 2)["code"] == "usage"
+    take = ["--take", tmp_path / "gone.csv", "--json"]
+    assert failure(mien("evaluate", "expression", tmp_path / "gone.npz", *take), 2)["code"] == "usage"
+    assert failure(mien("evaluate", "units", "a.npz", "--base", "b.npz", *take))["code"] == "set-not-found"

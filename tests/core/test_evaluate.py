@@ -11,13 +11,35 @@ import pytest
 from mien.core import evaluate
 from mien.core.datasets import BLOCKS, label_index, load_expression_set
 from mien.core.errors import MienError
-from mien.core.units import ACTION_UNITS, AU_INDEX, EXPRESSIONS
+from mien.core.units import ACTION_UNITS, ARKIT, AU_INDEX, EXPRESSIONS
 
 
 def write_npz(path, classes=("angry", "happy", "contempt"), labels=(0, 1, 1, 2)):
     images = np.random.default_rng(0).integers(0, 256, (len(labels), 48, 48)).astype(np.uint8)
     np.savez(path, images=images, labels=np.array(labels), classes=np.array(classes))
     return path
+
+
+def test_weights_are_read_whatever_the_case_of_their_names(tmp_path):
+    path = tmp_path / "take.csv"
+    for rename in (str, lambda name: name[0].upper() + name[1:]):
+        names = ["Timecode", *map(rename, ARKIT)]
+        rows = [["00:00:01:02.5", *[f"{(i + row) / 60:.3f}" for i in range(52)]] for row in range(3)]
+        path.write_text("\n".join(",".join(row) for row in [names, *rows]))
+        found = evaluate.load_weights(path)
+        assert found.shape == (3, 52)
+        assert found[2, ARKIT.index("jawOpen")] == pytest.approx((ARKIT.index("jawOpen") + 2) / 60, abs=1e-3)
+    for text in ("", "jawOpen\n0.5", ",".join(ARKIT), ",".join(ARKIT) + "\n" + ",".join(["x"] * 52)):
+        path.write_text(text)
+        with pytest.raises(MienError, match="ARKit weights"):
+            evaluate.load_weights(path)
+    with pytest.raises(MienError, match="cannot be opened"):
+        evaluate.load_weights(tmp_path / "gone.csv")
+
+
+@pytest.mark.data
+def test_weights_of_a_real_take(data):
+    assert evaluate.load_weights(data / "arkit" / "dao_arkit.csv").shape == (180, 52)
 
 
 def test_npz_set_is_read_and_other_labels_are_counted(tmp_path):
