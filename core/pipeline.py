@@ -8,6 +8,9 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from .action_units import ActionUnitEstimator, BlendshapeEstimator
 from .actor import Actor
 from .capture import read_ahead
@@ -25,6 +28,9 @@ from .units import ESTIMATORS
 
 CHECKED = 0.16
 """Seconds for which the answer of `FaceCheck` holds: what covers a face stays longer."""
+
+TURNED = math.radians(25.0)
+"""A head turned further from the camera counts as seen: `FaceCheck` knows faces from the front alone."""
 
 
 class Pipeline:
@@ -69,7 +75,7 @@ class Pipeline:
         self._tell_time = getattr(self._estimator, "at", None)
         self._gaze = GazeTracker()
         self._check = check
-        self._checked, self._seen = -math.inf, 1.0
+        self._checked, self._seen = -math.inf, 0.0
         self.labeller = labeller
         self.notices: list[MienError] = []
         self.settings: dict[str, Any] = {}
@@ -112,7 +118,7 @@ class Pipeline:
             frame.index,
             frame.time,
             found=True,
-            confidence=_share_inside(face) * self._visible(frame, face),
+            confidence=_share_inside(face) * self._visible(frame, face, rotation),
             size=face.size,
             box=face.box,
             landmarks=face.landmarks,
@@ -128,9 +134,13 @@ class Pipeline:
             own=label.own,
         )
 
-    def _visible(self, frame: Frame, face: Face) -> float:
+    def _visible(self, frame: Frame, face: Face, rotation: npt.NDArray[np.float64]) -> float:
         """Return how surely a face is seen where the mesh lies, 0..1."""
-        if self._check is not None and not 0.0 <= frame.time - self._checked < CHECKED:
+        _w, x, y, _z = rotation
+        if self._check is None or 1.0 - 2.0 * (x * x + y * y) < math.cos(TURNED):
+            self._checked = -math.inf
+            return 1.0
+        if not 0.0 <= frame.time - self._checked < CHECKED:
             self._checked = frame.time
             self._seen = self._check(frame.image, face.landmarks[POINTS68, :2])
         return self._seen

@@ -76,7 +76,8 @@ class FrameResult:
         Whether a face was found.
     confidence : float
         0..1, how surely a face is seen where the mesh lies, and how much of it is inside the
-        picture; under 0.5 it is hidden, and what the mesh shows is guessed.
+        picture; under 0.5 it is hidden, and what the mesh shows is guessed. A face that is
+        turned away counts as seen.
     size : tuple of int
         (width, height) of the picture in px, which `box`, `landmarks` and `points68` refer to.
     box : ndarray, shape (4,)

@@ -173,6 +173,17 @@ def test_a_hand_over_the_mouth_lowers_the_confidence(data, clip):
 
 
 @pytest.mark.data
+def test_a_head_turned_aside_is_not_hidden(data):
+    """Half of the face is beyond the nose, as `FaceCheck` never saw one; nothing is before it."""
+    (picture,) = (data / "landmarks68").rglob("breakingbad.jpg")
+    with open_source(picture) as source, open_pipeline() as pipeline:
+        result = pipeline.step(next(iter(source)))
+    _w, x, y, _z = result.head_rotation
+    assert np.degrees(np.arccos(1 - 2 * (x * x + y * y))) > 40
+    assert result.confidence > 0.9
+
+
+@pytest.mark.data
 def test_a_mesh_beside_the_face_is_doubted(data):
     check = FaceCheck()
     with open_source(data / "video" / "single_face.mp4") as source, Pipeline() as pipeline:
