@@ -57,9 +57,8 @@ def run(args, console) -> dict:
         ) from error
 
     from ..core.take import SUFFIX, Take
-    from . import bake, sound, takes
+    from . import bake, markers, sound, takes
     from .contact_sheet import write_contact_sheet
-    from .markers import mark_expressions
     from .rig.targets import find_target
 
     rig = args.rig or _SAMPLES / "mien_head.blend"
@@ -105,7 +104,7 @@ def run(args, console) -> dict:
             for told in sound.place(scene, heard.absolute(), baked.start, mesh.name):
                 console.say(f"{told}.")
         if args.markers:
-            mark_expressions(scene, take_path, args.start, baked.end)
+            markers.mark(scene, markers.changes_in(take), args.start, baked.end)
         _save(out)
         for notice in baked.notices:
             console.say(f"Note: {notice}.")

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import bpy
 import numpy as np
 import numpy.typing as npt
 
-from ..core.take import Take
-from ..core.types import SURE
 from ..core.units import EXPRESSIONS
+
+if TYPE_CHECKING:
+    from ..core.take import Take
 
 SHORTEST = 0.2
 """Seconds for which an expression has to hold to be marked."""
@@ -19,27 +21,24 @@ SHORTEST = 0.2
 MARK = "mien_markers"
 """Custom property of scenes: frame and name of each of Mien's markers, which can carry none of their own."""
 
+HIDDEN, VISIBLE = "Hidden", "Visible"
+"""Names of markers: where something comes before the face, and after it where nothing else is to tell."""
 
-HIDDEN = "Hidden"
-"""Name of the marker where something comes before the face."""
 
-
-def name_of(expression: str, own: str, hidden: bool = False) -> str:
+def name_of(expression: str, own: str) -> str:
     """Return the name of a frame's marker; empty where there is nothing to tell.
 
     Parameters
     ----------
     expression, own : str
         As in `core.types.FrameResult`; the actor's own expression goes before the basic one.
-    hidden : bool
-        Whether the face is hidden, which makes the expression a guess.
     """
-    if hidden:
-        return HIDDEN
     return own or (expression.capitalize() if expression in EXPRESSIONS else "")
 
 
-def changes(times: npt.NDArray[np.float64], names: list[str]) -> list[tuple[float, str]]:
+def changes(
+    times: npt.NDArray[np.float64], names: list[str], hidden: Sequence[tuple[float, float]] = ()
+) -> list[tuple[float, str]]:
     """Return (seconds, name) wherever another expression begins.
 
     Frames without a face or a sure label say nothing: the expression before them goes on.
@@ -49,22 +48,40 @@ def changes(times: npt.NDArray[np.float64], names: list[str]) -> list[tuple[floa
     times : ndarray, shape (n,)
     names : list of str
         See `name_of`.
+    hidden : sequence of tuple of float
+        First and last second of the stretches in which the expression is a guess.
     """
-    told = [(float(time), name) for time, name in zip(times, names, strict=True) if name]
-    if not told:
-        return []
+    covered = np.zeros(len(times), bool)
+    for first, last in hidden:
+        covered |= (times >= first) & (times <= last)
+    shown, current = [], ""
+    for name, guessed in zip(names, covered.tolist(), strict=True):
+        if guessed:
+            current = current or VISIBLE
+        else:
+            current = name or current
+        shown.append(HIDDEN if guessed else current)
+    told = [(float(time), name) for time, name in zip(times, shown, strict=True) if name]
     runs = [(next(group)[0], name) for name, group in itertools.groupby(told, key=lambda item: item[1])]
-    ends = [start for start, _ in runs[1:]] + [float(times[-1])]
+    ends = [start for start, _ in runs[1:]] + [float(times[-1])] if runs else []
     found: list[tuple[float, str]] = []
     for (start, name), end in zip(runs, ends, strict=True):
-        lasts = end - start >= SHORTEST or len(runs) == 1
+        lasts = end - start >= SHORTEST or len(runs) == 1 or name == HIDDEN
         if lasts and (not found or found[-1][1] != name):
             found.append((start, name))
     return found
 
 
-def mark_expressions(scene: bpy.types.Scene, path: Path, start: int, end: int) -> int:
-    """Set a marker wherever a take's expression changes, or the face is hidden; returns how many.
+def changes_in(take: Take) -> list[tuple[float, str]]:
+    """Return what a take's face expresses, and where it is hidden; see `changes`."""
+    from ..core.solve import hidden_spans
+
+    names = map(name_of, take.column("expression").tolist(), take.column("own").tolist())
+    return changes(take.times, list(names), hidden_spans(take))
+
+
+def mark(scene: bpy.types.Scene, found: Sequence[tuple[float, str]], start: int, end: int) -> None:
+    """Set a marker at each change.
 
     Those that Mien set before between the frames `start` and `end` make way; one that was
     moved or renamed since is Mien's no more.
@@ -72,18 +89,12 @@ def mark_expressions(scene: bpy.types.Scene, path: Path, start: int, end: int) -
     Parameters
     ----------
     scene : bpy.types.Scene
-    path : pathlib.Path
-        The take.
+    found : sequence of (seconds, name)
     start : int
         Scene frame of the take's time 0.
     end : int
         Last baked frame.
     """
-    with Take(path) as take:
-        hidden = take.column("found").astype(bool) & (take.column("confidence") < SURE)
-        columns = take.column("expression").tolist(), take.column("own").tolist(), hidden.tolist()
-        names = list(map(name_of, *columns))
-        found = changes(take.times, names)
     noted = str(scene.get(MARK, "")).split("\n")
     mine = [marker for marker in scene.timeline_markers if _note(marker) in noted]
     kept = [_note(marker) for marker in mine if not start <= marker.frame <= end]
@@ -93,7 +104,6 @@ def mark_expressions(scene: bpy.types.Scene, path: Path, start: int, end: int) -
     fps = scene.render.fps / scene.render.fps_base
     new = [scene.timeline_markers.new(name, frame=round(start + time * fps)) for time, name in found]
     scene[MARK] = "\n".join([*kept, *map(_note, new)])
-    return len(found)
 
 
 def _note(marker: bpy.types.TimelineMarker) -> str:

@@ -105,6 +105,8 @@ def wear(performance: Performance, take: Take, triggers: Collection[Trigger]) ->
         That it was solved from.
     triggers : collection of Trigger
     """
+    if not triggers:
+        return performance
     wearer = Wearer(triggers)
     units, arkit = performance.units.copy(), performance.arkit.copy()
     labels = zip(take.column("expression").tolist(), take.column("own").tolist(), strict=True)

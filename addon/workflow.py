@@ -11,11 +11,10 @@ import bpy
 from ..core.errors import MienError
 from ..core.files import actor_file
 from ..core.take import Take
-from . import session, sound, takes
+from . import markers, session, sound, takes
 from .bake import BakeOptions, BakeSummary, bake_into_scene
 from .capturing import CaptureJob, is_sequence, take_path
 from .ids import LIVE_SETTINGS, SETTINGS
-from .markers import mark_expressions
 from .preferences import actors_folder, takes_folder
 from .rig.targets import Target, find_target
 from .triggers import Trigger, triggers_of, wear
@@ -172,20 +171,20 @@ def bake_take(asked: Request, path: Path, source: Path | None = None) -> BakeSum
             "target-gone", "The head was deleted while its performance was captured.", f"The take is kept in {path}."
         )
     target = find_target(mesh, need_keys=asked.options.shape_keys)
-    options = placed(asked.options, path)
-    performance = solve(path, asked.solving)
-    if asked.triggers:
-        with Take(path) as take:
-            performance = wear(performance, take, asked.triggers)
-    summary = bake_into_scene(scene, target, performance, options)
+    # All of the take is read before anything is written.
     with Take(path) as take:
-        summary = dataclasses.replace(summary, notices=(*takes.hidden_notice(take), *summary.notices))
+        options = placed(asked.options, take)
+        performance = wear(solved(take, asked.solving), take, asked.triggers)
+        hidden = takes.hidden_notice(take)
+        changes = markers.changes_in(take) if asked.markers else []
+    summary = bake_into_scene(scene, target, performance, options)
+    summary = dataclasses.replace(summary, notices=(*hidden, *summary.notices))
     heard = takes.sound_of(path) or source
     if asked.sound and heard is not None:
         told = sound.place(scene, heard, summary.start, mesh.name, delay=asked.sound_delay, replace=options.new_action)
         summary = dataclasses.replace(summary, notices=(*summary.notices, *told))
     if asked.markers:
-        mark_expressions(scene, path, options.start_frame, summary.end)
+        markers.mark(scene, changes, options.start_frame, summary.end)
     for driver in (session.live, session.playback):
         if driver is not None:
             driver.cast.animation_changed()
@@ -194,23 +193,27 @@ def bake_take(asked: Request, path: Path, source: Path | None = None) -> BakeSum
 
 
 def solve(path: Path, solving: dict) -> Performance:
-    """Return a take's performance; a face calibrated when it was recorded counts as neutral.
+    """Return the performance of a take's file; see `solved`.
 
     Raises
     ------
     MienError
     """
+    with Take(path) as take:
+        return solved(take, solving)
+
+
+def solved(take: Take, solving: dict) -> Performance:
+    """Return a take's performance; a face calibrated when it was recorded counts as neutral."""
     from ..core.solve import Neutral, SolveOptions, solve_take
 
-    with Take(path) as take:
-        neutral = Neutral.from_dict(take.header.extra.get("neutral"))
-        return solve_take(take, SolveOptions(**solving), neutral)
+    neutral = Neutral.from_dict(take.header.extra.get("neutral"))
+    return solve_take(take, SolveOptions(**solving), neutral)
 
 
-def placed(options: BakeOptions, path: Path) -> BakeOptions:
+def placed(options: BakeOptions, take: Take) -> BakeOptions:
     """Return the options for a take: one recorded along the timeline goes where it was played, over what is there."""
-    with Take(path) as take:
-        frame = take.header.extra.get("scene_frame")
+    frame = take.header.extra.get("scene_frame")
     if not isinstance(frame, int | float) or not abs(frame) < 1e6:
         return options
     return dataclasses.replace(options, start_frame=round(frame), new_action=False)

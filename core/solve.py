@@ -417,19 +417,23 @@ def hidden_spans(take: Take) -> list[tuple[float, float]]:
     """
     times = np.asarray(take.times, np.float64)
     found = np.asarray(take.column("found"), bool).reshape(-1)
-    where = np.flatnonzero(found & (np.asarray(take.column("confidence")).reshape(-1) < SURE))
-    groups = np.split(where, np.flatnonzero(np.diff(times[where]) > HOLD) + 1)
-    spans = [(float(times[group[0]]), float(times[group[-1]])) for group in groups if len(group)]
-    return [(start, end) for start, end in spans if end - start >= MIN_HIDDEN]
+    hidden = found & (np.asarray(take.column("confidence")).reshape(-1) < SURE)
+    return [(float(times[run[0]]), float(times[run[-1]])) for run in _runs(times, hidden, MIN_HIDDEN)]
+
+
+def _runs(times, flags, least: float) -> list[npt.NDArray[np.intp]]:
+    """Return the frames of each run of `flags` that lasts `least` seconds; breaks of up to `HOLD` are no end."""
+    where = np.flatnonzero(flags)
+    # Frames may be further apart than that: a sequence of pictures at 4 a second.
+    ends = (np.diff(where) > 1) & (np.diff(times[where]) > HOLD)
+    runs = np.split(where, np.flatnonzero(ends) + 1)
+    return [run for run in runs if len(run) and times[run[-1]] - times[run[0]] >= least]
 
 
 def _lasting(times, found) -> npt.NDArray[np.bool_]:
     """Return `found` without faces that show for less than `MIN_SEEN`, unless there are no others."""
-    where = np.flatnonzero(found)
-    # A face that flickers is one face: its sightings belong together over losses of up to HOLD.
-    lost = (np.diff(where) > 1) & (np.diff(times[where]) > HOLD)
-    groups = np.split(where, np.flatnonzero(lost) + 1)
-    lasting = [group for group in groups if len(group) and times[group[-1]] - times[group[0]] >= MIN_SEEN]
+    # A face that flickers is one face.
+    lasting = _runs(times, found, MIN_SEEN)
     if not lasting:
         return found
     kept = np.zeros_like(found)

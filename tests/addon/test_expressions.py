@@ -17,6 +17,7 @@ from mien.addon.preview.playback import read_samples
 from mien.addon.preview.properties import add_effects
 from mien.addon.preview.properties import settings as preview_settings
 from mien.addon.rig.puppet import Sample
+from mien.addon.takes import hidden_notice
 from mien.addon.triggers import ATTACK, DECAY, Trigger, Wearer, triggers_of
 from mien.core.record import pack, plain
 from mien.core.take import Take, TakeHeader, TakeWriter
@@ -205,7 +206,6 @@ def test_changes_of_the_label():
 )
 def test_an_expression_of_ones_own_goes_before_the_basic_label(expression, own, name):
     assert markers.name_of(expression, own) == name
-    assert markers.name_of(expression, own, hidden=True) == "Hidden"
 
 
 def test_a_hidden_face_is_marked(rig, tmp_path):
@@ -219,6 +219,30 @@ def test_a_hidden_face_is_marked(rig, tmp_path):
     assert bpy.ops.mien.bake_take(filepath=str(path)) == {"FINISHED"}
     found = sorted((marker.frame, marker.name) for marker in scene.timeline_markers)
     assert found == [(1, "Anger"), (21, "Hidden"), (41, "Anger")]
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        # Unsure after the hand goes: what was shown before goes on, not the hand.
+        (["Anger"] * 30 + [""] * 30, [(0, "Anger"), (10, "Hidden"), (20, "Anger")]),
+        (["Anger"] * 15 + ["Fear"] * 45, [(0, "Anger"), (10, "Hidden"), (20, "Fear")]),
+        ([""] * 40 + ["Fear"] * 20, [(10, "Hidden"), (20, "Visible"), (40, "Fear")]),
+        ([""] * 60, [(10, "Hidden"), (20, "Visible")]),
+    ],
+)
+def test_a_hidden_face_is_marked_where_the_bake_tells_it_and_so_is_its_end(names, told):
+    found = markers.changes(np.arange(60) / 30, names, [(10 / 30, 19 / 30)])
+    assert found == [(pytest.approx(frame / 30), name) for frame, name in told]
+
+
+def test_a_moment_of_doubt_is_neither_told_nor_marked(tmp_path):
+    path = tmp_path / "fly.mien"
+    with TakeWriter(path, TakeHeader(source="fly.mp4", fps=24.0)) as writer:
+        for i in range(60):
+            writer.write(FrameResult(i, i / 24, found=True, confidence=0.1 if i == 20 else 1.0))
+    with Take(path) as take:
+        assert (markers.changes_in(take), hidden_notice(take)) == ([], [])
 
 
 @pytest.fixture

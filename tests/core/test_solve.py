@@ -121,24 +121,32 @@ def test_recorded_faces_keep_their_values_when_nothing_is_smoothed(pattern):
     np.testing.assert_array_equal(performance.found, [r.found for r in raw])
 
 
+@pytest.mark.parametrize("fps", [30, 4])
 @pytest.mark.parametrize(
     ("pattern", "spans"),
     [
+        ("", []),
         ("sssssssss", []),
         ("ssshhhhhhsss", [(3, 8)]),
         ("shssssss", []),  # a moment
-        ("hhhhhshhhhss", [(0, 9)]),
         ("hhhhh...............hhhhhss", [(0, 4), (20, 24)]),
         ("ss....ss", []),  # lost is not hidden
     ],
 )
-def test_where_a_face_is_hidden(pattern, spans):
+def test_where_a_face_is_hidden(pattern, spans, fps):
     """s is seen, h hidden, a dot no face."""
     results = [
-        dataclasses.replace(result(i, i / 30, found=kind != "."), confidence={"s": 0.9, "h": 0.2, ".": 0.0}[kind])
+        dataclasses.replace(result(i, i / fps, found=kind != "."), confidence={"s": 0.9, "h": 0.2, ".": 0.0}[kind])
         for i, kind in enumerate(pattern)
     ]
-    assert hidden_spans(take_of(results)) == [pytest.approx((a / 30, b / 30)) for a, b in spans]
+    assert hidden_spans(take_of(results)) == [pytest.approx((a / fps, b / fps)) for a, b in spans]
+
+
+def test_a_glimpse_of_a_hidden_face_does_not_part_the_stretch():
+    results = [
+        dataclasses.replace(result(i, i / 30, found=True), confidence=0.9 if i in (5, 12) else 0.2) for i in range(13)
+    ]
+    assert hidden_spans(take_of(results)) == [pytest.approx((0, 11 / 30))]
 
 
 def test_long_gap_reaches_neutral():
