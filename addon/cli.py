@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 from pathlib import Path
 
 from ..core.cli import add_capture_arguments, add_solve_arguments, capture_take, number, solve
 from ..core.errors import MienError
-from ..core.units import ARKIT, UNITS
+from ..core.units import ARKIT, EXPRESSIONS, UNITS
+from .expressions import BASIC
 
 NAME = "bake"
 HELP = "put the face of a video on a rig: a .blend, a contact sheet and the take"
@@ -43,7 +45,25 @@ def add_arguments(parser):
         "--no-sound", action="store_true", help="do not put the sound of the take or video on the sequencer"
     )
     parser.add_argument("--markers", action="store_true", help="mark on the timeline where the expression changes")
+    parser.add_argument(
+        "--trigger",
+        type=trigger,
+        action="append",
+        default=[],
+        metavar="SHOWN=WORN[:STRENGTH]",
+        help="while the face shows one expression, basic or the actor's own, the head wears another, basic one, at a "
+        "strength of 0..1 (default 1); may be given again",
+    )
     add_solve_arguments(parser)
+
+
+def trigger(text: str) -> tuple[str, str, float]:
+    """Return what the face shows, what the head wears and how strongly, from ``shown=worn:strength``."""
+    shown, _, worn = text.rpartition("=")
+    worn, _, strength = worn.partition(":")
+    if not shown.strip() or worn.strip() not in EXPRESSIONS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not SHOWN=WORN, with WORN one of {', '.join(EXPRESSIONS)}")
+    return shown.strip(), worn.strip(), number(0, 1)(strength) if strength else 1.0
 
 
 def run(args, console) -> dict:
@@ -60,6 +80,7 @@ def run(args, console) -> dict:
     from . import bake, markers, sound, takes
     from .contact_sheet import write_contact_sheet
     from .rig.targets import find_target
+    from .triggers import Trigger, wear
 
     rig = args.rig or _SAMPLES / "mien_head.blend"
     name = args.source.stem.strip(".") or args.source.absolute().name  # `.` and `..` are folders too
@@ -88,7 +109,8 @@ def run(args, console) -> dict:
         take_path = out.with_suffix(SUFFIX)
         captured = capture_take(args, take_path, console)
     with Take(take_path) as take:
-        performance = solve(take, args)
+        triggers = [Trigger(shown, BASIC[worn], strength) for shown, worn, strength in args.trigger]
+        performance = wear(solve(take, args), take, triggers)
         options = bake.BakeOptions(
             start_frame=args.start,
             tolerance=args.tolerance,

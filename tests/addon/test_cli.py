@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 
 from mien.addon import cli
+from mien.addon.expressions import BASIC
 from mien.core.cli import Console
 from mien.core.errors import MienError
-from mien.core.take import Take
+from mien.core.take import Take, TakeHeader, TakeWriter
+from mien.core.types import FrameResult
 from mien.core.units import UNITS
 
 from .conftest import curves_of, empty_file, make_rig
@@ -148,6 +150,20 @@ def test_markers_name_the_actors_own_expressions(mien, clip, rig_file, teach, tm
     bpy.ops.wm.open_mainfile(filepath=str(out), load_ui=False)
     found = sorted((marker.frame, marker.name) for marker in bpy.context.scene.timeline_markers)
     assert found[-1] == (9, "grin")
+
+
+def test_a_take_is_baked_with_what_its_labels_set_off(mien, rig_file, tmp_path):
+    path, out = tmp_path / "a.mien", tmp_path / "look.blend"
+    with TakeWriter(path, TakeHeader(source="a.mp4", fps=24.0, own=("smirk",))) as writer:
+        for i in range(48):
+            writer.write(FrameResult(i, i / 24, found=True, confidence=1.0, own="smirk" if i >= 12 else ""))
+    chosen = ("--out", out, "--scene-fps", "24", "--rest", "none", "--trigger", "smirk=anger:0.5")
+    done = mien("bake", path, "--rig", rig_file(), *chosen)
+    assert done.returncode == 0, done.stderr
+    bpy.ops.wm.open_mainfile(filepath=str(out), load_ui=False)
+    mesh = next(o for o in bpy.data.objects if o.type == "MESH" and o.data.shape_keys)
+    curve = curves_of(mesh.data.shape_keys)['key_blocks["BrowFurrow"].value', 0]
+    assert [curve.evaluate(1), curve.evaluate(48)] == pytest.approx([0.0, 0.5 * BASIC["anger"]["BrowFurrow"]], abs=0.01)
 
 
 def test_wrong_rigs_are_refused_before_the_capture(clip, rig_file, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import sys
 
@@ -330,10 +331,19 @@ def baked(mesh):
 
 
 def test_the_command_line_offers_them():
-    import argparse
-
     parser = argparse.ArgumentParser()
     cli.add_arguments(parser)
     args = parser.parse_args(["--markers", "--estimator", "landmark", "--actor", "Zoë.npz"])
     assert (args.markers, args.estimator, str(args.actor)) == (True, "landmark", "Zoë.npz")
+    given = parser.parse_args(["--trigger", "happiness=fear", "--trigger", "a = b: c= anger:0.5"]).trigger
+    assert given == [("happiness", "fear", 1.0), ("a = b: c", "anger", 0.5)]
     assert (parser.parse_args([]).estimator, parser.parse_args([]).actor) == ("combined", None)
+
+
+@pytest.mark.parametrize("wrong", ["happiness", "=fear", "happiness=rage", "happiness=fear:2", "happiness=fear:much"])
+def test_a_trigger_that_says_nothing_is_refused(wrong, capsys):
+    parser = argparse.ArgumentParser()
+    cli.add_arguments(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--trigger", wrong])
+    assert "--trigger" in capsys.readouterr().err
