@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,14 @@ def actor_path(context) -> Path | None:
     """Return where the chosen actor's own expressions are kept, or will be; None where no actor is chosen."""
     name = getattr(context.scene, LIVE_SETTINGS).actor
     return actors_folder() / actor_file(name) if name.strip(" .") else None
+
+
+def actor_notice(context) -> list[str]:
+    """Return what to tell where the chosen actor has no expressions yet, or the name is misspelt: a line, or none."""
+    path = actor_path(context)
+    if path is None or path.is_file():
+        return []
+    return [f"No expressions of {path.stem} are recorded: only the basic ones are labelled"]
 
 
 def target_of(context) -> Target:
@@ -227,7 +236,9 @@ def refuse(operator: bpy.types.Operator, error: MienError) -> set[str]:
     return {"CANCELLED"}
 
 
-def outcome_of(summary: BakeSummary, captured: CaptureSummary | None = None) -> session.Outcome:
+def outcome_of(
+    summary: BakeSummary, captured: CaptureSummary | None = None, notices: Sequence[str] = ()
+) -> session.Outcome:
     """Return what the panel tells about a bake, and about the capture that went before."""
     saved = 1.0 - summary.keys_after / max(summary.keys_before, 1)
     lines = [
@@ -236,6 +247,7 @@ def outcome_of(summary: BakeSummary, captured: CaptureSummary | None = None) -> 
         f"{summary.keys_before:,} keys, {summary.keys_after:,} kept ({saved:.0%} fewer)",
         *(["The source is cut or damaged: pictures are missing"] if captured and captured.incomplete else []),
         *(captured.notices if captured else ()),
+        *notices,
         *summary.notices,
     ]
     return session.Outcome(lines)

@@ -58,7 +58,12 @@ class Actor:
             self._read()
 
     def _read(self) -> None:
-        arrays = load_arrays(self.path)
+        try:
+            arrays = load_arrays(self.path)
+        except MienError as error:
+            # Not one of Mien's models: to install Mien again would not help.
+            message = f"The actor's file {self.path.name} cannot be read."
+            raise MienError("model-damaged", message, "Record the expressions again.") from error
         # Features of one model mean nothing to another.
         if str(arrays.get(_MARK, "")) != fingerprint():
             raise MienError(

@@ -70,6 +70,7 @@ class MIEN_OT_bake(bpy.types.Operator):
 
     def _prepare(self, context) -> bool:
         self._job, captured = workflow.prepare_capture(context)
+        self._notices = workflow.actor_notice(context)
         self._request = workflow.request(context, self._job.source.stem)
         return captured
 
@@ -88,7 +89,7 @@ class MIEN_OT_bake(bpy.types.Operator):
             summary = workflow.bake_take(self._request, self._job.take, video)
         except MienError as error:
             return workflow.refuse(self, error)
-        session.outcome = workflow.outcome_of(summary, self._job.summary)
+        session.outcome = workflow.outcome_of(summary, self._job.summary, self._notices)
         self.report({"INFO"}, session.outcome.lines[0])
         workflow.redraw_panels()
         return {"FINISHED"}

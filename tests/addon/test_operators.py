@@ -287,12 +287,14 @@ def test_the_chosen_actors_file_goes_with_the_capture(ready, fake_worker, tmp_pa
     assert told() == "None"
     bpy.context.scene.mien_live.actor = "Zoë"
     assert told() == "None"  # nothing was learnt yet
+    assert any("No expressions of Zoë" in line for line in session.outcome.lines)
     assert len(takes()) == 2
     file = tmp_path / "actors" / "Zoë.npz"
     file.parent.mkdir()
     for content in (b"1", b"22"):
         file.write_bytes(content)
         assert told() == str(file)
+        assert not any("No expressions" in line for line in session.outcome.lines)
     assert len(takes()) == 6
 
 

@@ -252,8 +252,9 @@ def test_a_file_of_other_models_or_damaged_is_refused_and_can_be_begun_anew(tmp_
         with pytest.raises(MienError, match="more than"):
             Actor(path)
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(MienError, match="cannot be read"):
+    with pytest.raises(MienError, match="cannot be read") as caught:
         Actor(path)
+    assert "Record" in caught.value.hint
     anew = Actor(path, afresh=True)
     anew.learn("grin", list(own), list(rest))
     assert Actor(path).names == ("grin",)
