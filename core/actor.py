@@ -42,6 +42,13 @@ class Actor:
     afresh : bool
         Do not read the file, if there is one.
 
+    Attributes
+    ----------
+    names : tuple of str
+        Names of the expressions, without rest.
+    knows_rest : bool
+        Whether the resting face was learnt.
+
     Raises
     ------
     MienError
@@ -53,6 +60,7 @@ class Actor:
     def __init__(self, path: str | os.PathLike[str], afresh: bool = False):
         self.path = Path(path)
         self._classes = PersonalClasses()
+        self.names: tuple[str, ...] = ()
         self.knows_rest = False
         if self.path.is_file() and not afresh:
             self._read()
@@ -72,16 +80,16 @@ class Actor:
                 "Record them again.",
             )
         self._classes = PersonalClasses.load(self.path)
+        self._note_names()
         if len(self.names) > MAX_OWN:
             raise MienError(
                 "model-damaged", f"{self.path.name} holds more than {MAX_OWN} expressions.", "Record them again."
             )
         self.knows_rest = self.REST in arrays["names"].tolist()
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the expressions, without rest."""
-        return tuple(self._classes.names)
+    def _note_names(self) -> None:
+        # Asked for on one thread while another one learns: exchanged whole.
+        self.names = tuple(self._classes.names)
 
     def label(self, features: npt.NDArray) -> str:
         """Return the expression that a frame's features show, or ``""``."""
@@ -119,6 +127,7 @@ class Actor:
             self._classes.learn(self.REST, np.array(before), SHOWN)
             self.knows_rest = True
         self._classes.learn(name, np.array(features), SHOWN)
+        self._note_names()
         self.knows_rest |= name == self.REST
         self._save()
 
@@ -126,6 +135,7 @@ class Actor:
         """Remove an expression and save the file; one that is not there is fine."""
         if name in self.names:
             self._classes.forget(name)
+            self._note_names()
             self._save()
 
     def _save(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 
@@ -291,3 +292,32 @@ def test_a_real_face_is_labelled_and_a_look_of_its_own_learnt(data, tmp_path):
     assert time.monotonic() - began < 2.0
     assert np.mean([actor.label(one) == "gasp" for one in features[0][1::2]]) > 0.8
     assert np.mean([actor.label(one) == "" for one in features[1][1::2]]) > 0.8
+
+
+def test_names_can_be_asked_for_while_another_thread_learns(tmp_path, monkeypatch):
+    """A live session asks for them in every step, the lesson ends on the label's thread."""
+    actor, features, failed = Actor(tmp_path / "Zoë.npz"), np.zeros((5, 3), np.float32), []
+    monkeypatch.setattr(actor, "_save", lambda: None)
+    actor.learn(actor.REST, features)
+    monkeypatch.setattr(actor._classes, "_fit", lambda: None)
+    done = threading.Event()
+
+    def ask():
+        try:
+            while not done.is_set():
+                assert len(actor.names) <= 10
+        except RuntimeError as error:
+            failed.append(error)
+
+    asking, interval = threading.Thread(target=ask), sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        asking.start()
+        for i in range(5000):
+            actor.learn(str(i % 10), features)
+            actor.forget(str((i + 5) % 10))
+    finally:
+        sys.setswitchinterval(interval)
+        done.set()
+        asking.join()
+    assert not failed
