@@ -25,7 +25,10 @@ HOG_CROP = 64
 """Side of the crop that the histograms describe, px."""
 
 DEEP_CROP = 48
-"""Side of the crop that the network looks at, px."""
+"""Side of the crop in whose middle the network looks, px."""
+
+DEEP_VIEW = 40
+"""Side of what the network sees of it, px."""
 
 LOOSE_FRAME = 64
 """Pictures up to this side, px, are taken to be framed as FER2013 is: see `classify_still`."""
@@ -40,6 +43,12 @@ def hog_of(image: npt.NDArray[np.uint8], landmarks: npt.ArrayLike) -> Array:
     """Return the histograms of a face's aligned, light-normalised crop."""
     crop = normalise_light(aligned_crop(image, landmarks, HOG_CROP))
     return hog.describe(np.round((crop + 1) * 127.5).astype(np.uint8))
+
+
+def deep_view(crop: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Return the middle eleven twelfths of a `DEEP_CROP`, (`DEEP_VIEW`, `DEEP_VIEW`): as much as training showed."""
+    inset = DEEP_CROP // 24
+    return cv2.resize(crop[inset:-inset, inset:-inset], (DEEP_VIEW, DEEP_VIEW), interpolation=cv2.INTER_AREA)
 
 
 def softmax(scores: npt.NDArray) -> npt.NDArray:
@@ -91,7 +100,7 @@ class ExpressionClassifier:
         probabilities : ndarray of float32, shape (7,)
             In the order of `EXPRESSIONS`.
         """
-        deep, logits = self._net(aligned_crop(image, face.landmarks, DEEP_CROP))
+        deep, logits = self._net(deep_view(aligned_crop(image, face.landmarks, DEEP_CROP)))
         features = self._features(face, image, deep[0])
         return features, self._joined(features, self._network_says(logits))
 
@@ -122,6 +131,7 @@ class ExpressionClassifier:
             views.append(aligned_crop(image, face.landmarks, DEEP_CROP))
         if face is None or max(image.shape[:2]) <= LOOSE_FRAME:
             views.append(cv2.resize(grey(image), (DEEP_CROP, DEEP_CROP), interpolation=cv2.INTER_AREA))
+        views = [deep_view(view) for view in views]
         deep, logits = self._net(np.stack([turned for view in views for turned in (view, view[:, ::-1])]))
         said = self._network_says(logits)
         if face is None:
@@ -224,7 +234,8 @@ class PersonalClasses:
     @property
     def names(self) -> list[str]:
         """Names of the classes, without rest."""
-        return [name for name in self._samples if name != self.REST]
+        # A copy: another thread may learn one meanwhile.
+        return [name for name in list(self._samples) if name != self.REST]
 
     def learn(self, name: str, features: npt.ArrayLike, limit: int = 150) -> None:
         """Add or replace a class and learn all of them anew.

@@ -14,7 +14,7 @@ from .paths import MODELS
 ENTRIES = {
     "action_unit_net": ("action_unit_net.onnx", "128 features of an aligned 112 x 96 px face crop"),
     "action_units": ("action_units.npz", "55 expression shapes from those features, histograms and the mesh"),
-    "expression_net": ("expression_net.onnx", "256 features and 7 logits of an aligned 48 px face crop"),
+    "expression_net": ("expression_net.onnx", "256 features and 7 logits of the middle of an aligned face crop, 40 px"),
     "expression": ("expression.npz", "probabilities of 7 expression labels (linear SVM)"),
     "landmarks68": ("landmarks68.npz", "faces and 68 points by histograms and linear models"),
 }

@@ -28,13 +28,14 @@ from torch import nn
 
 from ..datasets import load_expression_set
 from ..evaluate import accuracy_and_f1
+from ..expression import DEEP_CROP, DEEP_VIEW, deep_view
 from ..features.deep import DeepNet
 from ..preprocess import aligned_crop
 from ..units import EXPRESSIONS
 from .faces import SETS
 from .paths import HELD_OUT_BLOCKS, MODELS, data_folder, work_folder
 
-SIZE = 48
+SIZE = DEEP_CROP
 
 
 class Conv(nn.Sequential):
@@ -239,14 +240,13 @@ def epoch_order(labels: np.ndarray, usable: np.ndarray, first: int, seed: int, e
 
 
 @torch.no_grad()
-def predict(model: nn.Module, images: np.ndarray, device: str, size: int = SIZE) -> np.ndarray:
+def predict(model: nn.Module, images: np.ndarray, device: str) -> np.ndarray:
     """Return the probabilities of each picture, shape (n, 7), in training's precision."""
     model.eval()
     result = []
     for start in range(0, len(images), 256):
-        x = torch.from_numpy(images[start : start + 256]).to(device)[:, None].float() / 255
-        if size != SIZE:
-            x = F.interpolate(x, (size, size), mode="bilinear", align_corners=False, antialias=True)
+        views = np.stack([deep_view(image) for image in images[start : start + 256]])
+        x = torch.from_numpy(views).to(device)[:, None].float() / 255
         with torch.autocast(device, torch.bfloat16):
             logits = model(x.contiguous(memory_format=torch.channels_last))[1]
         result.append(logits.float().softmax(1).cpu().numpy())
@@ -484,7 +484,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Train, then export to models/."""
     chosen = options(arguments)
-    gap = export(train(chosen), MODELS / f"{chosen.name}.onnx", SIZE, ("features", "logits"), half=True)
+    gap = export(train(chosen), MODELS / f"{chosen.name}.onnx", DEEP_VIEW, ("features", "logits"), half=True)
     sys.stderr.write(f"torch and runtime differ by at most {gap:.1e}\n")
     return 0
 

@@ -21,7 +21,7 @@ from sklearn.decomposition import PCA
 
 from ..datasets import load_expression_set
 from ..evaluate import accuracy_and_f1, calibration_error
-from ..expression import DEEP_CROP, hog_of, softmax
+from ..expression import DEEP_CROP, deep_view, hog_of, softmax
 from ..features.deep import DeepNet
 from ..features.geometry import GeometryBasis, mesh_of
 from ..landmarks import Face
@@ -53,8 +53,8 @@ def describe(key: str, net: DeepNet) -> dict[str, np.ndarray]:
         kept = dict(archive)
     deep, logits = [], []
     for start in range(0, len(rows), 64):
-        crops = [aligned_crop(pictures.images[i], faces["landmarks"][i], DEEP_CROP) for i in rows[start : start + 64]]
-        features, said = net(np.stack(crops))
+        part = [(pictures.images[i], faces["landmarks"][i]) for i in rows[start : start + 64]]
+        features, said = net(np.stack([deep_view(aligned_crop(*pair, DEEP_CROP)) for pair in part]))
         deep.append(features)
         logits.append(said)
     return {

@@ -10,10 +10,13 @@ import pytest
 
 from mien.core.errors import MienError
 from mien.core.expression import (
+    DEEP_CROP,
+    DEEP_VIEW,
     UNSURE,
     ExpressionClassifier,
     ExpressionTracker,
     PersonalClasses,
+    deep_view,
     label_of,
     linear_svm,
     softmax,
@@ -32,6 +35,16 @@ def peak(name, value=0.8):
     result = np.full(len(EXPRESSIONS), others, np.float32)
     result[EXPRESSIONS.index(name)] = value
     return result
+
+
+def test_the_network_sees_the_middle_of_the_crop():
+    crop = np.full((DEEP_CROP, DEEP_CROP), 255, np.uint8)
+    crop[2:-2, 2:-2] = 100
+    crop[2:-2, 2:24] = 50
+    view = deep_view(crop)
+    assert view.shape == (DEEP_VIEW, DEEP_VIEW)
+    assert (view[:, :19] == 50).all()
+    assert (view[:, 21:] == 100).all()
 
 
 def test_softmax_sums_to_one():
