@@ -25,7 +25,7 @@ from mien.addon.rig.targets import find_target
 from mien.core import jobs
 from mien.core.solve import SolveOptions, solve_take
 from mien.core.take import Take
-from mien.core.units import UNITS
+from mien.core.units import ESTIMATORS, UNITS
 from mien.sample_rigs import render
 
 SAMPLES = Path(__file__).resolve().parents[2] / "sample_rigs"
@@ -52,7 +52,9 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(a, b)[0, 1]) if a.std() > 1e-6 and b.std() > 1e-6 else 0.0
 
 
-def measure(smoothing: float = 0.5, rest: str = "auto", tolerance: float = 0.005) -> dict:
+def measure(
+    smoothing: float = 0.5, rest: str = "auto", tolerance: float = 0.005, estimator: str = ESTIMATORS[0]
+) -> dict:
     """Run the loop once.
 
     Returns
@@ -75,7 +77,7 @@ def measure(smoothing: float = 0.5, rest: str = "auto", tolerance: float = 0.005
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "loop.mien"
-        captured = jobs.capture(SAMPLES / "performance.mp4", path)
+        captured = jobs.capture(SAMPLES / "performance.mp4", path, estimator=estimator)
         with Take(path) as take:
             performance = solve_take(take, SolveOptions(smoothing=smoothing, neutral=rest))
     baked = bake_into_scene(scene, find_target(mesh), performance, BakeOptions(start_frame=0, tolerance=tolerance))
@@ -103,6 +105,7 @@ def measure(smoothing: float = 0.5, rest: str = "auto", tolerance: float = 0.005
         "found": captured.found,
         "smoothing": smoothing,
         "rest": rest,
+        "estimator": estimator,
         "keys": baked.keys_after,
         "units": rows,
         "mean_correlation": float(np.mean([row["correlation"] for row in rows.values()])),
@@ -136,9 +139,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--smoothing", type=float, default=0.5)
     parser.add_argument("--rest", choices=("auto", "none"), default="auto")
+    parser.add_argument("--estimator", choices=ESTIMATORS, default=ESTIMATORS[0])
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    result = measure(args.smoothing, args.rest)
+    result = measure(args.smoothing, args.rest, estimator=args.estimator)
     print(f"{result['found']} of {result['frames']} frames with a face, {result['keys']} keys\n\n{table(result)}")
     if args.json:
         args.json.write_text(json.dumps(result, indent=1))
