@@ -463,7 +463,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train Mien's expression network.")
     parser.add_argument("--name", default="expression_net", help="name of the checkpoint and of the ONNX file")
     parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--epochs", type=int, default=34)
+    parser.add_argument("--epochs", type=int, default=92)
     parser.add_argument("--size", type=int, default=40, help="side of the augmented pictures")
     parser.add_argument("--small-size", type=int, default=32, help="the same in the first epochs")
     parser.add_argument("--small-epochs", type=int, default=12)
