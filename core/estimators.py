@@ -29,10 +29,6 @@ face of a stylised head (docs/accuracy.md).
 """
 
 
-WRINKLED = (0.05, 0.4)
-"""Where AU 9 begins on real faces, and where it is full, as the network reads it: nine tenths of the photos
-labelled neutral or happy lie below, and one in twenty of those labelled disgust above (docs/models.md)."""
-
 LOOK = 0.05
 """Seconds for which an answer of the network holds in a film: cheeks, nose and jaw are slower than that."""
 
@@ -58,8 +54,6 @@ class HybridEstimator:
     """
 
     _UNITS = np.array([AU_INDEX[name] for name in LEARNED])
-    _NOSE = [AU_INDEX["AU9L"], AU_INDEX["AU9R"]]
-    _SNEER = [ARKIT_INDEX["noseSneerLeft"], ARKIT_INDEX["noseSneerRight"]]
     _SHAPES = np.array([ARKIT_INDEX[name] for name in dict.fromkeys(s for shapes in LEARNED.values() for s in shapes)])
 
     def __init__(self, learned: LearnedEstimator | None = None):
@@ -85,9 +79,7 @@ class HybridEstimator:
         if self._time is None or not 0.0 <= self._time - self._looked < LOOK - _SLACK:
             self._answer = self._learned.estimate_arkit(face, image)
             self._looked = self._time if self._time is not None else -np.inf
-        learned_units, learned_shapes = (values.copy() for values in self._answer)
-        for values, places in ((learned_units, self._NOSE), (learned_shapes, self._SNEER)):
-            values[places] = np.clip((values[places] - WRINKLED[0]) / (WRINKLED[1] - WRINKLED[0]), 0.0, 1.0)
+        learned_units, learned_shapes = self._answer
         units[self._UNITS] = np.maximum(units[self._UNITS], learned_units[self._UNITS])
         shapes[self._SHAPES] = np.maximum(shapes[self._SHAPES], learned_shapes[self._SHAPES])
         return units, shapes

@@ -33,14 +33,12 @@ def test_the_network_helps_where_the_landmark_model_is_dead(face):
     plain_units, plain_shapes = BlendshapeEstimator().estimate_arkit(face, None)
     for name in ACTION_UNITS:
         plain = plain_units[AU_INDEX[name]]
-        said = 0.2 / 0.35 if name in ("AU9L", "AU9R") else 0.25  # WRINKLED stretches the nose
-        expected = max(plain, said) if name in LEARNED else plain
+        expected = max(plain, 0.25) if name in LEARNED else plain
         assert units[AU_INDEX[name]] == pytest.approx(expected), name
     learned_shapes = {shape for shapes in LEARNED.values() for shape in shapes}
     for name in ARKIT:
         plain = plain_shapes[ARKIT_INDEX[name]]
-        said = 1.0 if name.startswith("noseSneer") else 0.75
-        expected = max(plain, said) if name in learned_shapes else plain
+        expected = max(plain, 0.75) if name in learned_shapes else plain
         assert shapes[ARKIT_INDEX[name]] == pytest.approx(expected), name
 
 
