@@ -31,7 +31,6 @@ NOT_SHIPPED = {
     "core/datasets.py",
     "core/evaluate.py",
     "core/fetch.py",
-    "core/landmarks68.py",
     "core/stills.py",
 }
 EXPRESSIONS = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger")
