@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import json
 import shutil
@@ -214,7 +215,11 @@ def test_ctrl_c_while_rendering(mien_command, clip, rig_file, tmp_path):
     rig, out = rig_file(), tmp_path / "look.blend"
     out.with_suffix(".png").write_bytes(b"from before")
     command = [*mien_command, "bake", str(clip), "--rig", str(rig), "--out", str(out), "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
+    # Children of a shell's background job ignore Ctrl-C from birth.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", preexec_fn=heed
+    )
     deadline = time.monotonic() + 120
     while not out.exists() and time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()
