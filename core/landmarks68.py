@@ -129,9 +129,9 @@ class HogLandmarker:
             1, hog.SIGMA, 0, 0.2, False,
         )  # fmt: skip
         self._detector.setSVMDetector(arrays["detector"].astype(np.float32))
-        self._propose, self._accept = (float(value) for value in arrays["thresholds"])
-        self._verifier = arrays["verifier"].astype(np.float32)
-        self.mean = arrays["mean"].astype(np.float32)
+        self._propose = float(arrays["thresholds"][0])
+        self._verify = _Verifier(arrays)
+        self.mean = self._verify.mean
         self._modes = arrays["modes"].astype(np.float32)
         self._steps = [arrays[f"step{i}"].astype(np.float32) for i in range(len(PATCHES))]
 
@@ -159,8 +159,8 @@ class HogLandmarker:
         found = []
         for box in merged(boxes, np.ravel(scores))[:MOST]:
             points = self.fit(image, box)
-            score = float(self._verifier[:-1] @ upright(image, points, self.mean) + self._verifier[-1])
-            if score > self._accept:
+            score = self._verify.score(image, points)
+            if score > self._verify.accept:
                 found.append(Detection(window_of(points), score, points))
         found.sort(key=lambda detection: -detection.score)
         kept: list[Detection] = []
@@ -187,6 +187,18 @@ def overlap(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return shared / np.maximum(a[..., 2:].prod(-1) + b[..., 2:].prod(-1) - shared, 1e-9)
 
 
+class _Verifier:
+    """The SVM that looks at what points bring upright; a face scores above `accept`."""
+
+    def __init__(self, arrays: dict[str, np.ndarray]):
+        self.accept = float(arrays["thresholds"][1])
+        self.mean = arrays["mean"].astype(np.float32)
+        self._weights = arrays["verifier"].astype(np.float32)
+
+    def score(self, image: npt.NDArray[np.uint8], points: Array) -> float:
+        return float(self._weights[:-1] @ upright(image, points, self.mean) + self._weights[-1])
+
+
 class FaceCheck:
     """Tells how surely points lie on a face that can be seen: a check on the landmark model.
 
@@ -211,10 +223,7 @@ class FaceCheck:
     _SLOPE = 8.0  # 0.2 above the boundary is 0.83
 
     def __init__(self, folder: str | os.PathLike[str] | None = None):
-        arrays = load_arrays(weights_file("landmarks68", folder))
-        self._accept = float(arrays["thresholds"][1])
-        self._verifier = arrays["verifier"].astype(np.float32)
-        self._mean = arrays["mean"].astype(np.float32)
+        self._verify = _Verifier(load_arrays(weights_file("landmarks68", folder)))
 
     def __call__(self, image: npt.NDArray[np.uint8], points: npt.ArrayLike) -> float:
         """Return the confidence 0..1; under 0.5 the face is hidden, or is none.
@@ -228,8 +237,8 @@ class FaceCheck:
         points = np.asarray(points, np.float32)
         if np.ptp(points, axis=0).max() < 1:
             return 0.0
-        score = self._verifier[:-1] @ upright(image, points, self._mean) + self._verifier[-1]
-        return float(1 / (1 + np.exp(-self._SLOPE * (score - self._accept))))
+        above = self._verify.score(image, points) - self._verify.accept
+        return float(1 / (1 + np.exp(-self._SLOPE * above)))
 
 
 def upright(image: npt.NDArray[np.uint8], points: Array, mean: Array) -> Array:
