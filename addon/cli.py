@@ -76,6 +76,7 @@ def run(args, console) -> dict:
             "From a checkout, run `python3.11 . bake`, which sets it up.",
         ) from error
 
+    from ..core.solve import hidden_spans
     from ..core.take import SUFFIX, Take
     from . import bake, markers, sound, takes
     from .contact_sheet import write_contact_sheet
@@ -118,7 +119,8 @@ def run(args, console) -> dict:
             action_name=args.action or name,
         )
         baked = bake.bake_performance(bpy.context, target, performance, options)
-        baked = dataclasses.replace(baked, notices=(*takes.hidden_notice(take), *baked.notices))
+        hidden = hidden_spans(take)
+        baked = dataclasses.replace(baked, notices=(*takes.hidden_notice(hidden), *baked.notices))
         scene.frame_start, scene.frame_end = baked.start, baked.end
         scene.frame_set(baked.start)
         heard = takes.sound_of(take_path) if captured is None else args.source
@@ -126,7 +128,7 @@ def run(args, console) -> dict:
             for told in sound.place(scene, heard.absolute(), baked.start, mesh.name):
                 console.say(f"{told}.")
         if args.markers:
-            markers.mark(scene, markers.changes_in(take), args.start, baked.end)
+            markers.mark(scene, markers.changes_in(take, hidden), args.start, baked.end)
         _save(out)
         for notice in baked.notices:
             console.say(f"Note: {notice}.")

@@ -72,12 +72,10 @@ def changes(
     return found
 
 
-def changes_in(take: Take) -> list[tuple[float, str]]:
-    """Return what a take's face expresses, and where it is hidden; see `changes`."""
-    from ..core.solve import hidden_spans
-
+def changes_in(take: Take, hidden: Sequence[tuple[float, float]]) -> list[tuple[float, str]]:
+    """Return what a take's face expresses, and where it is hidden (`core.solve.hidden_spans`); see `changes`."""
     names = map(name_of, take.column("expression").tolist(), take.column("own").tolist())
-    return changes(take.times, list(names), hidden_spans(take))
+    return changes(take.times, list(names), hidden)
 
 
 def mark(scene: bpy.types.Scene, found: Sequence[tuple[float, str]], start: int, end: int) -> None:

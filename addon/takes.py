@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import datetime
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..core.errors import MienError
@@ -98,11 +99,8 @@ def _sound(take: Take) -> Path | None:
     return sound if "microphone" in take.header.extra and sound.is_file() else None
 
 
-def hidden_notice(take: Take) -> list[str]:
-    """Return what to tell about stretches in which the face is hidden: a line, or none."""
-    from ..core.solve import hidden_spans
-
-    spans = hidden_spans(take)
+def hidden_notice(spans: Sequence[tuple[float, float]]) -> list[str]:
+    """Return what to tell about stretches in which the face is hidden (`core.solve.hidden_spans`): a line, or none."""
     if not spans:
         return []
     first = ", ".join(f"{start:.1f}-{end:.1f}" for start, end in spans[:MOST_TOLD])

@@ -173,6 +173,8 @@ def bake_take(asked: Request, path: Path, source: Path | None = None) -> BakeSum
     MienError
         The scene is then as it was.
     """
+    from ..core.solve import hidden_spans
+
     scene = next((s for s in bpy.data.scenes if s.session_uid == asked.scene), None)
     mesh = next((o for o in bpy.data.objects if o.session_uid == asked.mesh), None)
     if scene is None or mesh is None:
@@ -184,10 +186,10 @@ def bake_take(asked: Request, path: Path, source: Path | None = None) -> BakeSum
     with Take(path) as take:
         options = placed(asked.options, take)
         performance = wear(solved(take, asked.solving), take, asked.triggers)
-        hidden = takes.hidden_notice(take)
-        changes = markers.changes_in(take) if asked.markers else []
+        hidden = hidden_spans(take)
+        changes = markers.changes_in(take, hidden) if asked.markers else []
     summary = bake_into_scene(scene, target, performance, options)
-    summary = dataclasses.replace(summary, notices=(*hidden, *summary.notices))
+    summary = dataclasses.replace(summary, notices=(*takes.hidden_notice(hidden), *summary.notices))
     heard = takes.sound_of(path) or source
     if asked.sound and heard is not None:
         told = sound.place(scene, heard, summary.start, mesh.name, delay=asked.sound_delay, replace=options.new_action)

@@ -21,6 +21,7 @@ from mien.addon.rig.puppet import Sample
 from mien.addon.takes import hidden_notice
 from mien.addon.triggers import ATTACK, DECAY, Trigger, Wearer, triggers_of
 from mien.core.record import pack, plain
+from mien.core.solve import hidden_spans
 from mien.core.take import Take, TakeHeader, TakeWriter
 from mien.core.types import FrameResult
 from mien.core.units import ARKIT, ARKIT_INDEX, EXPRESSIONS, UNIT_INDEX, UNITS
@@ -243,7 +244,8 @@ def test_a_moment_of_doubt_is_neither_told_nor_marked(tmp_path):
         for i in range(60):
             writer.write(FrameResult(i, i / 24, found=True, confidence=0.1 if i == 20 else 1.0))
     with Take(path) as take:
-        assert (markers.changes_in(take), hidden_notice(take)) == ([], [])
+        hidden = hidden_spans(take)
+        assert (markers.changes_in(take, hidden), hidden_notice(hidden)) == ([], [])
 
 
 @pytest.fixture
