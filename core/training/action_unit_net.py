@@ -22,7 +22,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
 import torch.nn.functional as F
 from scipy.optimize import nnls
@@ -40,6 +39,7 @@ from ..landmarks import Face
 from ..preprocess import aligned_crop
 from ..units import ARKIT, AU_INDEX, EXPRESSIONS
 from .faces import SETS
+from .halves import store_halves
 from .paths import HELD_OUT_BLOCKS, MODELS, data_folder, work_folder
 from .synthesis import PER_PERSON, PICTURES, load
 
@@ -652,23 +652,6 @@ def folded(net: nn.Module) -> nn.Module:
     return net
 
 
-def store_halves(path: Path) -> None:
-    """Keep the weights of an ONNX file in half precision, cast to single where they are used."""
-    model = onnx.load(path)
-    graph, casts = model.graph, []
-    for tensor in graph.initializer:
-        values = onnx.numpy_helper.to_array(tensor)
-        if values.dtype == np.float32 and values.size > 1:
-            name = tensor.name
-            tensor.CopyFrom(onnx.numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
-            casts.append(onnx.helper.make_node("Cast", [f"{name}_half"], [name], to=onnx.TensorProto.FLOAT))
-    nodes = list(graph.node)
-    del graph.node[:]
-    graph.node.extend([*casts, *nodes])
-    onnx.checker.check_model(model)
-    onnx.save(model, path)
-
-
 def export_features(features: nn.Module, pictures: np.ndarray, target: Path) -> float:
     """Write the convolutional part as ONNX; return by how much it differs from torch on pictures (n, H, W).
 
@@ -688,7 +671,7 @@ def export_features(features: nn.Module, pictures: np.ndarray, target: Path) -> 
         opset_version=13,
         dynamo=False,
     )
-    store_halves(target)
+    store_halves(target, 2)
     with torch.no_grad():
         wanted = net(torch.from_numpy(pictures)[:, None].float() / 255).numpy()
     gap = float(np.abs(DeepNet(target, ("features",))(pictures)[0] - wanted).max())

@@ -33,6 +33,7 @@ from ..features.deep import DeepNet
 from ..preprocess import aligned_crop
 from ..units import EXPRESSIONS
 from .faces import SETS
+from .halves import store_halves
 from .paths import HELD_OUT_BLOCKS, MODELS, data_folder, work_folder
 
 SIZE = DEEP_CROP
@@ -435,27 +436,8 @@ def export(model: nn.Module, target: Path, size: int, outputs: tuple[str, ...], 
     if gap > 1e-4:
         raise RuntimeError(f"{target.name} differs from torch by {gap}")
     if half:
-        _halve(target)
+        store_halves(target, 256)
     return gap
-
-
-def _halve(path: Path) -> None:
-    """Store the large weights of an ONNX file with 16 bits, each behind a cast back to 32."""
-    import onnx
-
-    network = onnx.load(path)
-    casts = []
-    for weights in network.graph.initializer:
-        values = onnx.numpy_helper.to_array(weights)
-        if values.dtype == np.float32 and values.size >= 256:
-            stored = onnx.numpy_helper.from_array(values.astype(np.float16), f"{weights.name}_half")
-            casts.append(onnx.helper.make_node("Cast", [stored.name], [weights.name], to=onnx.TensorProto.FLOAT))
-            weights.CopyFrom(stored)
-    nodes = [*casts, *network.graph.node]
-    del network.graph.node[:]
-    network.graph.node.extend(nodes)
-    onnx.checker.check_model(network, full_check=True)
-    onnx.save(network, path)
 
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
