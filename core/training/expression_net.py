@@ -1,6 +1,7 @@
-"""Train the expression network (deep features) and export it to ONNX.
+"""Train the expression networks (deep features) and export them to ONNX as one.
 
     python -m mien.core.training.expression_net
+    python -m mien.core.training.expression_net --member 1     one of `MEMBERS`, for runs side by side
 
 Needs `faces` to have run over all of FER2013 (``--limit 0``). Seeded, with a progress
 line, and resumable: a run that was cut off goes on from its last finished epoch.
@@ -18,6 +19,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -108,6 +110,44 @@ class ExpressionNet(nn.Module):
         x = x / ((x * x).mean((2, 3), keepdim=True) + 1e-4).sqrt()
         features = self.body(x).mean((2, 3))
         return features, self.head(self.drop(features))
+
+
+class Together(nn.Module):
+    """Several networks as one: their features side by side, the mean of their logits."""
+
+    def __init__(self, members: list[nn.Module]):
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def forward(self, x):
+        features, logits = zip(*(member(x) for member in self.members), strict=True)
+        return torch.cat(features, 1), sum(logits) / len(logits)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One of the networks that answer together.
+
+    Attributes
+    ----------
+    name : str
+        Of its checkpoint.
+    width, epochs, seed : int
+    teacher : str, optional
+        The member that was trained before and whose word on each training picture this one learns from.
+    """
+
+    name: str
+    width: int
+    epochs: int
+    seed: int
+    teacher: str | None = None
+
+
+MEMBERS = (
+    Member("expression_net", width=64, epochs=92, seed=7),
+    Member("expression_net_second", width=48, epochs=84, seed=8, teacher="expression_net"),
+)
 
 
 def prepare(folder: Path, cache: Path) -> dict[str, np.ndarray]:
@@ -267,14 +307,15 @@ def trapezoid(steps: int, epochs: int) -> Callable[[int], float]:
     return rate
 
 
-def train(options: argparse.Namespace) -> nn.Module:
-    """Run or resume the training and return the averaged model.
+def train(member: Member, options: argparse.Namespace) -> nn.Module:
+    """Run or resume one network's training and return the averaged model.
 
     Notes
     -----
     FER2013's labels are noisy. What the network said of a picture in the epochs before,
     averaged, is mixed into its target, the more the longer it has learnt: pictures whose
-    label it never comes to believe lose their pull. The first epochs see small pictures,
+    label it never comes to believe lose their pull. A member with a teacher mixes in what that
+    one said instead. The first epochs see small pictures,
     which costs two thirds and teaches nearly as much. Pictures are varied less as the rate
     falls: so small a network does not come to know its training pictures by heart.
 
@@ -282,9 +323,10 @@ def train(options: argparse.Namespace) -> nn.Module:
     ----------
     Laine & Aila, Temporal ensembling for semi-supervised learning, ICLR 2017.
     Kim et al., Self-knowledge distillation with progressive refinement of targets, ICCV 2021.
+    Furlanello et al., Born-again neural networks, ICML 2018.
     """
     torch.set_num_threads(options.threads)
-    torch.manual_seed(options.seed)
+    torch.manual_seed(member.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     work = work_folder()
     arrays = prepare(data_folder(), work)
@@ -296,7 +338,7 @@ def train(options: argparse.Namespace) -> nn.Module:
     held = np.isin(arrays["mux_blocks"], HELD_OUT_BLOCKS)
     usable = np.concatenate([np.arange(len(arrays["fer"])) < (options.pictures or len(labels)), ~held])
 
-    model = ExpressionNet(options.width).to(device, memory_format=torch.channels_last)
+    model = ExpressionNet(member.width).to(device, memory_format=torch.channels_last)
     average = torch.optim.swa_utils.AveragedModel(
         model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(options.ema), use_buffers=True
     )
@@ -310,13 +352,16 @@ def train(options: argparse.Namespace) -> nn.Module:
     )
 
     def order_of(epoch):
-        return epoch_order(labels, usable, len(arrays["fer"]), options.seed, epoch, options.common)
+        return epoch_order(labels, usable, len(arrays["fer"]), member.seed, epoch, options.common)
 
     steps = len(order_of(0)) // options.batch
-    rate = trapezoid(steps, options.epochs)
+    rate = trapezoid(steps, member.epochs)
     said = torch.zeros(len(labels), len(EXPRESSIONS))
     times_said = torch.zeros(len(labels), 1)
-    checkpoint = work / f"{options.name}.pt"
+    if member.teacher:
+        before = torch.load(work / f"{member.teacher}.pt", map_location="cpu", weights_only=True)
+        said, times_said = before["said"], before["times_said"]
+    checkpoint = work / f"{member.name}.pt"
     first, history = 0, []
     if checkpoint.is_file():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
@@ -327,13 +372,13 @@ def train(options: argparse.Namespace) -> nn.Module:
         first, history = state["epoch"], state["history"]
         sys.stderr.write(f"resuming after epoch {first}\n")
 
-    for epoch in range(first, options.epochs):
+    for epoch in range(first, member.epochs):
         model.train()
         # Dropout draws from torch's own generator.
-        torch.manual_seed(options.seed * 100_003 + epoch)
-        generator = torch.Generator(device).manual_seed(options.seed * 100_003 + epoch)
+        torch.manual_seed(member.seed * 100_003 + epoch)
+        generator = torch.Generator(device).manual_seed(member.seed * 100_003 + epoch)
         size = options.small_size if epoch < options.small_epochs else options.size
-        trust = options.trust * min(max(epoch - 4, 0) / 20, 1.0)
+        trust = options.trust * (1.0 if member.teacher else min(max(epoch - 4, 0) / 20, 1.0))
         strength = options.strength * (0.35 + 0.65 * rate(max(epoch, 1) * steps))
         order = order_of(epoch)[: steps * options.batch]
         began, total = time.monotonic(), 0.0
@@ -354,14 +399,15 @@ def train(options: argparse.Namespace) -> nn.Module:
             optimizer.step()
             average.update_parameters(model)
             total += float(loss.detach())
-            weight = torch.where(times_said[index] > 0, 0.3, 1.0)
-            said[index] = torch.lerp(said[index], logits.detach().softmax(1).cpu(), weight)
-            times_said[index] += 1
+            if not member.teacher:
+                weight = torch.where(times_said[index] > 0, 0.3, 1.0)
+                said[index] = torch.lerp(said[index], logits.detach().softmax(1).cpu(), weight)
+                times_said[index] += 1
             if step % 20 == 19:
                 done = (step + 1) * options.batch / (time.monotonic() - began)
-                sys.stderr.write(f"\repoch {epoch + 1}/{options.epochs} {step + 1}/{steps} {done:.0f} pictures/s ")
+                sys.stderr.write(f"\repoch {epoch + 1}/{member.epochs} {step + 1}/{steps} {done:.0f} pictures/s ")
         line = [epoch + 1, total / steps]
-        if epoch % 4 == 3 or epoch + 3 > options.epochs:
+        if epoch % 4 == 3 or epoch + 3 > member.epochs:
             for key, rows in (("public", slice(None)), ("mux", held)):
                 both = [predict(average, arrays[f"{key}{kind}"][rows], device) for kind in ("", "_aligned")]
                 for guess in (*both, both[0] + both[1]):
@@ -384,7 +430,7 @@ def train(options: argparse.Namespace) -> nn.Module:
             partial,
         )
         partial.replace(checkpoint)
-    (work / f"{options.name}.json").write_text(json.dumps({"options": vars(options), "history": history}, indent=1))
+    (work / f"{member.name}.json").write_text(json.dumps({"options": vars(options), "history": history}, indent=1))
     return average.module
 
 
@@ -442,10 +488,8 @@ def export(model: nn.Module, target: Path, size: int, outputs: tuple[str, ...], 
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line; the defaults are those of the shipped weights."""
-    parser = argparse.ArgumentParser(description="Train Mien's expression network.")
-    parser.add_argument("--name", default="expression_net", help="name of the checkpoint and of the ONNX file")
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--epochs", type=int, default=92)
+    parser = argparse.ArgumentParser(description="Train Mien's expression networks.")
+    parser.add_argument("--member", type=int, help="train only this one of the networks, and export nothing")
     parser.add_argument("--size", type=int, default=40, help="side of the augmented pictures")
     parser.add_argument("--small-size", type=int, default=32, help="the same in the first epochs")
     parser.add_argument("--small-epochs", type=int, default=12)
@@ -459,14 +503,17 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--common", type=int, default=800, help="pictures per class of muxspace in an epoch")
     parser.add_argument("--pictures", type=int, default=0, help="of FER2013 Training, 0 for all")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=7)
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train, then export to models/."""
+    """Train one after the other, then export them together to models/."""
     chosen = options(arguments)
-    gap = export(train(chosen), MODELS / f"{chosen.name}.onnx", DEEP_VIEW, ("features", "logits"), half=True)
+    if chosen.member is not None:
+        train(MEMBERS[chosen.member], chosen)
+        return 0
+    together = Together([train(member, chosen) for member in MEMBERS])
+    gap = export(together, MODELS / "expression_net.onnx", DEEP_VIEW, ("features", "logits"), half=True)
     sys.stderr.write(f"torch and runtime differ by at most {gap:.1e}\n")
     return 0
 

@@ -22,13 +22,14 @@ def crops(monkeypatch, tmp_path):
         arrays[f"{key}_blocks"] = np.arange(count) * 20 // count
     monkeypatch.setattr(expression_net, "data_folder", lambda: tmp_path)
 
-    def train(folder, *extra):
+    def train(folder, seed=7, **how):
         folder.mkdir(exist_ok=True)
         np.savez(folder / "expression_crops.npz", **arrays)
         monkeypatch.setattr(expression_net, "work_folder", lambda: folder)
-        chosen = ["--width", "16", "--batch", "32", "--small-epochs", "1", "--epochs", "2", *extra]
-        torch.manual_seed(len(extra))  # what came before must not matter
-        model = expression_net.train(expression_net.options(chosen))
+        chosen = expression_net.options(["--batch", "32", "--small-epochs", "1"])
+        torch.manual_seed(seed)  # what came before must not matter
+        member = expression_net.Member(**{"name": "first", "width": 16, "epochs": 2, "seed": seed} | how)
+        model = expression_net.train(member, chosen)
         return {name: value.clone() for name, value in model.state_dict().items()}
 
     return train
@@ -41,7 +42,7 @@ def gap(a, b):
 def test_a_seed_gives_the_same_weights_again_and_after_a_cut(crops, tmp_path, monkeypatch):
     whole = crops(tmp_path / "a")
     assert gap(whole, crops(tmp_path / "b")) == 0
-    assert gap(whole, crops(tmp_path / "c", "--seed", "8")) > 1e-3
+    assert gap(whole, crops(tmp_path / "c", seed=8)) > 1e-3
 
     class Cut(Exception):
         """The power fails after the first epoch."""
@@ -58,7 +59,18 @@ def test_a_seed_gives_the_same_weights_again_and_after_a_cut(crops, tmp_path, mo
         with pytest.raises(Cut):
             crops(tmp_path / "d")
     assert gap(whole, crops(tmp_path / "d")) == 0
-    assert len(json.loads((tmp_path / "d" / "expression_net.json").read_text())["history"]) == 2
+    assert len(json.loads((tmp_path / "d" / "first.json").read_text())["history"]) == 2
+
+
+def test_a_member_learns_from_its_teacher_whose_word_stands(crops, tmp_path):
+    folder = tmp_path / "pair"
+    alone = crops(folder, seed=8, name="alone")
+    crops(folder)
+    taught = crops(folder, seed=8, name="second", teacher="first")
+    assert gap(alone, taught) > 1e-3
+    first, second = (torch.load(folder / f"{name}.pt", weights_only=True) for name in ("first", "second"))
+    assert torch.equal(first["said"], second["said"])
+    assert float(first["times_said"].max()) == 2
 
 
 def test_machines_are_those_of_liblinear():

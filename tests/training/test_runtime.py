@@ -7,13 +7,13 @@ from mien.core.action_unit_model import Regressor
 from mien.core.features.deep import DeepNet
 from mien.core.ict_face import IctFace, random_look, random_scene, render
 from mien.core.training.action_unit_net import HEIGHT, WIDTH, DeepFeatures, Head, export_features
-from mien.core.training.expression_net import SIZE, ExpressionNet, export
+from mien.core.training.expression_net import SIZE, ExpressionNet, Together, export
 from mien.core.training.rasteriser import rasterise
 
 
-def test_expression_net_equals_torch(tmp_path):
+def test_expression_networks_equal_torch(tmp_path):
     torch.manual_seed(0)
-    net = ExpressionNet(16)
+    net = Together([ExpressionNet(16), ExpressionNet(24)])
     for module in net.modules():  # as after training: statistics that are not 0 and 1
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.uniform_(-0.5, 0.5)
