@@ -469,6 +469,9 @@ class Trainer:
         self.inputs = Inputs(self.crops, joined["meshes"], joined["blendshapes"], arrays)
         self.twin = torch.from_numpy(mirrored_shapes(self.names))
         self.shares = torch.from_numpy(shares_of_units(self.names)).to(self.device)
+        shown = (self.targets[: self.first_photo] @ self.shares.cpu()).clamp(0, 1).var(0)
+        # An error counts against how much its unit moves at all, as it does in a correlation.
+        self.unit_weights = ((1 / shown) / (1 / shown).mean()).to(self.device)
         self.net = ActionUnitNet(len(self.names), self.inputs.values.shape[2]).to(
             self.device, memory_format=torch.channels_last
         )
@@ -542,7 +545,7 @@ class Trainer:
             loss = (count.to(device) * error(found, y, least.to(device))).mean()
             exact = slice(PEOPLE * SEEN)
             units = error(found[exact] @ self.shares, (y[exact] @ self.shares).clamp(0, 1))
-            loss = loss + options.units * units.mean()
+            loss = loss + options.units * (self.unit_weights * units).mean()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
