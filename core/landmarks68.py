@@ -23,7 +23,7 @@ import numpy.typing as npt
 from .action_unit_model import load_arrays, weights_file
 from .features import hog
 from .opencv import cv2
-from .preprocess import grey, similarity
+from .preprocess import crop, grey, similarity
 
 Array = npt.NDArray[np.float32]
 
@@ -79,17 +79,6 @@ def crop_matrix(window: npt.ArrayLike, side: int, reach: float = 1.0) -> npt.NDA
     scale = side / (reach * width)
     centre = np.array([x + width / 2, y + height / 2])
     return np.column_stack([np.eye(2) * scale, side / 2 - scale * centre])
-
-
-def crop(image: npt.NDArray[np.uint8], matrix: npt.NDArray, side: int) -> npt.NDArray[np.uint8]:
-    """Return the square crop of a grey picture, averaged where it shrinks."""
-    scale = np.hypot(matrix[0, 0], matrix[1, 0])
-    if scale < 0.5:
-        factor = min(int(1 / scale), *image.shape)
-        small = cv2.resize(image, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_AREA)
-        matrix = np.column_stack([matrix[:, :2] * factor, matrix[:, 2]])
-        image = small
-    return cv2.warpAffine(image, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _patch_descriptor(side: int):
@@ -172,7 +161,7 @@ class HogLandmarker:
     def fit(self, image: npt.NDArray[np.uint8], box: npt.ArrayLike) -> Array:
         """Return the 68 points, px, shape (68, 2), of the face in a window x, y, width, height."""
         matrix = crop_matrix(box, FRAME, REACH)
-        picture = crop(grey(image), matrix, FRAME)
+        picture = crop(image, matrix, FRAME)
         shape = self.mean.copy()
         for side, step in zip(PATCHES, self._steps, strict=True):
             shape = shape + (patches(picture, shape, side) @ step @ self._modes).reshape(68, 2)
@@ -244,17 +233,7 @@ class FaceCheck:
 def upright(image: npt.NDArray[np.uint8], points: Array, mean: Array) -> Array:
     """Return the histograms of a face brought to the mean shape, as the verifying SVM sees it."""
     target = (mean - FRAME / 2) * np.float32(WINDOW / FRAME * REACH) + WINDOW / 2
-    matrix = similarity(points, target)
-    # Of a large picture only the part with the face is looked at.
-    back = cv2.invertAffineTransform(matrix)
-    corners = np.array([[0, 0, 1], [WINDOW, 0, 1], [0, WINDOW, 1], [WINDOW, WINDOW, 1]]) @ back.T
-    whole = max(int(1 / np.hypot(matrix[0, 0], matrix[1, 0])), 1)  # what `crop` shrinks by
-    height, width = image.shape[:2]
-    low = np.clip(np.floor(corners.min(0)).astype(int) // whole - 2, 0, np.array([width - 1, height - 1]) // whole)
-    high = np.maximum(np.ceil(corners.max(0)).astype(int) // whole + 3, low + 1)
-    low, high = low * whole, np.minimum(high * whole, [width, height])
-    matrix[:, 2] += matrix[:, :2] @ low
-    return hog.describe(crop(grey(image[low[1] : high[1], low[0] : high[0]]), matrix, WINDOW))
+    return hog.describe(crop(image, similarity(points, target), WINDOW))
 
 
 def merged(boxes: npt.NDArray, scores: npt.NDArray) -> list[Array]:

@@ -87,24 +87,31 @@ def aligned_crop(image: npt.NDArray[np.uint8], landmarks: npt.ArrayLike, size: i
     -------
     ndarray of uint8, shape (size, size)
         Grey. Where the picture ends, its edge goes on.
+    """
+    return crop(image, alignment(landmarks, size), size)
+
+
+def crop(image: npt.NDArray[np.uint8], matrix: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.uint8]:
+    """Return the grey square of a picture that a similarity (2, 3), from px to px, brings to `size`.
+
+    Where the picture ends, its edge goes on.
 
     Notes
     -----
-    A face larger than the crop is first averaged down by the whole factor next below, over
+    What is larger than the crop is first averaged down by the whole factor next below, over
     the part of the picture that the crop covers, so that nothing aliases.
     """
     import cv2
 
-    forward = alignment(landmarks, size)
-    shrink = 1 / np.hypot(forward[0, 0], forward[1, 0])
-    inverse = cv2.invertAffineTransform(forward)
+    shrink = 1 / np.hypot(matrix[0, 0], matrix[1, 0])
+    inverse = cv2.invertAffineTransform(matrix)
     corners = np.array([[0, 0, 1], [size, 0, 1], [0, size, 1], [size, size, 1]]) @ inverse.T
     height, width = image.shape[:2]
-    low = np.clip(np.floor(corners.min(0)).astype(int) - 2, 0, [width - 2, height - 2])
+    low = np.clip(np.floor(corners.min(0)).astype(int) - 2, 0, np.maximum([width - 2, height - 2], 0))
     high = np.clip(np.ceil(corners.max(0)).astype(int) + 3, low + 2, [width, height])
     part = grey(image[low[1] : high[1], low[0] : high[0]])
     factor = int(max(shrink, 1))
-    matrix = forward.copy()
+    matrix = matrix.copy()
     matrix[:, 2] += matrix[:, :2] @ low
     if factor > 1:
         rows, columns = max(part.shape[0] // factor, 1), max(part.shape[1] // factor, 1)
