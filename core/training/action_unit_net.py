@@ -387,7 +387,8 @@ def batches(people: np.ndarray, photo_set: dict, first_photo: int, steps: int, r
     half beside one of these, another person: else a real face beside its rest would always be one at rest.
     """
     neutral, photos = np.flatnonzero(photo_set["neutral"]), len(photo_set["crops"])
-    for chosen in rng.permuted(np.resize(people, steps * PEOPLE)).reshape(steps, PEOPLE):
+    # Where an epoch is too short for all people, the next one shows others.
+    for chosen in np.resize(rng.permutation(people), steps * PEOPLE).reshape(steps, PEOPLE):
         rows, rest = [], []
         for person in chosen:
             calm = PICTURES * rng.integers(PER_PERSON // PICTURES)

@@ -30,3 +30,15 @@ def test_batches_hold_people_beside_their_rest_and_photos_beside_none_of_their_o
         assert neutral[photos[: 2 * DOUBLED]].all()
         assert (photos[2 * DOUBLED :][:RARE] >= 380).all()
         assert len(set(photos[2 * DOUBLED :][:RARE])) == RARE
+
+
+def test_an_epoch_too_short_for_all_people_does_not_always_show_the_same():
+    photo_set = {"crops": np.zeros(40), "neutral": np.ones(40, bool), "rare": np.full(40, 1 / 40)}
+    rng = np.random.default_rng(4)
+    shown = [
+        {int(p) for rows, _ in batches(np.arange(100), photo_set, 100 * PER_PERSON, 4, rng) for p in rows // PER_PERSON}
+        for _ in range(8)
+    ]
+    everyone = set().union(*shown)
+    assert sum(person < 100 for person in shown[0]) == 4 * PEOPLE
+    assert everyone >= {*range(100)}
