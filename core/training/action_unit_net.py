@@ -456,7 +456,8 @@ class Trainer:
         exact = np.repeat(self.people["found"][:, None], len(self.names), 1)
         self.counts = torch.from_numpy(np.concatenate([exact, options.real * self.real["counts"]]).astype(np.float32))
         persons = np.arange(self.first_photo // PER_PERSON)
-        held = persons % HELD_OUT == HELD_OUT - 1
+        # By the number that seeds a person, whichever parts are there.
+        held = self.people["person"][::PER_PERSON] % HELD_OUT == HELD_OUT - 1
         complete = self.people["found"].reshape(-1, PER_PERSON).all(1)
         self.training, self.held_out = persons[~held & complete], persons[held & complete]
         rows = (self.training[:, None] * PER_PERSON + np.arange(PER_PERSON)).ravel()
