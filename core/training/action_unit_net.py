@@ -489,8 +489,9 @@ class Trainer:
         first = 0
         parts = {"net": self.net, "average": self.average, "optimizer": optimizer}
         if self.state is not None:
-            for name, part in parts.items():
-                part.load_state_dict(self.state[name])
+            # Without an optimizer: a checkpoint of `restore`.
+            for name in self.state.keys() & parts.keys():
+                parts[name].load_state_dict(self.state[name])
             first = self.state["epoch"]
             for group in optimizer.param_groups:
                 group["initial_lr"] = options.rate
@@ -754,7 +755,7 @@ def ablation(trainer: Trainer, epochs: int = 6) -> dict[str, dict[str, float]]:
 def main(arguments: list[str] | None = None) -> int:
     """Train, then export to models/; or print the ablation of the trained network as JSON."""
     parser = argparse.ArgumentParser(description="Train Mien's action unit network.")
-    parser.add_argument("--epochs", type=int, default=104)
+    parser.add_argument("--epochs", type=int, default=136)
     parser.add_argument("--steps", type=int, default=200, help="batches in an epoch")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--real", type=float, default=0.5, help="weight of real photos' targets")

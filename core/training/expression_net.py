@@ -133,6 +133,8 @@ class Member:
     name : str
         Of its checkpoint.
     width, epochs, seed : int
+    small : int
+        Of the epochs, how many first ones see small pictures.
     teacher : str, optional
         The member that was trained before and whose word on each training picture this one learns from.
     """
@@ -140,13 +142,14 @@ class Member:
     name: str
     width: int
     epochs: int
+    small: int
     seed: int
     teacher: str | None = None
 
 
 MEMBERS = (
-    Member("expression_net", width=64, epochs=92, seed=7),
-    Member("expression_net_second", width=48, epochs=84, seed=8, teacher="expression_net"),
+    Member("expression_net", width=64, epochs=92, small=12, seed=7),
+    Member("expression_net_second", width=48, epochs=60, small=28, seed=8, teacher="expression_net"),
 )
 
 
@@ -367,7 +370,8 @@ def train(member: Member, options: argparse.Namespace) -> nn.Module:
         state = torch.load(checkpoint, map_location=device, weights_only=True)
         model.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
+        if "optimizer" in state:  # not in a checkpoint of `restore`
+            optimizer.load_state_dict(state["optimizer"])
         said, times_said = state["said"].cpu(), state["times_said"].cpu()
         first, history = state["epoch"], state["history"]
         sys.stderr.write(f"resuming after epoch {first}\n")
@@ -377,7 +381,7 @@ def train(member: Member, options: argparse.Namespace) -> nn.Module:
         # Dropout draws from torch's own generator.
         torch.manual_seed(member.seed * 100_003 + epoch)
         generator = torch.Generator(device).manual_seed(member.seed * 100_003 + epoch)
-        size = options.small_size if epoch < options.small_epochs else options.size
+        size = options.small_size if epoch < member.small else options.size
         trust = options.trust * (1.0 if member.teacher else min(max(epoch - 4, 0) / 20, 1.0))
         strength = options.strength * (0.35 + 0.65 * rate(max(epoch, 1) * steps))
         order = order_of(epoch)[: steps * options.batch]
@@ -492,7 +496,6 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--member", type=int, help="train only this one of the networks, and export nothing")
     parser.add_argument("--size", type=int, default=40, help="side of the augmented pictures")
     parser.add_argument("--small-size", type=int, default=32, help="the same in the first epochs")
-    parser.add_argument("--small-epochs", type=int, default=12)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rate", type=float, default=0.1)
     parser.add_argument("--decay", type=float, default=5e-4)

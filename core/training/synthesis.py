@@ -1,6 +1,6 @@
 """Render ICT-FaceKit people and run the landmark model on the pictures.
 
-    python -m mien.core.training.synthesis --people 1600
+    python -m mien.core.training.synthesis
 
 Writes parts of 50 people each and goes on where it was cut off. A person's number seeds
 everything about it, so any part can be made again alone. On one core some 100,000 pictures
@@ -137,15 +137,17 @@ def load(folder: Path, *names: str) -> dict[str, np.ndarray]:
 def main(arguments: list[str] | None = None) -> int:
     """Make the parts that are missing."""
     parser = argparse.ArgumentParser(description="Render people for training.")
-    parser.add_argument("--people", type=int, default=3200)
-    people = parser.parse_args(arguments).people
+    parser.add_argument("--people", type=int, default=9600, help="number of the last one")
+    parser.add_argument("--first", type=int, default=0, help="number of the first one")
+    options = parser.parse_args(arguments)
     folder, data = work_folder() / "synthesis", data_folder()
     folder.mkdir(exist_ok=True)
     model, points68 = IctFace(data / "face3d" / "ict_facekit.npz"), landmark_vertices(data)
     take = load_weights(data / "arkit" / "dao_arkit.csv")
     cv2.setNumThreads(1)
     with Landmarker(landmark_model()) as landmarker:
-        for part in range(-(-people // PEOPLE_PER_PART)):
+        last = -(-options.people // PEOPLE_PER_PART)
+        for part in range(options.first // PEOPLE_PER_PART, last):
             target = folder / f"part{part:04d}.npz"
             if target.is_file():
                 continue
@@ -156,7 +158,7 @@ def main(arguments: list[str] | None = None) -> int:
             np.savez(partial, **arrays)
             partial.replace(target)
             sys.stderr.write(
-                f"part {part + 1}/{-(-people // PEOPLE_PER_PART)}: faces found in {arrays['found'].mean():.1%}, "
+                f"part {part + 1}/{last}: faces found in {arrays['found'].mean():.1%}, "
                 f"{time.monotonic() - began:.0f} s\n"
             )
     return 0

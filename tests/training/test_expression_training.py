@@ -26,9 +26,9 @@ def crops(monkeypatch, tmp_path):
         folder.mkdir(exist_ok=True)
         np.savez(folder / "expression_crops.npz", **arrays)
         monkeypatch.setattr(expression_net, "work_folder", lambda: folder)
-        chosen = expression_net.options(["--batch", "32", "--small-epochs", "1"])
+        chosen = expression_net.options(["--batch", "32"])
         torch.manual_seed(seed)  # what came before must not matter
-        member = expression_net.Member(**{"name": "first", "width": 16, "epochs": 2, "seed": seed} | how)
+        member = expression_net.Member(**{"name": "first", "width": 16, "epochs": 2, "small": 1, "seed": seed} | how)
         model = expression_net.train(member, chosen)
         return {name: value.clone() for name, value in model.state_dict().items()}
 

@@ -1,0 +1,57 @@
+"""Training goes on from shipped weights: what was folded and rounded answers as it did, and can learn again."""
+
+import numpy as np
+import pytest
+import torch
+
+from mien.core.training.action_unit_net import HEIGHT, WIDTH, DeepFeatures, export_features
+from mien.core.training.expression_net import ExpressionNet, Together, export
+from mien.core.training.restore import layers_of, restore
+
+
+def trained(net):
+    """As after training: statistics, slopes and offsets that are not those of a new network."""
+    torch.manual_seed(3)
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d | torch.nn.BatchNorm1d):
+            for values, low, high in (
+                (module.running_mean, -0.2, 0.2),
+                (module.running_var, 0.5, 2),
+                (module.weight.data, 0.5, 1.5),
+                (module.bias.data, -0.2, 0.2),
+            ):
+                values.uniform_(low, high)
+    return net.eval()
+
+
+@pytest.fixture
+def pictures():
+    return torch.from_numpy(np.random.default_rng(0).uniform(0, 1, (64, 1, HEIGHT, WIDTH)).astype(np.float32))
+
+
+def test_a_restored_network_answers_alike_and_is_ready_to_learn(tmp_path, pictures):
+    net = trained(DeepFeatures())
+    export_features(net, np.zeros((1, HEIGHT, WIDTH), np.uint8), tmp_path / "net.onnx")
+    again = DeepFeatures()
+    restore(again, layers_of(tmp_path / "net.onnx"), pictures)
+    with torch.no_grad():
+        wanted = net(pictures)
+        size = float(wanted.abs().max())
+        torch.testing.assert_close(again.eval()(pictures), wanted, atol=5e-3 * size, rtol=0)
+        # Statistics of the batch are those that it was given: the first step of training sees the same network.
+        torch.testing.assert_close(again.train()(pictures), wanted, atol=2e-2 * size, rtol=0)
+
+
+def test_networks_that_answer_together_are_restored_one_after_the_other(tmp_path, pictures):
+    members = [trained(ExpressionNet(width)) for width in (8, 16)]
+    export(Together(members), tmp_path / "net.onnx", 40, ("features", "logits"), half=True)
+    layers = layers_of(tmp_path / "net.onnx")
+    small = pictures[:, :, :40, :40]
+    for member, width in zip(members, (8, 16), strict=True):
+        again = ExpressionNet(width)
+        restore(again, layers, small)
+        with torch.no_grad():
+            for found, wanted in zip(again.eval()(small), member(small), strict=True):
+                torch.testing.assert_close(found, wanted, atol=5e-3 * float(wanted.abs().max()), rtol=0)
+    with pytest.raises(StopIteration):
+        restore(ExpressionNet(8), layers, small)
