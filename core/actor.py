@@ -113,7 +113,7 @@ class Actor:
             ``class-too-short``, ``class-name-empty``, ``rest-unknown``, ``actor-full`` or ``actor-not-saved``.
         """
         name = name.strip()
-        if name not in self.names and len(self.names) >= MAX_OWN:
+        if name not in (*self.names, self.REST) and len(self.names) >= MAX_OWN:
             raise MienError(
                 "actor-full", f"{self.path.stem} has {MAX_OWN} expressions already.", "Delete one that is not used."
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import traceback
@@ -293,6 +294,15 @@ def _run(command: str, action: Callable[[], dict]) -> dict:
     return {"ok": False, "error": failure.to_dict()}
 
 
+def _plain(value):
+    """Return a value as JSON can say it: no number is null."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 _STATUS = {"usage": 2, "cancelled": 130}
 
 
@@ -329,7 +339,7 @@ def main(argv: Sequence[str] | None = None, commands: Sequence = ()) -> int:
         outcome = _run(name, lambda: args.run(args, console))
         console.close()
     if as_json:
-        print(json.dumps(outcome), file=out, flush=True)
+        print(json.dumps(_plain(outcome), allow_nan=False), file=out, flush=True)
     elif not outcome["ok"]:
         error = MienError.from_dict(outcome["error"])
         print(f"{name}: {error}", file=sys.stderr)

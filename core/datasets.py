@@ -2,7 +2,7 @@
 
 Expression sets are either an ``.npz`` with ``images`` (n, H, W) uint8, ``labels`` (indices
 into ``classes``) and ``classes`` (names), or a ``.tar`` of pictures with a ``labels.csv``
-whose columns are ``file,expression``.
+whose columns are ``file,expression``. docs/models.md tells more.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import tarfile
 import zipfile
 from collections.abc import Collection
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -94,8 +94,8 @@ def load_expression_set(path: str | os.PathLike[str]) -> ExpressionSet:
     if not path.is_file():
         raise MienError("set-not-found", f"There is no file {path}.", "Give an .npz or a .tar with labels.csv.")
     try:
-        names, images = _read_tar(path) if path.suffix == ".tar" else _read_npz(path)
-    except (KeyError, ValueError, OSError, EOFError, tarfile.TarError, zipfile.BadZipFile) as error:
+        names, images = _read_tar(path) if tarfile.is_tarfile(path) else _read_npz(path)
+    except (ValueError, OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, csv.Error) as error:
         raise MienError(
             "set-unreadable",
             f"{path.name} is not an expression set: {error}.",
@@ -113,29 +113,55 @@ def load_expression_set(path: str | os.PathLike[str]) -> ExpressionSet:
 
 
 def _read_npz(path: Path) -> tuple[list[str], list[np.ndarray]]:
-    with np.load(path, allow_pickle=False) as archive:
-        classes = [str(name) for name in archive["classes"]]
+    archive = np.load(path, allow_pickle=False)
+    if isinstance(archive, np.ndarray):
+        raise ValueError("it is one array without a name")
+    with archive:
+        missing = {"images", "labels", "classes"} - set(archive.files)
+        if missing:
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+        classes = [str(name) for name in archive["classes"].ravel()]
         labels = archive["labels"]
         images = archive["images"]
     if images.dtype != np.uint8 or images.ndim not in (3, 4) or len(images) != len(labels):
         raise ValueError("images must be uint8 (n, H, W) or (n, H, W, 3), one label each")
+    if not images.size or (images.ndim == 4 and images.shape[3] != 3):
+        raise ValueError(f"images of shape {images.shape} are no pictures")
+    if labels.ndim != 1 or not np.isin(labels, np.arange(len(classes))).all():
+        raise ValueError(f"labels must be numbers (n,) from 0 to {len(classes) - 1}, each the place of a class")
     if images.ndim == 4:
         images = (images @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)
     return [classes[int(label)] for label in labels], list(images)
 
 
 def _read_tar(path: Path) -> tuple[list[str], list[np.ndarray]]:
-    import cv2
+    from .opencv import cv2
 
     with tarfile.open(path) as archive:
-        members = {Path(member.name).name: member for member in archive if member.isfile()}
-        if "labels.csv" not in members:
-            raise ValueError("labels.csv is missing")
-        text = io.TextIOWrapper(archive.extractfile(members["labels.csv"]), "utf-8")
+        files: dict[str, list[tarfile.TarInfo]] = {}
+        for member in archive:
+            if member.isfile():
+                place = PurePosixPath(member.name)
+                for name in {str(place), place.name}:
+                    files.setdefault(name, []).append(member)
+
+        def read(name: str) -> bytes:
+            # By its place in the archive, or by its name alone where only one file has that.
+            found = files.get(str(PurePosixPath(name)), [])
+            if len(found) != 1:
+                raise ValueError(f"{name} is {'there more than once' if found else 'missing'}")
+            return archive.extractfile(found[0]).read()
+
+        # Spreadsheets write a mark before the text.
+        rows = csv.DictReader(io.StringIO(read("labels.csv").decode("utf-8-sig")))
+        if not {"file", "expression"} <= set(rows.fieldnames or ()):
+            raise ValueError("labels.csv has no columns file and expression")
         names, images = [], []
-        for row in csv.DictReader(text):
-            data = archive.extractfile(members[row["file"]]).read()
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+        for row in rows:
+            if not row["file"] or not row["expression"]:
+                raise ValueError(f"line {rows.line_num} of labels.csv lacks a file or an expression")
+            data = np.frombuffer(read(row["file"]), np.uint8)
+            image = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if len(data) else None
             if image is None:
                 raise ValueError(f"{row['file']} is not a picture")
             names.append(row["expression"])

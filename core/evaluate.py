@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from . import relative
 from .action_units import BlendshapeEstimator
+from .capture.images import EXTENSIONS, read_picture
 from .datasets import load_expression_set
 from .errors import MienError
 from .fusion import fuse
@@ -29,7 +30,6 @@ from .stills import StillLandmarker
 from .units import ACTION_UNITS, ARKIT, EXPRESSIONS, UNITS
 
 _SMALLEST = 192
-_PICTURES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp")
 
 Progress = Callable[[int, int], None]
 
@@ -65,7 +65,11 @@ class Report:
             "  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(line))
             for line in (list(zip(row, widths, strict=True)) for row in cells)
         ]
-        summary = [f"{key}: {show(value)}" for key, value in self.figures.items() if not isinstance(value, dict | list)]
+        figures = {key: value for key, value in self.figures.items() if not isinstance(value, dict | list)}
+        skipped = self.figures.get("skipped")
+        if skipped:
+            figures["skipped"] = ", ".join(f"{count} {label}" for label, count in skipped.items())
+        summary = [f"{key}: {show(value)}" for key, value in figures.items()]
         return "\n".join([self.title, *summary, "", lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
@@ -118,6 +122,13 @@ def expression(
     from .expression import THRESHOLD, ExpressionClassifier
 
     pictures = load_expression_set(path).of_blocks(blocks)
+    if not len(pictures):
+        others = ", ".join(sorted(pictures.skipped)) or "none"
+        raise MienError(
+            "set-empty",
+            f"{Path(path).name} holds no picture to score. Labels that Mien does not know: {others}.",
+            f"Mien knows {', '.join(EXPRESSIONS)}." + (" Or choose other blocks." if blocks is not None else ""),
+        )
     classifier = ExpressionClassifier()
     probabilities = np.zeros((len(pictures), len(EXPRESSIONS)), np.float32)
     alone = probabilities.copy()
@@ -199,6 +210,10 @@ def load_landmarks(folder: str | os.PathLike[str]) -> list[LabelledFace]:
     ------
     MienError
         ``set-not-found`` or ``set-unreadable``.
+
+    Notes
+    -----
+    Pictures that are not there are passed over, and so is the ``.pts`` of a picture that an ``.xml`` has.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -213,18 +228,20 @@ def load_landmarks(folder: str | os.PathLike[str]) -> list[LabelledFace]:
                         faces.append(
                             LabelledFace(folder / image.get("file"), np.float32([parts[i] for i in range(68)]))
                         )
+        known = {face.picture for face in faces}
+        pictures = {entry.stem: entry for entry in sorted(folder.iterdir()) if entry.suffix.lower() in EXTENSIONS}
         for path in sorted(folder.glob("*.pts")):
             body = path.read_text().split("{")[1].split("}")[0]
             points = np.array(body.split(), np.float32).reshape(-1, 2)
-            picture = next((path.with_suffix(end) for end in _PICTURES if path.with_suffix(end).is_file()), None)
-            if len(points) == 68 and picture:
+            picture = pictures.get(path.stem)
+            if len(points) == 68 and picture and picture not in known:
                 faces.append(LabelledFace(picture, points - 1))  # .pts counts pixels from 1
     except (ElementTree.ParseError, ValueError, TypeError, IndexError) as error:
         raise MienError("set-unreadable", f"{path.name} is not a landmark file: {error}.") from error
-    faces = [face for face in faces if face.picture.is_file()]
+    faces = [face for face in faces if face.picture.is_file() and np.isfinite(face.points).all()]
     if not faces:
         raise MienError(
-            "set-unreadable", f"{folder.name} holds no faces with 68 points.", "Put .xml or .pts beside the pictures."
+            "set-unreadable", f"{folder.name} holds no pictures with 68 points.", "Put .xml or .pts beside them."
         )
     return faces
 
@@ -235,10 +252,10 @@ def landmarks(folder: str | os.PathLike[str], progress: Progress | None = None) 
     The mesh is found in the part of the picture around each face, twice as wide as its
     points. The histogram detector searches the whole picture; its points are scored on the
     faces that it finds, and once more from windows placed by the truth.
-    NME is the mean error over the distance of the outer eye corners.
+    NME is the mean error over the distance of the outer eye corners. Windows are looked for
+    from 40 px on, or from a tenth of the picture's shorter side where that is more.
     """
     from .landmarks68 import HogLandmarker, overlap, window_of
-    from .opencv import cv2
 
     faces = load_landmarks(folder)
     hog = HogLandmarker()
@@ -250,11 +267,11 @@ def landmarks(folder: str | os.PathLike[str], progress: Progress | None = None) 
     with Landmarker(landmark_model()) as landmarker:
         stills = StillLandmarker(landmarker)
         for number, face in enumerate(faces):
-            image = cv2.cvtColor(cv2.imread(str(face.picture)), cv2.COLOR_BGR2RGB)
+            image = read_picture(face.picture)
             window = window_of(face.points)
             guesses = {"mesh": _mesh_around(stills, image, window)}
             if face.picture not in detections:
-                detections[face.picture] = hog.detect(image, smallest=40)
+                detections[face.picture] = hog.detect(image, smallest=max(40, min(image.shape[:2]) // 10))
                 taken[face.picture] = set()
             hits = [i for i, d in enumerate(detections[face.picture]) if overlap(d.box, window) > 0.4]
             found_faces += bool(hits)
@@ -427,6 +444,12 @@ def units(
                 said = plain.estimate(face)
                 guesses["blendshapes"].append(said)
                 guesses["blendshapes_rest"].append(beside_rest(face, said, rest, plain.estimate(rest)))
+    if not found:
+        raise MienError(
+            "set-unreadable",
+            f"{Path(path).name}: no face was found in any picture of its people.",
+            "Check that the identities belong to this base.",
+        )
     report = units_report(np.array(truth), {name: np.array(values) for name, values in guesses.items()})
     report.figures.update(
         {"identities": len(heads), "pictures": len(heads) * pictures, "face_found": found / (len(heads) * pictures)}
@@ -457,7 +480,7 @@ def units_report(truth: npt.NDArray, guesses: dict[str, npt.NDArray]) -> Report:
                 continue
             channels[name] = {"kind": kind}
             for guess, values in said.items():
-                channels[name][f"{guess}_pcc"] = _correlation(real[:, column], values[:, column])
+                channels[name][f"{guess}_pcc"] = float(correlation(real[:, column], values[:, column]))
                 channels[name][f"{guess}_mae"] = float(np.abs(real[:, column] - values[:, column]).mean())
             rows.append((name, *(v for v in channels[name].values() if v != kind)))
     figures: dict[str, Any] = {}
@@ -472,6 +495,8 @@ def units_report(truth: npt.NDArray, guesses: dict[str, npt.NDArray]) -> Report:
     return Report("Action units and units", figures, columns, rows)
 
 
-def _correlation(a: npt.NDArray, b: npt.NDArray) -> float:
-    """Return Pearson's correlation; a channel that never moves has none with anything: 0."""
-    return float(np.corrcoef(a, b)[0, 1]) if a.std() > 1e-6 and b.std() > 1e-6 else 0.0
+def correlation(a: npt.NDArray, b: npt.NDArray) -> npt.NDArray:
+    """Return Pearson's correlation along the first axis; what never moves has none with anything: 0."""
+    a, b = a - a.mean(0), b - b.mean(0)
+    spread = np.sqrt((a * a).mean(0) * (b * b).mean(0))
+    return np.where(spread > 1e-9, (a * b).mean(0) / np.maximum(spread, 1e-9), 0.0)

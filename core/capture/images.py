@@ -71,12 +71,12 @@ class ImageSequence:
         self.incomplete = False
         self._pictures = _find(path)
         self.frame_count = len(self._pictures)
-        height, width = _read(self._pictures[0][1]).shape[:2]
+        height, width = read_picture(self._pictures[0][1]).shape[:2]
         self.size = (width, height)
 
     def __iter__(self) -> Iterator[Frame]:
         for index, (number, path) in enumerate(self._pictures):
-            image = _read(path)
+            image = read_picture(path)
             height, width = image.shape[:2]
             if (width, height) != self.size:
                 raise MienError(
@@ -163,7 +163,14 @@ def _without_start(numbered: list[tuple[int, Path]]) -> list[tuple[int, Path]]:
     return [(number - run[0][0], path) for number, path in run]
 
 
-def _read(path: Path) -> np.ndarray:
+def read_picture(path: Path) -> np.ndarray:
+    """Return a picture, RGB uint8 (H, W, 3).
+
+    Raises
+    ------
+    MienError
+        ``picture-unreadable``, or what `check_readable` raises.
+    """
     check_readable(path)
     # imread takes no non-ASCII path on Windows; imdecode has no path.
     image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)

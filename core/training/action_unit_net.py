@@ -31,6 +31,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from ..action_unit_model import CROP, WINDOW, Describer, histograms
 from ..action_units import BlendshapeEstimator
 from ..datasets import load_expression_set
+from ..evaluate import correlation
 from ..features.deep import DeepNet
 from ..features.geometry import GeometryBasis, mesh_of, mirror, mirrored_points
 from ..fusion import FUSION, fuse
@@ -598,12 +599,6 @@ def _other_rest(count: int) -> np.ndarray:
     place = np.arange(count)
     scene = place % PER_PERSON // PICTURES
     return place // PER_PERSON * PER_PERSON + (scene + 1) % (PER_PERSON // PICTURES) * PICTURES
-
-
-def correlation(guess: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Return PCC per column; a column that stands still has none: 0."""
-    a, b = guess - guess.mean(0), truth - truth.mean(0)
-    return (a * b).sum(0) / np.maximum(np.sqrt((a * a).sum(0) * (b * b).sum(0)), 1e-9)
 
 
 def scales(guess: np.ndarray, truth: np.ndarray) -> np.ndarray:

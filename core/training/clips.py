@@ -18,6 +18,7 @@ import numpy as np
 from ..action_unit_model import LearnedEstimator
 from ..action_units import BlendshapeEstimator
 from ..capture import open_source
+from ..evaluate import correlation
 from ..fusion import fuse
 from ..head import gaze as gaze_of
 from ..landmarks import Landmarker
@@ -77,11 +78,6 @@ def noise(values: np.ndarray) -> np.ndarray:
     second = np.diff(values, 2, axis=0) / np.sqrt(6)  # white noise of unit variance has 6
     windows = np.lib.stride_tricks.sliding_window_view(second, 10, axis=0).std(-1)
     return np.quantile(windows, 0.25, axis=0)
-
-
-def correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Return Pearson's correlation, 0 where a side never moves."""
-    return float(np.corrcoef(a, b)[0, 1]) if a.std() > 1e-4 and b.std() > 1e-4 else 0.0
 
 
 def sheet(results: dict[str, dict], name: str, best: int = 6) -> np.ndarray:
@@ -156,7 +152,7 @@ def main(arguments: list[str] | None = None) -> int:
     every = {name: np.concatenate([r[name] for r in results.values()]) for name in ESTIMATORS}
     for name in ESTIMATORS[:2]:
         tables[name]["agreement"] = {
-            u: correlation(every[name][:, i], every["blendshapes"][:, i]) for i, u in enumerate(UNITS)
+            u: float(correlation(every[name][:, i], every["blendshapes"][:, i])) for i, u in enumerate(UNITS)
         }
     sys.stdout.write(json.dumps(tables, indent=1) + "\n")
     return 0

@@ -37,7 +37,7 @@ def mien(mien_command, tmp_path):
 def outcome(done) -> dict:
     """What `--json` printed: one object on one line, and nothing else."""
     assert done.stdout.count("\n") == 1, done.stdout + done.stderr
-    return json.loads(done.stdout)
+    return json.loads(done.stdout, parse_constant=pytest.fail)  # NaN is none of JSON's
 
 
 def failure(done, status=1) -> dict:

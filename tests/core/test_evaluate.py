@@ -49,22 +49,76 @@ def test_npz_set_is_read_and_other_labels_are_counted(tmp_path):
     assert found.skipped == {"contempt": 1}
 
 
-def test_tar_set_is_read(tmp_path):
-    path = tmp_path / "photos.tar"
-    with tarfile.open(path, "w") as archive:
+PICTURE = cv2.imencode(".png", np.full((20, 30), 90, np.uint8))[1].tobytes()
 
-        def add(name, data):
+
+def write_tar(path, labels, *names, mode="w"):
+    """Write a set: the text of labels.csv, and a picture under each of these names."""
+    with tarfile.open(path, mode) as archive:
+        for name, data in (*((name, PICTURE) for name in names), ("labels.csv", labels.encode())):
             info = tarfile.TarInfo(name)
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
+    return path
 
-        for name in "ab":
-            add(f"{name}.png", cv2.imencode(".png", np.full((20, 30), 90, np.uint8))[1].tobytes())
-        add("labels.csv", b"file,expression\na.png,sadness\nb.png,neutral\n")
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_tar_set_is_read(tmp_path, mode):
+    path = write_tar(
+        tmp_path / "photos.x", "file,expression\na.png,sadness\nb.png,neutral\n", "a.png", "b.png", mode=mode
+    )
     found = load_expression_set(path)
     assert [EXPRESSIONS[i] for i in found.labels] == ["sadness", "neutral"]
     assert found.images[0].shape == (20, 30)
-    assert set(found.blocks) <= set(range(BLOCKS))
+    assert list(found.blocks) == [0, BLOCKS // 2]
+
+
+def test_pictures_in_folders_of_a_tar_are_found(tmp_path):
+    text = "\ufefffile,expression\none/a.png,sad\n./two/a.png,happy\nb.png,anger\n"
+    found = load_expression_set(write_tar(tmp_path / "x.tar", text, "one/a.png", "./two/a.png", "one/b.png"))
+    assert [EXPRESSIONS[i] for i in found.labels] == ["sadness", "happiness", "anger"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "wrong"),
+    [
+        ("file,expression\na.png,sad\n", "a.png is there more than once"),
+        ("file,expression\nc.png,sad\n", "c.png is missing"),
+        ("file,expression\none/a.png\n", "line 2 of labels.csv lacks"),
+        ("name,emotion\none/a.png,sad\n", "no columns file and expression"),
+        ("file,expression\nlabels.csv,sad\n", "labels.csv is not a picture"),
+    ],
+)
+def test_what_is_wrong_with_a_tar_is_told(tmp_path, labels, wrong):
+    with pytest.raises(MienError, match=wrong):
+        load_expression_set(write_tar(tmp_path / "x.tar", labels, "one/a.png", "two/a.png"))
+
+
+def test_what_is_wrong_with_an_npz_is_told(tmp_path):
+    images, classes = np.zeros((2, 48, 48), np.uint8), np.array(["happy", "sad"])
+    for arrays, wrong in (
+        ({"images": images}, "lacks classes, labels"),
+        ({"images": images, "labels": [0, -1], "classes": classes}, "from 0 to 1"),
+        ({"images": images, "labels": [0, 2], "classes": classes}, "from 0 to 1"),
+        ({"images": images, "labels": [0, 0.9], "classes": classes}, "from 0 to 1"),
+        ({"images": images, "labels": np.eye(2), "classes": classes}, "from 0 to 1"),
+        ({"images": images[:, :0], "labels": [0, 1], "classes": classes}, "no pictures"),
+        ({"images": images.astype(float), "labels": [0, 1], "classes": classes}, "must be uint8"),
+    ):
+        np.savez(tmp_path / "x.npz", **arrays)
+        with pytest.raises(MienError, match=wrong):
+            load_expression_set(tmp_path / "x.npz")
+    np.save(tmp_path / "one.npy", images)
+    with pytest.raises(MienError, match="one array without a name"):
+        load_expression_set(tmp_path / "one.npy")
+
+
+def test_a_set_without_known_labels_is_told(tmp_path):
+    path = write_npz(tmp_path / "x.npz", classes=("contempt",), labels=(0, 0))
+    with pytest.raises(MienError, match="Labels that Mien does not know: contempt"):
+        evaluate.expression(path)
+    with pytest.raises(MienError, match="other blocks"):
+        evaluate.expression(write_npz(tmp_path / "y.npz"), blocks=[25])
 
 
 def test_blocks_are_chosen(tmp_path):
@@ -123,22 +177,35 @@ def test_calibrated_probabilities_have_no_error():
 
 
 def test_landmark_files_are_read(tmp_path):
-    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((99, 99, 3), np.uint8))
     points = np.random.default_rng(0).uniform(1, 90, (68, 2)).round(2)
-    body = "\n".join(f"{x} {y}" for x, y in points)
-    (tmp_path / "a.pts").write_text(f"version: 1\nn_points: 68\n{{\n{body}\n}}\n")
+
+    def pts(name, points):
+        body = "\n".join(f"{x} {y}" for x, y in points)
+        (tmp_path / name).write_text(f"version: 1\nn_points: 68\n{{\n{body}\n}}\n")
+
+    for name in ("a.png", "b.PNG"):
+        (tmp_path / name).write_bytes(PICTURE)
+    pts("a.pts", points)  # the same face as in set.xml
+    pts("b.pts", points)
+    pts("c.pts", points)  # has no picture
     parts = "".join(f"<part name='{i:02d}' x='{x}' y='{y}'/>" for i, (x, y) in enumerate(points))
     (tmp_path / "set.xml").write_text(
         f"<dataset><images><image file='a.png'><box top='0' left='0' width='9' height='9'>{parts}</box></image>"
         "</images></dataset>"
     )
     from_xml, from_pts = evaluate.load_landmarks(tmp_path)
+    assert (from_xml.picture.name, from_pts.picture.name) == ("a.png", "b.PNG")
     np.testing.assert_allclose(from_xml.points, points, atol=1e-4)
     np.testing.assert_allclose(from_pts.points, points - 1, atol=1e-4)
+    pts("b.pts", np.where(np.arange(68)[:, None] == 3, np.nan, points))
+    assert len(evaluate.load_landmarks(tmp_path)) == 1
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    with pytest.raises(MienError, match=r"a\.png is not a picture"):
+        evaluate.landmarks(tmp_path)
 
 
 def test_folder_without_landmarks_is_refused(tmp_path):
-    with pytest.raises(MienError, match="no faces"):
+    with pytest.raises(MienError, match="no pictures with 68 points"):
         evaluate.load_landmarks(tmp_path)
     with pytest.raises(MienError, match="no folder"):
         evaluate.load_landmarks(tmp_path / "none")
@@ -154,8 +221,44 @@ def test_units_report_compares_estimators():
     assert report.figures["mien_units_mae"] == pytest.approx(0, abs=1e-6)
 
 
+def test_correlation_is_pearsons():
+    a, b = np.random.default_rng(0).normal(size=(2, 40, 3))
+    b[:, 2] = 0.5
+    expected = [np.corrcoef(a[:, i], b[:, i])[0, 1] for i in range(2)]
+    np.testing.assert_allclose(evaluate.correlation(a, b), [*expected, 0], atol=1e-12)
+
+
 def test_labelled_photos(data):
     report = evaluate.landmarks(data / "landmarks68")
     assert report.figures["mesh_faces"] >= 19
     assert report.figures["mesh_px"] < 3
     assert report.figures["histograms_window_given_nme"] < 0.1
+    assert report.figures["detector_recall"] >= 0.4
+    assert report.figures["detector_false_alarms"] <= 8
+
+
+def test_real_expressions_are_told_apart(data, tmp_path):
+    with np.load(data / "expression" / "fer2013_publictest.npz", allow_pickle=False) as archive:
+        classes = [str(name) for name in archive["classes"]]
+        rows = np.concatenate([np.flatnonzero(archive["labels"] == i)[:12] for i in range(len(classes))])
+        np.savez(tmp_path / "few.npz", images=archive["images"][rows], labels=archive["labels"][rows], classes=classes)
+    figures = evaluate.expression(tmp_path / "few.npz").figures
+    assert figures["pictures"] == 84
+    assert figures["accuracy"] > 0.5  # by chance 0.14
+    assert figures["mesh_found"] > 0.8
+    assert figures["classes"]["happiness"]["recall"] > 0.6
+    assert figures["classes"]["surprise"]["recall"] > 0.5
+
+
+def test_rendered_people_are_read_better_than_by_blendshapes(data, tmp_path):
+    np.savez(tmp_path / "people.npz", identity=np.random.default_rng(5).normal(0, 0.7, (3, 80)))
+    base = data / "face3d" / "ict_facekit.npz"
+    figures = evaluate.units(tmp_path / "people.npz", base).figures
+    assert (figures["identities"], figures["pictures"]) == (3, 36)
+    assert figures["face_found"] > 0.9
+    for rest in ("", "_rest"):
+        assert figures[f"mien{rest}_units_pcc"] > max(0.6, figures[f"blendshapes{rest}_units_pcc"] + 0.1)
+        assert figures[f"mien{rest}_units_mae"] < 0.5 * figures[f"blendshapes{rest}_units_mae"]
+    np.savez(tmp_path / "wrong.npz", identity=np.zeros((3, 81)))
+    with pytest.raises(MienError, match="identities of shape"):
+        evaluate.units(tmp_path / "wrong.npz", base)

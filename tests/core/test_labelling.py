@@ -233,6 +233,8 @@ def test_what_cannot_be_learnt_is_told_in_words(tmp_path):
     with pytest.raises(MienError, match="already"):
         actor.learn("one more", list(own))
     actor.learn("smirk", list(own))  # one that is known is replaced
+    actor.learn(Actor.REST, list(rest))  # and so is the resting face
+    assert len(actor.names) == MAX_OWN
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(MienError, match="cannot be saved"):
