@@ -15,7 +15,6 @@ alone. Seeded and resumable: a run that was cut off goes on from its last finish
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import sys
 import time
@@ -26,21 +25,19 @@ import torch
 import torch.nn.functional as F
 from scipy.optimize import nnls
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from ..action_unit_model import CROP, WINDOW, Describer, histograms
 from ..action_units import BlendshapeEstimator
 from ..datasets import load_expression_set
 from ..evaluate import correlation
-from ..features.deep import DeepNet
 from ..features.geometry import GeometryBasis, mesh_of, mirror, mirrored_points
 from ..fusion import FUSION, fuse
 from ..ict_face import IctFace, ShapeMeaning, arkit_shapes, mirrored_shapes
 from ..landmarks import Face
 from ..preprocess import aligned_crop
 from ..units import ARKIT, AU_INDEX, EXPRESSIONS
+from .export import export
 from .faces import SETS
-from .halves import store_halves
 from .paths import HELD_OUT_BLOCKS, MODELS, data_folder, work_folder
 from .synthesis import PER_PERSON, PICTURES, load
 
@@ -639,53 +636,11 @@ def arrays_of(trainer: Trainer) -> dict[str, np.ndarray]:
     return arrays
 
 
-def folded(net: nn.Module) -> nn.Module:
-    """Return a copy for evaluation, normalisation folded into the layers before, weights rounded to half precision."""
-    net = copy.deepcopy(net).to("cpu").float().eval()
-    for module in [m for m in net.modules() if isinstance(m, nn.Sequential)]:
-        for i in range(len(module) - 1):
-            if isinstance(module[i + 1], nn.BatchNorm2d):
-                module[i], module[i + 1] = fuse_conv_bn_eval(module[i], module[i + 1]), nn.Identity()
-            elif isinstance(module[i + 1], nn.BatchNorm1d):
-                module[i], module[i + 1] = fuse_linear_bn_eval(module[i], module[i + 1]), nn.Identity()
-    for parameter in net.parameters():
-        parameter.data = parameter.data.half().float()
-    return net
-
-
-def export_features(features: nn.Module, pictures: np.ndarray, target: Path) -> float:
-    """Write the convolutional part as ONNX; return by how much it differs from torch on pictures (n, H, W).
-
-    Raises
-    ------
-    RuntimeError
-        If that is above 1e-4.
-    """
-    net = folded(features)
-    torch.onnx.export(
-        net,
-        (torch.zeros(1, 1, HEIGHT, WIDTH),),
-        str(target),
-        input_names=["image"],
-        output_names=["features"],
-        dynamic_axes={name: {0: "n"} for name in ("image", "features")},
-        opset_version=13,
-        dynamo=False,
-    )
-    store_halves(target, 2)
-    with torch.no_grad():
-        wanted = net(torch.from_numpy(pictures)[:, None].float() / 255).numpy()
-    gap = float(np.abs(DeepNet(target, ("features",))(pictures)[0] - wanted).max())
-    if gap > 1e-4:
-        raise RuntimeError(f"torch and runtime differ by {gap:.1e}")
-    return gap
-
-
-def export(trainer: Trainer, folder: Path) -> None:
+def write(trainer: Trainer, folder: Path) -> None:
     """Write the convolutional part as ONNX, and what comes after it as arrays."""
     folder.mkdir(parents=True, exist_ok=True)
     pictures = trainer.crops[trainer.held_rows()[:8], WINDOW[0], WINDOW[1]]
-    gap = export_features(trainer.average.module.features, pictures, folder / "action_unit_net.onnx")
+    gap = export(trainer.average.module.features, pictures, folder / "action_unit_net.onnx", ("features",))
     sys.stderr.write(f"torch and runtime differ by at most {gap:.1e}\n")
     np.savez(folder / "action_units.npz", **arrays_of(trainer))
 
@@ -766,7 +721,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.ablation:
         sys.stdout.write(json.dumps(ablation(trainer), indent=1) + "\n")
     else:
-        export(trainer, options.folder)
+        write(trainer, options.folder)
     return 0
 
 

@@ -1,9 +1,9 @@
 """Train the expression networks (deep features) and export them to ONNX as one.
 
     python -m mien.core.training.expression_net
-    python -m mien.core.training.expression_net --member 1     one of `MEMBERS`, for runs side by side
+    python -m mien.core.training.expression_net --member 1     one of `MEMBERS`, its teacher trained before
 
-Needs `faces` to have run over all of FER2013 (``--limit 0``). Seeded, with a progress
+Needs `faces` to have run. Seeded, with a progress
 line, and resumable: a run that was cut off goes on from its last finished epoch.
 Everything drawn by chance in epoch e depends on (seed, e) alone, so a resumed run sees the
 same pictures as one that was never cut off. Picks nothing on the training sets: settings
@@ -17,7 +17,6 @@ import json
 import math
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,12 +29,11 @@ from torch import nn
 
 from ..datasets import load_expression_set
 from ..evaluate import accuracy_and_f1
-from ..expression import DEEP_CROP, DEEP_VIEW, deep_view
-from ..features.deep import DeepNet
+from ..expression import DEEP_CROP, deep_view
 from ..preprocess import aligned_crop
 from ..units import EXPRESSIONS
+from .export import export
 from .faces import SETS
-from .halves import store_halves
 from .paths import HELD_OUT_BLOCKS, MODELS, data_folder, work_folder
 
 SIZE = DEEP_CROP
@@ -135,7 +133,7 @@ class Member:
     width, epochs, seed : int
     small : int
         Of the epochs, how many first ones see small pictures.
-    teacher : str, optional
+    teacher : Member, optional
         The member that was trained before and whose word on each training picture this one learns from.
     """
 
@@ -144,13 +142,11 @@ class Member:
     epochs: int
     small: int
     seed: int
-    teacher: str | None = None
+    teacher: Member | None = None
 
 
-MEMBERS = (
-    Member("expression_net", width=64, epochs=92, small=12, seed=7),
-    Member("expression_net_second", width=48, epochs=60, small=28, seed=8, teacher="expression_net"),
-)
+FIRST = Member("expression_net", width=64, epochs=92, small=12, seed=7)
+MEMBERS = (FIRST, Member("expression_net_second", width=48, epochs=60, small=28, seed=8, teacher=FIRST))
 
 
 def prepare(folder: Path, cache: Path) -> dict[str, np.ndarray]:
@@ -170,9 +166,7 @@ def prepare(folder: Path, cache: Path) -> dict[str, np.ndarray]:
             with np.load(cache / f"faces_{key}.npz", allow_pickle=False) as faces:
                 has_mesh, landmarks = faces["found"], faces["landmarks"]
             if len(has_mesh) != len(found):
-                raise SystemExit(
-                    f"{name}: the meshes of {len(has_mesh)} of {len(found)} pictures: run faces --limit 0."
-                )
+                raise SystemExit(f"{name} has changed: delete faces_{key}.npz and run faces again.")
             plain = [image if image.shape == (SIZE, SIZE) else _shrink(image) for image in found.images]
             arrays[key] = np.stack(plain)
             arrays[f"{key}_aligned"] = np.stack(
@@ -310,6 +304,15 @@ def trapezoid(steps: int, epochs: int) -> Callable[[int], float]:
     return rate
 
 
+def load_teacher(folder: Path, teacher: Member) -> dict:
+    """Return the checkpoint of a member that has been trained to its end."""
+    path = folder / f"{teacher.name}.pt"
+    state = torch.load(path, map_location="cpu", weights_only=True) if path.is_file() else {"epoch": 0}
+    if state["epoch"] < teacher.epochs:
+        raise SystemExit(f"{teacher.name} has {state['epoch']} of its {teacher.epochs} epochs: train it first.")
+    return state
+
+
 def train(member: Member, options: argparse.Namespace) -> nn.Module:
     """Run or resume one network's training and return the averaged model.
 
@@ -362,7 +365,7 @@ def train(member: Member, options: argparse.Namespace) -> nn.Module:
     said = torch.zeros(len(labels), len(EXPRESSIONS))
     times_said = torch.zeros(len(labels), 1)
     if member.teacher:
-        before = torch.load(work / f"{member.teacher}.pt", map_location="cpu", weights_only=True)
+        before = load_teacher(work, member.teacher)
         said, times_said = before["said"], before["times_said"]
     checkpoint = work / f"{member.name}.pt"
     first, history = 0, []
@@ -438,58 +441,6 @@ def train(member: Member, options: argparse.Namespace) -> nn.Module:
     return average.module
 
 
-def export(model: nn.Module, target: Path, size: int, outputs: tuple[str, ...], half: bool = False) -> float:
-    """Write a network as ONNX and compare it with what Mien runs.
-
-    Parameters
-    ----------
-    model : nn.Module
-    target : Path
-    size : int
-        Side of the crop.
-    outputs : tuple of str
-        Names of the outputs.
-    half : bool
-        Store the weights with 16 bits, which the runtime widens when it loads them. Done
-        after the comparison: it moves the outputs by about a thousandth.
-
-    Returns
-    -------
-    float
-        Largest difference of any output on eight random pictures.
-
-    Raises
-    ------
-    RuntimeError
-        If that is above 1e-4.
-    """
-    model = model.to("cpu").float().eval()
-    with warnings.catch_warnings():
-        # The exporter without dynamo needs no further package and is frozen, hence says it is old.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        torch.onnx.export(
-            model,
-            (torch.zeros(1, 1, size, size),),
-            str(target),
-            input_names=["image"],
-            output_names=list(outputs),
-            dynamic_axes={name: {0: "n"} for name in ("image", *outputs)},
-            opset_version=13,
-            dynamo=False,
-        )
-    pictures = np.random.default_rng(0).integers(0, 256, (8, size, size)).astype(np.uint8)
-    with torch.no_grad():
-        wanted = model(torch.from_numpy(pictures)[:, None].float() / 255)
-    wanted = wanted if isinstance(wanted, tuple) else (wanted,)
-    found = DeepNet(target, outputs)(pictures)
-    gap = max(float(np.abs(a - b.numpy()).max()) for a, b in zip(found, wanted, strict=True))
-    if gap > 1e-4:
-        raise RuntimeError(f"{target.name} differs from torch by {gap}")
-    if half:
-        store_halves(target, 256)
-    return gap
-
-
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line; the defaults are those of the shipped weights."""
     parser = argparse.ArgumentParser(description="Train Mien's expression networks.")
@@ -516,7 +467,9 @@ def main(arguments: list[str] | None = None) -> int:
         train(MEMBERS[chosen.member], chosen)
         return 0
     together = Together([train(member, chosen) for member in MEMBERS])
-    gap = export(together, MODELS / "expression_net.onnx", DEEP_VIEW, ("features", "logits"), half=True)
+    pictures = prepare(data_folder(), work_folder())["public_aligned"][:8]
+    views = np.stack([deep_view(picture) for picture in pictures])
+    gap = export(together, views, MODELS / "expression_net.onnx", ("features", "logits"))
     sys.stderr.write(f"torch and runtime differ by at most {gap:.1e}\n")
     return 0
 

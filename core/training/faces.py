@@ -25,9 +25,7 @@ _CHUNK = 2000
 
 def main(arguments: list[str] | None = None) -> int:
     """Write one file of landmarks per set, in pixels of the set's own pictures."""
-    parser = argparse.ArgumentParser(description="Find faces in the expression sets.")
-    parser.add_argument("--limit", type=int, default=8000, help="pictures of FER2013 Training, 0 for all")
-    limit = parser.parse_args(arguments).limit
+    argparse.ArgumentParser(description="Find faces in the expression sets.").parse_args(arguments)
     work = work_folder()
     with Landmarker(landmark_model()) as landmarker:
         stills = StillLandmarker(landmarker, repeats=1)
@@ -36,8 +34,6 @@ def main(arguments: list[str] | None = None) -> int:
             if target.is_file():
                 continue
             images = load_expression_set(data_folder() / "expression" / name).images
-            if key == "fer" and limit:
-                images = images[:limit]
             parts = []
             for start in range(0, len(images), _CHUNK):
                 part = work / f"_{key}_{start:06d}.npz"

@@ -66,7 +66,9 @@ def test_a_member_learns_from_its_teacher_whose_word_stands(crops, tmp_path):
     folder = tmp_path / "pair"
     alone = crops(folder, seed=8, name="alone")
     crops(folder)
-    taught = crops(folder, seed=8, name="second", teacher="first")
+    with pytest.raises(SystemExit, match="2 of its 3 epochs"):
+        crops(folder, seed=8, name="second", teacher=expression_net.Member("first", 16, 3, 1, 7))
+    taught = crops(folder, seed=8, name="second", teacher=expression_net.Member("first", 16, 2, 1, 7))
     assert gap(alone, taught) > 1e-3
     first, second = (torch.load(folder / f"{name}.pt", weights_only=True) for name in ("first", "second"))
     assert torch.equal(first["said"], second["said"])

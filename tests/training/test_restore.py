@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from mien.core.training.action_unit_net import HEIGHT, WIDTH, DeepFeatures, export_features
-from mien.core.training.expression_net import ExpressionNet, Together, export
+from mien.core.training.action_unit_net import HEIGHT, WIDTH, DeepFeatures
+from mien.core.training.export import export
+from mien.core.training.expression_net import ExpressionNet, Together
 from mien.core.training.restore import layers_of, restore
 
 
@@ -31,7 +32,7 @@ def pictures():
 
 def test_a_restored_network_answers_alike_and_is_ready_to_learn(tmp_path, pictures):
     net = trained(DeepFeatures())
-    export_features(net, np.zeros((1, HEIGHT, WIDTH), np.uint8), tmp_path / "net.onnx")
+    export(net, np.zeros((1, HEIGHT, WIDTH), np.uint8), tmp_path / "net.onnx", ("features",))
     again = DeepFeatures()
     restore(again, layers_of(tmp_path / "net.onnx"), pictures)
     with torch.no_grad():
@@ -44,7 +45,7 @@ def test_a_restored_network_answers_alike_and_is_ready_to_learn(tmp_path, pictur
 
 def test_networks_that_answer_together_are_restored_one_after_the_other(tmp_path, pictures):
     members = [trained(ExpressionNet(width)) for width in (8, 16)]
-    export(Together(members), tmp_path / "net.onnx", 40, ("features", "logits"), half=True)
+    export(Together(members), np.zeros((1, 40, 40), np.uint8), tmp_path / "net.onnx", ("features", "logits"))
     layers = layers_of(tmp_path / "net.onnx")
     small = pictures[:, :, :40, :40]
     for member, width in zip(members, (8, 16), strict=True):
