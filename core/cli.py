@@ -19,7 +19,7 @@ from typing import NoReturn, TextIO
 
 from .errors import MienError
 from .threads import SINGLE_THREADED
-from .units import ESTIMATORS
+from .units import ESTIMATORS, POINT_BACKENDS
 
 
 class Console:
@@ -171,6 +171,28 @@ def _export(args, console):
     return {"csv": str(args.csv), "rows": rows, "fps": args.fps}
 
 
+def _landmarks_arguments(parser):
+    parser.add_argument("source", type=Path, help="video file, picture folder or first picture of a sequence")
+    parser.add_argument("--csv", type=Path, required=True, metavar="FILE", help="table to write")
+    parser.add_argument(
+        "--by",
+        choices=POINT_BACKENDS,
+        default=POINT_BACKENDS[0],
+        help=f"the landmark model's mesh, or histograms without a neural network (default {POINT_BACKENDS[0]})",
+    )
+    parser.add_argument("--fps", type=number(0.01, 1000), help="frames a second of a picture sequence (default 24)")
+
+
+def _landmarks(args, console):
+    from .points68 import write_points
+
+    _make_folder(args.csv)
+    outcome = write_points(args.source, args.csv, args.by, args.fps, console.progress("landmarks"))
+    console.close()
+    console.say(f"{args.csv}: {outcome['frames']} frames, face in {outcome['found']}")
+    return {"csv": str(args.csv), **outcome}
+
+
 def _models_arguments(parser):
     pass
 
@@ -234,6 +256,12 @@ COMMANDS = (
     ),
     SimpleNamespace(
         NAME="export", HELP="write a take as Live Link Face CSV", add_arguments=_export_arguments, run=_export
+    ),
+    SimpleNamespace(
+        NAME="landmarks",
+        HELP="write the 68 points of every frame as a table",
+        add_arguments=_landmarks_arguments,
+        run=_landmarks,
     ),
     SimpleNamespace(
         NAME="models", HELP="get and verify the landmark model", add_arguments=_models_arguments, run=_models

@@ -252,8 +252,7 @@ def landmarks(folder: str | os.PathLike[str], progress: Progress | None = None) 
     The mesh is found in the part of the picture around each face, twice as wide as its
     points. The histogram detector searches the whole picture; its points are scored on the
     faces that it finds, and once more from windows placed by the truth.
-    NME is the mean error over the distance of the outer eye corners. Windows are looked for
-    from 40 px on, or from a tenth of the picture's shorter side where that is more.
+    NME is the mean error over the distance of the outer eye corners.
     """
     from .landmarks68 import HogLandmarker, overlap, window_of
 
@@ -271,7 +270,7 @@ def landmarks(folder: str | os.PathLike[str], progress: Progress | None = None) 
             window = window_of(face.points)
             guesses = {"mesh": _mesh_around(stills, image, window)}
             if face.picture not in detections:
-                detections[face.picture] = hog.detect(image, smallest=max(40, min(image.shape[:2]) // 10))
+                detections[face.picture] = hog.detect(image)
                 taken[face.picture] = set()
             hits = [i for i, d in enumerate(detections[face.picture]) if overlap(d.box, window) > 0.4]
             found_faces += bool(hits)

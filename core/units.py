@@ -94,6 +94,9 @@ EXPRESSIONS: tuple[str, ...] = (
 ESTIMATORS: tuple[str, ...] = ("combined", "learned", "landmark")
 """What can give the action units, the one used by default first; see `estimators.open_estimator`."""
 
+POINT_BACKENDS = ("mesh", "histograms")
+"""What finds the 68 points, see `points68`; the first is the default."""
+
 REST = "rest"
 """Name under which an actor's resting face is learnt, beside expressions of the actor's own."""
 

@@ -274,6 +274,15 @@ def test_a_labelled_set_is_scored(mien, data):
     assert "mesh_nme" in mien("evaluate", "landmarks", data / "landmarks68").stdout
 
 
+@pytest.mark.data
+def test_points_are_written_as_a_table(mien, data, tmp_path):
+    command = ["landmarks", data / "landmarks68" / "takeo.ppm", "--by", "histograms", "--csv"]
+    assert outcome(mien(*command, "new/points.csv", "--json"))["found"] == 1
+    assert (tmp_path / "new" / "points.csv").read_text().count("\n") == 2
+    assert "1 frames, face in 1" in mien(*command, "points.csv").stdout
+    assert failure(mien("landmarks", "gone.mp4", "--csv", "points.csv", "--json"))["code"] == "source-not-found"
+
+
 def test_a_set_that_cannot_be_scored_is_refused(mien, tmp_path):
     assert failure(mien("evaluate", "expression", tmp_path / "gone.npz", "--json"))["code"] == "set-not-found"
     assert failure(mien("evaluate", "units", tmp_path / "gone.npz", "--json"), 2)["code"] == "usage"

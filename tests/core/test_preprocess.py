@@ -72,8 +72,12 @@ def test_crop_of_a_large_face_does_not_alias():
 def test_crop_beyond_the_picture_continues_its_edge(face):
     picture, landmarks = face
     out = landmarks.copy()
-    out[:, :2] -= 250
-    assert aligned_crop(picture, out, SIZE).shape == (SIZE, SIZE)
+    out[:, 0] -= 250
+    crop = aligned_crop(picture, out, SIZE).astype(int)
+    beyond = crop[:, : SIZE // 4]
+    assert np.abs(beyond - beyond[:, :1]).max() <= 1
+    assert beyond[:, 0].std() > 10
+    assert crop[SIZE // 2].std() > 10
 
 
 def test_colour_and_grey_agree(face):
