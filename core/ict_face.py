@@ -452,7 +452,7 @@ def render(
     import cv2
 
     normals = model.normals(vertices) @ scene.turn.T
-    light = np.repeat(scene.ambient[None] * (0.75 + 0.25 * normals[:, 1:2]), 1, 0)
+    light = scene.ambient[None] * (0.75 + 0.25 * normals[:, 1:2])
     shine = np.zeros((len(vertices), 1), np.float32)
     for source in scene.lights:
         facing = normals @ source[:3]

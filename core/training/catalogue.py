@@ -11,12 +11,19 @@ import sys
 
 from .paths import MODELS
 
+UNITS, EXPRESSION, POINTS = "action_unit_net-action_units", "expression_net-expression", "landmarks68"
+"""Headings of the cards in docs/models.md, as links name them."""
+
 ENTRIES = {
-    "action_unit_net": ("action_unit_net.onnx", "128 features of an aligned 112 x 96 px face crop"),
-    "action_units": ("action_units.npz", "55 expression shapes from those features, histograms and the mesh"),
-    "expression_net": ("expression_net.onnx", "256 features and 7 logits of the middle of an aligned face crop, 40 px"),
-    "expression": ("expression.npz", "probabilities of 7 expression labels (linear SVM)"),
-    "landmarks68": ("landmarks68.npz", "faces and 68 points by histograms and linear models"),
+    "action_unit_net": ("action_unit_net.onnx", "128 features of an aligned 112 x 96 px face crop", UNITS),
+    "action_units": ("action_units.npz", "55 expression shapes from those features, histograms and the mesh", UNITS),
+    "expression_net": (
+        "expression_net.onnx",
+        "448 features and 7 logits of the middle of an aligned face crop, 40 px",
+        EXPRESSION,
+    ),
+    "expression": ("expression.npz", "probabilities of 7 expression labels (linear SVM)", EXPRESSION),
+    "landmarks68": ("landmarks68.npz", "faces and 68 points by histograms and linear models", POINTS),
 }
 
 LIMIT = 10_000_000
@@ -29,7 +36,7 @@ def main() -> int:
     table = json.loads(path.read_text(encoding="utf-8"))
     kept = [entry for entry in table["models"] if entry["name"] not in ENTRIES]
     own = []
-    for name, (file, gives) in ENTRIES.items():
+    for name, (file, gives, card) in ENTRIES.items():
         if not (MODELS / file).is_file():
             continue
         content = (MODELS / file).read_bytes()
@@ -42,7 +49,7 @@ def main() -> int:
                 "licence": "GPL-3.0-or-later",
                 "author": "Mien",
                 "gives": gives,
-                "card": f"../docs/models.md#{name}",
+                "card": f"../docs/models.md#{card}",
                 "source": {},
             }
         )

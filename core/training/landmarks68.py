@@ -3,7 +3,7 @@
     python -m mien.core.training.landmarks68
 
 Needs `synthesis` and `faces` to have run. Points of photos are those of the landmark
-model's mesh, points of renders are exact. No labelled photo takes part: those are the test.
+model's mesh, points of renders are exact. The labelled photos are the test.
 """
 
 from __future__ import annotations
