@@ -100,7 +100,8 @@ def main(argv: list) -> int:
         if argv[:1] == ["build"]:
             fetch_model()
             return replace_process([str(MAIN.executable), str(ROOT / "tests" / "zip" / "build.py"), *argv[1:]])
-        if argv[:1] != ["models"]:
+        alone = argv[:1] == ["landmarks"] and "histograms" in argv  # runs without the landmark model
+        if argv[:1] != ["models"] and not alone:
             fetch_model()
         return replace_process([str(MAIN.executable), "-m", "mien", *argv])
     except SetupError as error:

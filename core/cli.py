@@ -184,13 +184,20 @@ def _landmarks_arguments(parser):
 
 
 def _landmarks(args, console):
-    from .points68 import write_points
+    from .points68 import read_points
 
+    if args.csv.exists() and args.source.exists() and args.csv.samefile(args.source):
+        raise MienError("usage", f"{args.csv} is the source itself.", "Give another name for the table.")
+    found = read_points(args.source, args.by, args.fps, console.progress("landmarks"))
     _make_folder(args.csv)
-    outcome = write_points(args.source, args.csv, args.by, args.fps, console.progress("landmarks"))
+    found.write(args.csv)
     console.close()
-    console.say(f"{args.csv}: {outcome['frames']} frames, face in {outcome['found']}")
-    return {"csv": str(args.csv), **outcome}
+    if found.incomplete:
+        console.say(f"Note: {args.source} is cut or damaged, so pictures are missing.")
+    if not found.found:
+        console.say("Note: no face was found. Light it from the front and let it fill a third of the picture.")
+    console.say(f"{args.csv}: {len(found.times)} frames, face in {found.found}")
+    return {"csv": str(args.csv), "frames": len(found.times), "found": found.found, "incomplete": found.incomplete}
 
 
 def _models_arguments(parser):
@@ -323,7 +330,7 @@ def _run(command: str, action: Callable[[], dict]) -> dict:
 
 
 def _plain(value):
-    """Return a value as JSON can say it: no number is null."""
+    """Return a value as JSON can say it: NaN and infinity become null."""
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

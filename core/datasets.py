@@ -113,22 +113,21 @@ def load_expression_set(path: str | os.PathLike[str]) -> ExpressionSet:
 
 
 def _read_npz(path: Path) -> tuple[list[str], list[np.ndarray]]:
-    archive = np.load(path, allow_pickle=False)
-    if isinstance(archive, np.ndarray):
-        raise ValueError("it is one array without a name")
-    with archive:
+    if not zipfile.is_zipfile(path):
+        raise ValueError("it is damaged, or neither an .npz nor a .tar")
+    with np.load(path, allow_pickle=False) as archive:
         missing = {"images", "labels", "classes"} - set(archive.files)
         if missing:
             raise ValueError(f"it lacks {', '.join(sorted(missing))}")
         classes = [str(name) for name in archive["classes"].ravel()]
         labels = archive["labels"]
         images = archive["images"]
+    if labels.ndim != 1 or not np.isin(labels, np.arange(len(classes))).all():
+        raise ValueError(f"labels must be numbers (n,) from 0 to {len(classes) - 1}, each the place of a class")
     if images.dtype != np.uint8 or images.ndim not in (3, 4) or len(images) != len(labels):
         raise ValueError("images must be uint8 (n, H, W) or (n, H, W, 3), one label each")
     if not images.size or (images.ndim == 4 and images.shape[3] != 3):
         raise ValueError(f"images of shape {images.shape} are no pictures")
-    if labels.ndim != 1 or not np.isin(labels, np.arange(len(classes))).all():
-        raise ValueError(f"labels must be numbers (n,) from 0 to {len(classes) - 1}, each the place of a class")
     if images.ndim == 4:
         images = (images @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)
     return [classes[int(label)] for label in labels], list(images)
@@ -138,16 +137,19 @@ def _read_tar(path: Path) -> tuple[list[str], list[np.ndarray]]:
     from .opencv import cv2
 
     with tarfile.open(path) as archive:
-        files: dict[str, list[tarfile.TarInfo]] = {}
+        places: dict[str, tarfile.TarInfo] = {}
+        ends: dict[str, list[tarfile.TarInfo]] = {}
         for member in archive:
             if member.isfile():
-                place = PurePosixPath(member.name)
-                for name in {str(place), place.name}:
-                    files.setdefault(name, []).append(member)
+                parts = PurePosixPath(member.name).parts
+                places["/".join(parts)] = member
+                for i in range(1, len(parts)):
+                    ends.setdefault("/".join(parts[i:]), []).append(member)
 
         def read(name: str) -> bytes:
-            # By its place in the archive, or by its name alone where only one file has that.
-            found = files.get(str(PurePosixPath(name)), [])
+            # By its place in the archive, or by the end of it where that is one file's alone.
+            place = str(PurePosixPath(name.replace("\\", "/")))
+            found = [places[place]] if place in places else ends.get(place, [])
             if len(found) != 1:
                 raise ValueError(f"{name} is {'there more than once' if found else 'missing'}")
             return archive.extractfile(found[0]).read()

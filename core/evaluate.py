@@ -30,6 +30,8 @@ from .stills import StillLandmarker
 from .units import ACTION_UNITS, ARKIT, EXPRESSIONS, UNITS
 
 _SMALLEST = 192
+_WEIGHTS = "Give a .csv with a column for each of the 52 ARKit shapes."
+_IDENTITIES = "Give an .npz with one array identity, (n, 80) or (n, 26719, 3)."
 
 Progress = Callable[[int, int], None]
 
@@ -237,13 +239,22 @@ def load_landmarks(folder: str | os.PathLike[str]) -> list[LabelledFace]:
             if len(points) == 68 and picture and picture not in known:
                 faces.append(LabelledFace(picture, points - 1))  # .pts counts pixels from 1
     except (ElementTree.ParseError, ValueError, TypeError, IndexError) as error:
-        raise MienError("set-unreadable", f"{path.name} is not a landmark file: {error}.") from error
-    faces = [face for face in faces if face.picture.is_file() and np.isfinite(face.points).all()]
+        raise MienError(
+            "set-unreadable",
+            f"{path.name} is not a landmark file: {error}.",
+            "A .pts holds 68 lines `x y` between braces, an iBUG .xml boxes of 68 parts each.",
+        ) from error
+    faces = [face for face in faces if face.picture.is_file() and _plausible(face.points)]
     if not faces:
         raise MienError(
             "set-unreadable", f"{folder.name} holds no pictures with 68 points.", "Put .xml or .pts beside them."
         )
     return faces
+
+
+def _plausible(points: npt.NDArray) -> bool:
+    """Whether points can be a face's: numbers, and the outer eye corners apart."""
+    return bool(np.isfinite(points).all() and np.linalg.norm(points[36] - points[45]) >= 1)
 
 
 def landmarks(folder: str | os.PathLike[str], progress: Progress | None = None) -> Report:
@@ -259,7 +270,7 @@ def landmarks(folder: str | os.PathLike[str], progress: Progress | None = None) 
     faces = load_landmarks(folder)
     hog = HogLandmarker()
     errors: dict[str, list[float]] = {"mesh": [], "histograms": [], "histograms, window given": []}
-    relative: dict[str, list[float]] = {name: [] for name in errors}
+    nme: dict[str, list[float]] = {name: [] for name in errors}
     found_faces, false_alarms, rows = 0, 0, []
     detections: dict[Path, list] = {}
     taken: dict[Path, set[int]] = {}
@@ -285,7 +296,7 @@ def landmarks(folder: str | os.PathLike[str], progress: Progress | None = None) 
                     continue
                 error = float(np.linalg.norm(points - face.points, axis=1).mean())
                 errors[name].append(error)
-                relative[name].append(error / eyes)
+                nme[name].append(error / eyes)
                 line.append(error)
             rows.append(tuple(line))
             if progress:
@@ -302,7 +313,7 @@ def landmarks(folder: str | os.PathLike[str], progress: Progress | None = None) 
         key = name.replace(", ", "_").replace(" ", "_")
         figures[f"{key}_faces"] = len(errors[name])
         figures[f"{key}_px"] = float(np.mean(errors[name])) if errors[name] else float("nan")
-        figures[f"{key}_nme"] = float(np.mean(relative[name])) if errors[name] else float("nan")
+        figures[f"{key}_nme"] = float(np.mean(nme[name])) if errors[name] else float("nan")
     figures["each"] = [dict(zip(("face", "eye_distance_px", *errors), row, strict=True)) for row in rows]
     return Report("68 landmarks", figures, ("face", "eye distance px", *(f"{name} px" for name in errors)), rows)
 
@@ -315,8 +326,10 @@ def _mesh_around(stills: StillLandmarker, image: npt.NDArray[np.uint8], window: 
     x, y, side, _ = window
     for room in (0.5, 0.25, 1.0):
         low = np.maximum(np.floor([x - room * side, y - room * side]).astype(int), 0)
-        high = np.ceil([x + (1 + room) * side, y + (1 + room) * side]).astype(int)
+        high = np.maximum(np.ceil([x + (1 + room) * side, y + (1 + room) * side]).astype(int), 0)
         part = image[low[1] : high[1], low[0] : high[0]]
+        if not part.size:  # the labels lie beyond the picture
+            continue
         zoom = max(384 / max(part.shape), 1.0)
         part = cv2.resize(part, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC) if zoom > 1 else part
         face = stills.find(np.ascontiguousarray(part))
@@ -345,9 +358,9 @@ def load_weights(path: str | os.PathLike[str]) -> npt.NDArray[np.float32]:
     except OSError as error:
         raise MienError("set-not-found", f"{path} cannot be opened.", "Give a .csv of ARKit weights.") from error
     except (KeyError, ValueError, TypeError, csv.Error) as error:
-        raise MienError("set-unreadable", f"{path.name} is not a table of ARKit weights.") from error
+        raise MienError("set-unreadable", f"{path.name} is not a table of ARKit weights.", _WEIGHTS) from error
     if not len(values) or not np.isfinite(values).all():
-        raise MienError("set-unreadable", f"{path.name} holds no ARKit weights.")
+        raise MienError("set-unreadable", f"{path.name} holds no ARKit weights.", _WEIGHTS)
     return np.clip(values, 0, 1)
 
 
@@ -365,16 +378,14 @@ def load_identities(path: str | os.PathLike[str], model) -> list[npt.NDArray[np.
             key = next(name for name in ("identities", "identity", *archive.files) if name in archive.files)
             values = archive[key].astype(np.float32)
     except (ValueError, OSError, EOFError, StopIteration, zipfile.BadZipFile) as error:
-        raise MienError("set-unreadable", f"{path.name} is not a set of identities.") from error
+        raise MienError("set-unreadable", f"{path.name} is not a set of identities.", _IDENTITIES) from error
     if values.ndim == 2 and values.shape[1] <= len(model.identity):
         return [model.head(weights) for weights in values]
     if values.ndim == 3 and values.shape[1:] == model.neutral.shape:
         # Offsets are small beside the head itself, which is 34 units high.
         whole = np.ptp(values[0], axis=0).max() > 15
         return [value if whole else model.neutral + value for value in values]
-    raise MienError(
-        "set-unreadable", f"{path.name} has identities of shape {values.shape}.", "Give (n, 80) or (n, 26719, 3)."
-    )
+    raise MienError("set-unreadable", f"{path.name} has identities of shape {values.shape}.", _IDENTITIES)
 
 
 def units(

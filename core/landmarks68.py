@@ -138,7 +138,9 @@ class HogLandmarker:
         picture = grey(image)
         smallest = smallest or max(40, min(picture.shape) // 10)
         zoom = WINDOW / smallest
-        picture = cv2.resize(picture, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA if zoom < 1 else 1)
+        picture = cv2.resize(
+            picture, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
+        )
         pad = WINDOW // 4
         picture = cv2.copyMakeBorder(picture, pad, pad, pad, pad, cv2.BORDER_REPLICATE)
         if min(picture.shape) < WINDOW:

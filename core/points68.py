@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import os
 from collections.abc import Callable, Iterator
 
@@ -25,7 +26,14 @@ def finder(backend: str) -> Iterator[Finder]:
     """Give a function from a picture and its time, s, to the points (68, 2) of the face in it, px, or None.
 
     With ``"histograms"`` no neural network runs, and no file but Mien's own is needed.
+
+    Raises
+    ------
+    ValueError
+        If `backend` is none of `POINT_BACKENDS`.
     """
+    if backend not in POINT_BACKENDS:
+        raise ValueError(f"backend must be one of {POINT_BACKENDS}, got {backend!r}")
     if backend == "histograms":
         from .landmarks68 import FaceTracker
 
@@ -49,53 +57,92 @@ def finder(backend: str) -> Iterator[Finder]:
         yield find
 
 
-def write_points(
+@dataclasses.dataclass(frozen=True)
+class Points68:
+    """The points of a film.
+
+    Attributes
+    ----------
+    indices : ndarray of int64, shape (n,)
+        Numbers of the frames.
+    times : ndarray of float64, shape (n,)
+        s.
+    points : ndarray of float32, shape (n, 68, 2)
+        px; NaN where there is no face.
+    incomplete : bool
+        Whether the film is cut or damaged, so that pictures are missing.
+    """
+
+    indices: npt.NDArray[np.int64]
+    times: npt.NDArray[np.float64]
+    points: npt.NDArray[np.float32]
+    incomplete: bool
+
+    @property
+    def found(self) -> int:
+        """How many frames have a face."""
+        return int(np.isfinite(self.points).all((1, 2)).sum())
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write a CSV: number, time in s, x and y of each point in px, empty without a face.
+
+        Parameters
+        ----------
+        path : path
+            The file; one that exists is replaced, but only by a whole one.
+
+        Raises
+        ------
+        MienError
+            ``csv-not-written``.
+        """
+        try:
+            with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+                table = csv.writer(file, lineterminator="\n")
+                table.writerow(HEADER)
+                for index, time, points in zip(self.indices, self.times, self.points, strict=True):
+                    values = ["" if np.isnan(value) else f"{value:.2f}" for value in points.ravel()]
+                    table.writerow([index, f"{time:.4f}", *values])
+        except OSError as error:
+            raise MienError(
+                "csv-not-written",
+                f"{path} cannot be written: {error.strerror or error}.",
+                "Give a place where you may write.",
+            ) from error
+
+
+def read_points(
     source: str | os.PathLike[str],
-    target: str | os.PathLike[str],
     backend: str = POINT_BACKENDS[0],
     fps: float | None = None,
     progress: Callable[[int, int | None], None] | None = None,
-) -> dict[str, int]:
-    """Write the 68 points of each frame as CSV: its number, its time in s, x and y in px; empty without a face.
+) -> Points68:
+    """Find the 68 points of each frame.
 
     Parameters
     ----------
     source : path
         A video or pictures, see `capture.open_source`.
-    target : path
-        The file; one that exists is replaced, but only by a whole one.
     backend : {"mesh", "histograms"}
     fps : float, optional
         Of a sequence of pictures.
     progress : callable, optional
-
-    Returns
-    -------
-    dict
-        ``frames`` and how many of them have a face, ``found``.
+        Is given frames done and, where it is known, in all.
 
     Raises
     ------
     MienError
-        What `open_source` raises, or ``csv-not-written``.
+        What `open_source` raises.
     """
-    frames = found = 0
+    indices, times, points = [], [], []
+    nowhere = np.full((68, 2), np.nan, np.float32)
     with open_source(source, fps) as film, finder(backend) as find:
-        try:
-            with replacing(target) as part, part.open("w", encoding="utf-8", newline="") as file:
-                table = csv.writer(file, lineterminator="\n")
-                table.writerow(HEADER)
-                for frame in film:
-                    points = find(frame.image, frame.time)
-                    values = [""] * 136 if points is None else [f"{value:.2f}" for value in np.ravel(points)]
-                    table.writerow([frame.index, f"{frame.time:.4f}", *values])
-                    frames, found = frames + 1, found + (points is not None)
-                    if progress:
-                        progress(frames, film.frame_count)
-        except OSError as error:
-            raise MienError(
-                "csv-not-written",
-                f"{target} cannot be written: {error.strerror or error}.",
-                "Give a place where you may write.",
-            ) from error
-    return {"frames": frames, "found": found}
+        for frame in film:
+            found = find(frame.image, frame.time)
+            indices.append(frame.index)
+            times.append(frame.time)
+            points.append(nowhere if found is None else found.astype(np.float32))
+            if progress:
+                progress(len(indices), film.frame_count)
+        incomplete = film.incomplete
+    return Points68(np.array(indices), np.array(times), np.array(points).reshape(-1, 68, 2), incomplete)

@@ -469,7 +469,7 @@ class Trainer:
         self.inputs = Inputs(self.crops, joined["meshes"], joined["blendshapes"], arrays)
         self.twin = torch.from_numpy(mirrored_shapes(self.names))
         self.shares = torch.from_numpy(shares_of_units(self.names)).to(self.device)
-        shown = (self.targets[: self.first_photo] @ self.shares.cpu()).clamp(0, 1).var(0)
+        shown = (self.targets[: self.first_photo] @ self.shares.cpu()).clamp(0, 1).var(0).clamp(min=1e-6)
         # An error counts against how much its unit moves at all, as it does in a correlation.
         self.unit_weights = ((1 / shown) / (1 / shown).mean()).to(self.device)
         self.net = ActionUnitNet(len(self.names), self.inputs.values.shape[2]).to(

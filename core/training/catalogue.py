@@ -11,19 +11,23 @@ import sys
 
 from .paths import MODELS
 
-UNITS, EXPRESSION, POINTS = "action_unit_net-action_units", "expression_net-expression", "landmarks68"
+UNITS_CARD, EXPRESSION_CARD, POINTS_CARD = "action_unit_net-action_units", "expression_net-expression", "landmarks68"
 """Headings of the cards in docs/models.md, as links name them."""
 
 ENTRIES = {
-    "action_unit_net": ("action_unit_net.onnx", "128 features of an aligned 112 x 96 px face crop", UNITS),
-    "action_units": ("action_units.npz", "55 expression shapes from those features, histograms and the mesh", UNITS),
+    "action_unit_net": ("action_unit_net.onnx", "128 features of an aligned 112 x 96 px face crop", UNITS_CARD),
+    "action_units": (
+        "action_units.npz",
+        "55 expression shapes from those features, histograms and the mesh",
+        UNITS_CARD,
+    ),
     "expression_net": (
         "expression_net.onnx",
         "448 features and 7 logits of the middle of an aligned face crop, 40 px",
-        EXPRESSION,
+        EXPRESSION_CARD,
     ),
-    "expression": ("expression.npz", "probabilities of 7 expression labels (linear SVM)", EXPRESSION),
-    "landmarks68": ("landmarks68.npz", "faces and 68 points by histograms and linear models", POINTS),
+    "expression": ("expression.npz", "probabilities of 7 expression labels (linear SVM)", EXPRESSION_CARD),
+    "landmarks68": ("landmarks68.npz", "faces and 68 points by histograms and linear models", POINTS_CARD),
 }
 
 LIMIT = 10_000_000

@@ -70,25 +70,28 @@ def export(net: nn.Module, pictures: np.ndarray, target: Path, outputs: tuple[st
         If that is above 1e-4.
     """
     net = folded(net)
+    part = target.with_suffix(".part.onnx")  # what differs must not take the place of what does not
     with warnings.catch_warnings():
         # The exporter without dynamo needs no further package and is frozen, hence says it is old.
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
             net,
             (torch.zeros(1, 1, *pictures.shape[1:]),),
-            str(target),
+            str(part),
             input_names=["image"],
             output_names=list(outputs),
             dynamic_axes={name: {0: "n"} for name in ("image", *outputs)},
             opset_version=13,
             dynamo=False,
         )
-    store_halves(target)
+    store_halves(part)
     with torch.no_grad():
         wanted = net(torch.from_numpy(pictures)[:, None].float() / 255)
     wanted = wanted if isinstance(wanted, tuple) else (wanted,)
-    found = DeepNet(target, outputs)(pictures)
+    found = DeepNet(part, outputs)(pictures)
     gap = max(float(np.abs(a - b.numpy()).max()) for a, b in zip(found, wanted, strict=True))
     if gap > 1e-4:
+        part.unlink()
         raise RuntimeError(f"{target.name} differs from torch by {gap:.1e}")
+    part.replace(target)
     return gap

@@ -365,8 +365,8 @@ def train(member: Member, options: argparse.Namespace) -> nn.Module:
     said = torch.zeros(len(labels), len(EXPRESSIONS))
     times_said = torch.zeros(len(labels), 1)
     if member.teacher:
-        before = load_teacher(work, member.teacher)
-        said, times_said = before["said"], before["times_said"]
+        teacher = load_teacher(work, member.teacher)
+        said, times_said = teacher["said"], teacher["times_said"]
     checkpoint = work / f"{member.name}.pt"
     first, history = 0, []
     if checkpoint.is_file():
@@ -444,7 +444,12 @@ def train(member: Member, options: argparse.Namespace) -> nn.Module:
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line; the defaults are those of the shipped weights."""
     parser = argparse.ArgumentParser(description="Train Mien's expression networks.")
-    parser.add_argument("--member", type=int, help="train only this one of the networks, and export nothing")
+    parser.add_argument(
+        "--member",
+        type=int,
+        choices=range(len(MEMBERS)),
+        help="train only this one of the networks, and export nothing",
+    )
     parser.add_argument("--size", type=int, default=40, help="side of the augmented pictures")
     parser.add_argument("--small-size", type=int, default=32, help="the same in the first epochs")
     parser.add_argument("--batch", type=int, default=128)

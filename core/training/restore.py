@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,6 @@ from ..action_unit_model import WINDOW, load_arrays
 from ..units import ARKIT, EXPRESSIONS
 from . import action_unit_net, expression_net
 from .paths import MODELS, data_folder, work_folder
-from .synthesis import load
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
@@ -54,6 +54,11 @@ def restore(net: nn.Module, layers: Iterator[tuple[np.ndarray, np.ndarray]], pic
         From `layers_of`. As many are taken as `net` has.
     pictures : tensor, shape (n, 1, H, W)
         0..1, some hundred.
+
+    Raises
+    ------
+    StopIteration, RuntimeError
+        If the layers are too few, or have other shapes.
     """
     modules = [m for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear, *NORMS))]
     hooks = []
@@ -86,11 +91,20 @@ def _fit(norm: nn.Module, inputs: tuple[torch.Tensor, ...], size: torch.Tensor, 
     norm.bias.copy_(bias + norm.running_mean / size)
 
 
+def _save(state: dict, target: Path) -> None:
+    """Write a checkpoint whole or not at all."""
+    torch.save(state, target.with_suffix(".part"))
+    target.with_suffix(".part").replace(target)
+
+
 def restore_action_units(target: Path) -> None:
-    """Write the checkpoint of the action unit network."""
+    """Write the checkpoint of the action unit network; statistics are those of some rendered people."""
     arrays = load_arrays(MODELS / "action_units.npz")
-    crops = load(work_folder() / "synthesis", "crops")["crops"]
-    some = crops[np.random.default_rng(0).permutation(len(crops))[:600], WINDOW[0], WINDOW[1]]
+    parts = []
+    for path in sorted((work_folder() / "synthesis").glob("part*.npz"))[:4]:
+        with np.load(path, allow_pickle=False) as part:
+            parts.append(part["crops"][part["found"]][::4])
+    some = np.concatenate(parts)[:, WINDOW[0], WINDOW[1]]
     components = {name: arrays[name] for name in ("mean", "axes", "histogram_mean", "histogram_axes", "features")}
     length = action_unit_net.HISTOGRAM_COMPONENTS + action_unit_net.COMPONENTS + len(ARKIT)
     net = action_unit_net.ActionUnitNet(len(arrays["shapes"]), length)
@@ -101,7 +115,7 @@ def restore_action_units(target: Path) -> None:
             layer.weight.copy_(torch.from_numpy(arrays[f"weight{i}"].astype(np.float32)))
             layer.bias.copy_(torch.from_numpy(arrays[f"bias{i}"]))
     average = torch.optim.swa_utils.AveragedModel(net, use_buffers=True)
-    torch.save(
+    _save(
         {
             "net": net.state_dict(),
             "average": average.state_dict(),
@@ -144,16 +158,16 @@ def restore_expression(folder: Path) -> None:
         pictures[:, :, inset:-inset, inset:-inset], (options.size, options.size), mode="area"
     )
     for member in expression_net.MEMBERS:
-        target = folder / f"{member.name}.pt"
-        net = expression_net.ExpressionNet(member.width)
-        try:
-            restore(net, layers, pictures)
-        except StopIteration:
+        first = next(layers, None)
+        if first is None:
             return
+        net = expression_net.ExpressionNet(member.width)
+        restore(net, itertools.chain([first], layers), pictures)
+        target = folder / f"{member.name}.pt"
         if target.is_file():
             continue
         average = torch.optim.swa_utils.AveragedModel(net, use_buffers=True)
-        torch.save(
+        _save(
             {
                 "model": net.state_dict(),
                 "average": average.state_dict(),
@@ -167,8 +181,9 @@ def restore_expression(folder: Path) -> None:
         sys.stderr.write(f"{target.name}: {member.epochs} epochs\n")
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Write the checkpoints that are missing."""
+    argparse.ArgumentParser(description="Make checkpoints of the shipped weights.").parse_args(arguments)
     target = work_folder() / "action_unit_net.pt"
     if not target.is_file():
         restore_action_units(target)

@@ -280,7 +280,15 @@ def test_points_are_written_as_a_table(mien, data, tmp_path):
     assert outcome(mien(*command, "new/points.csv", "--json"))["found"] == 1
     assert (tmp_path / "new" / "points.csv").read_text().count("\n") == 2
     assert "1 frames, face in 1" in mien(*command, "points.csv").stdout
-    assert failure(mien("landmarks", "gone.mp4", "--csv", "points.csv", "--json"))["code"] == "source-not-found"
+    assert failure(mien("landmarks", "gone.mp4", "--csv", "x/points.csv", "--json"))["code"] == "source-not-found"
+    assert not (tmp_path / "x").exists()
+    (tmp_path / "own.ppm").write_bytes((data / "landmarks68" / "takeo.ppm").read_bytes())
+    assert "source itself" in failure(mien("landmarks", "own.ppm", "--csv", "own.ppm", "--json"), 2)["message"]
+
+
+def test_what_is_no_number_is_null():
+    told = cli._plain({"a": [float("nan"), float("inf"), 1.5], "b": ("x", None, True)})
+    assert told == {"a": [None, None, 1.5], "b": ["x", None, True]}
 
 
 def test_a_set_that_cannot_be_scored_is_refused(mien, tmp_path):

@@ -13,6 +13,8 @@ from mien.core.datasets import BLOCKS, label_index, load_expression_set
 from mien.core.errors import MienError
 from mien.core.units import ACTION_UNITS, ARKIT, AU_INDEX, EXPRESSIONS
 
+from .face_helpers import needs_model
+
 
 def write_npz(path, classes=("angry", "happy", "contempt"), labels=(0, 1, 1, 2)):
     images = np.random.default_rng(0).integers(0, 256, (len(labels), 48, 48)).astype(np.uint8)
@@ -74,9 +76,15 @@ def test_tar_set_is_read(tmp_path, mode):
 
 
 def test_pictures_in_folders_of_a_tar_are_found(tmp_path):
-    text = "\ufefffile,expression\none/a.png,sad\n./two/a.png,happy\nb.png,anger\n"
-    found = load_expression_set(write_tar(tmp_path / "x.tar", text, "one/a.png", "./two/a.png", "one/b.png"))
-    assert [EXPRESSIONS[i] for i in found.labels] == ["sadness", "happiness", "anger"]
+    text = "\ufefffile,expression\none/a.png,sad\n./two\\a.png,happy\nb.png,anger\na.png,fear\n"
+    names = ("one/a.png", "./two/a.png", "one/b.png", "a.png", "old/labels.csv")
+    found = load_expression_set(write_tar(tmp_path / "x.tar", text, *names))
+    assert [EXPRESSIONS[i] for i in found.labels] == ["sadness", "happiness", "anger", "fear"]
+    names = [f"set/{name}" for name in names[:4]]
+    with pytest.raises(MienError, match=r"a\.png is there more than once"):
+        load_expression_set(write_tar(tmp_path / "y.tar", text, *names))
+    found = load_expression_set(write_tar(tmp_path / "y.tar", text.replace("a.png,fear\n", ""), *names))
+    assert len(found) == 3
 
 
 @pytest.mark.parametrize(
@@ -102,6 +110,7 @@ def test_what_is_wrong_with_an_npz_is_told(tmp_path):
         ({"images": images, "labels": [0, 2], "classes": classes}, "from 0 to 1"),
         ({"images": images, "labels": [0, 0.9], "classes": classes}, "from 0 to 1"),
         ({"images": images, "labels": np.eye(2), "classes": classes}, "from 0 to 1"),
+        ({"images": images, "labels": 1, "classes": classes}, "from 0 to 1"),
         ({"images": images[:, :0], "labels": [0, 1], "classes": classes}, "no pictures"),
         ({"images": images.astype(float), "labels": [0, 1], "classes": classes}, "must be uint8"),
     ):
@@ -109,7 +118,7 @@ def test_what_is_wrong_with_an_npz_is_told(tmp_path):
         with pytest.raises(MienError, match=wrong):
             load_expression_set(tmp_path / "x.npz")
     np.save(tmp_path / "one.npy", images)
-    with pytest.raises(MienError, match="one array without a name"):
+    with pytest.raises(MienError, match=r"neither an \.npz nor a \.tar"):
         load_expression_set(tmp_path / "one.npy")
 
 
@@ -199,6 +208,21 @@ def test_landmark_files_are_read(tmp_path):
     np.testing.assert_allclose(from_pts.points, points - 1, atol=1e-4)
     pts("b.pts", np.where(np.arange(68)[:, None] == 3, np.nan, points))
     assert len(evaluate.load_landmarks(tmp_path)) == 1
+    pts("b.pts", np.full((68, 2), -1))  # no face's
+    assert len(evaluate.load_landmarks(tmp_path)) == 1
+    pts("b.pts", points[:60])
+    (tmp_path / "c.pts").write_text("no points")
+    with pytest.raises(MienError, match="68 lines"):
+        evaluate.load_landmarks(tmp_path)
+
+
+@needs_model
+def test_labels_beyond_the_picture_and_damaged_pictures_are_told(tmp_path):
+    points = np.random.default_rng(0).uniform(200, 290, (68, 2))
+    (tmp_path / "a.pts").write_text("{" + "\n".join(f"{x} {y}" for x, y in points) + "}")
+    (tmp_path / "a.png").write_bytes(PICTURE)
+    figures = evaluate.landmarks(tmp_path).figures
+    assert (figures["faces"], figures["mesh_faces"], figures["detector_recall"]) == (1, 0, 0)
     (tmp_path / "a.png").write_bytes(b"no picture")
     with pytest.raises(MienError, match=r"a\.png is not a picture"):
         evaluate.landmarks(tmp_path)
@@ -228,6 +252,8 @@ def test_correlation_is_pearsons():
     np.testing.assert_allclose(evaluate.correlation(a, b), [*expected, 0], atol=1e-12)
 
 
+@needs_model
+@pytest.mark.data
 def test_labelled_photos(data):
     report = evaluate.landmarks(data / "landmarks68")
     assert report.figures["mesh_faces"] >= 19
@@ -237,6 +263,8 @@ def test_labelled_photos(data):
     assert report.figures["detector_false_alarms"] <= 8
 
 
+@needs_model
+@pytest.mark.data
 def test_real_expressions_are_told_apart(data, tmp_path):
     with np.load(data / "expression" / "fer2013_publictest.npz", allow_pickle=False) as archive:
         classes = [str(name) for name in archive["classes"]]
@@ -250,6 +278,8 @@ def test_real_expressions_are_told_apart(data, tmp_path):
     assert figures["classes"]["surprise"]["recall"] > 0.5
 
 
+@needs_model
+@pytest.mark.data
 def test_rendered_people_are_read_better_than_by_blendshapes(data, tmp_path):
     np.savez(tmp_path / "people.npz", identity=np.random.default_rng(5).normal(0, 0.7, (3, 80)))
     base = data / "face3d" / "ict_facekit.npz"

@@ -11,7 +11,9 @@ from mien.core.landmarks import Landmarker
 from mien.core.models import landmark_model
 from mien.core.stills import StillLandmarker
 
-pytestmark = pytest.mark.data
+from .face_helpers import needs_model
+
+pytestmark = [pytest.mark.data, needs_model]
 
 
 def gain(factor):
@@ -44,6 +46,7 @@ def read(data):
             for frame in frames:
                 picture = light(frame)
                 face = stills.find(picture)
+                assert face is not None
                 units.append(fuse(estimator.estimate(face, picture)))
                 probabilities.append(classifier.classify(face, picture))
             return np.array(units), np.array(probabilities)

@@ -41,8 +41,10 @@ def test_networks_equal_torch(tmp_path, net, size, outputs):
 
 def test_a_file_that_differs_from_torch_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("mien.core.training.export.DeepNet", lambda *_: lambda pictures: (np.zeros((4, 128)),))
+    (tmp_path / "net.onnx").write_bytes(b"the one before")
     with pytest.raises(RuntimeError, match="differs from torch"):
         export(DeepFeatures(), np.full((4, HEIGHT, WIDTH), 9, np.uint8), tmp_path / "net.onnx", ("features",))
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("net.onnx", b"the one before")]
 
 
 def test_the_head_equals_torch():
