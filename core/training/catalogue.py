@@ -23,7 +23,7 @@ ENTRIES = {
     ),
     "expression_net": (
         "expression_net.onnx",
-        "448 features and 7 logits of the middle of an aligned face crop, 40 px",
+        "256 features and 7 logits of the middle of an aligned face crop, 40 px",
         EXPRESSION_CARD,
     ),
     "expression": ("expression.npz", "probabilities of 7 expression labels (linear SVM)", EXPRESSION_CARD),

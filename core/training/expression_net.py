@@ -1,7 +1,6 @@
-"""Train the expression networks (deep features) and export them to ONNX as one.
+"""Train the expression network (deep features) and export it to ONNX.
 
     python -m mien.core.training.expression_net
-    python -m mien.core.training.expression_net --member 1     one of `MEMBERS`, its teacher trained before
 
 Needs `faces` to have run. Seeded, with a progress
 line, and resumable: a run that was cut off goes on from its last finished epoch.
@@ -18,7 +17,6 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -108,45 +106,6 @@ class ExpressionNet(nn.Module):
         x = x / ((x * x).mean((2, 3), keepdim=True) + 1e-4).sqrt()
         features = self.body(x).mean((2, 3))
         return features, self.head(self.drop(features))
-
-
-class Together(nn.Module):
-    """Several networks as one: their features side by side, the mean of their logits."""
-
-    def __init__(self, members: list[nn.Module]):
-        super().__init__()
-        self.members = nn.ModuleList(members)
-
-    def forward(self, x):
-        features, logits = zip(*(member(x) for member in self.members), strict=True)
-        return torch.cat(features, 1), sum(logits) / len(logits)
-
-
-@dataclass(frozen=True)
-class Member:
-    """One of the networks that answer together.
-
-    Attributes
-    ----------
-    name : str
-        Of its checkpoint.
-    width, epochs, seed : int
-    small : int
-        Of the epochs, how many first ones see small pictures.
-    teacher : Member, optional
-        The member that was trained before and whose word on each training picture this one learns from.
-    """
-
-    name: str
-    width: int
-    epochs: int
-    small: int
-    seed: int
-    teacher: Member | None = None
-
-
-FIRST = Member("expression_net", width=64, epochs=92, small=12, seed=7)
-MEMBERS = (FIRST, Member("expression_net_second", width=48, epochs=60, small=28, seed=8, teacher=FIRST))
 
 
 def prepare(folder: Path, cache: Path) -> dict[str, np.ndarray]:
@@ -304,24 +263,14 @@ def trapezoid(steps: int, epochs: int) -> Callable[[int], float]:
     return rate
 
 
-def load_teacher(folder: Path, teacher: Member) -> dict:
-    """Return the checkpoint of a member that has been trained to its end."""
-    path = folder / f"{teacher.name}.pt"
-    state = torch.load(path, map_location="cpu", weights_only=True) if path.is_file() else {"epoch": 0}
-    if state["epoch"] < teacher.epochs:
-        raise SystemExit(f"{teacher.name} has {state['epoch']} of its {teacher.epochs} epochs: train it first.")
-    return state
-
-
-def train(member: Member, options: argparse.Namespace) -> nn.Module:
-    """Run or resume one network's training and return the averaged model.
+def train(options: argparse.Namespace) -> nn.Module:
+    """Run or resume the training and return the averaged model.
 
     Notes
     -----
     FER2013's labels are noisy. What the network said of a picture in the epochs before,
     averaged, is mixed into its target, the more the longer it has learnt: pictures whose
-    label it never comes to believe lose their pull. A member with a teacher mixes in what that
-    one said instead. The first epochs see small pictures,
+    label it never comes to believe lose their pull. The first epochs see small pictures,
     which costs two thirds and teaches nearly as much. Pictures are varied less as the rate
     falls: so small a network does not come to know its training pictures by heart.
 
@@ -329,10 +278,9 @@ def train(member: Member, options: argparse.Namespace) -> nn.Module:
     ----------
     Laine & Aila, Temporal ensembling for semi-supervised learning, ICLR 2017.
     Kim et al., Self-knowledge distillation with progressive refinement of targets, ICCV 2021.
-    Furlanello et al., Born-again neural networks, ICML 2018.
     """
     torch.set_num_threads(options.threads)
-    torch.manual_seed(member.seed)
+    torch.manual_seed(options.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     work = work_folder()
     arrays = prepare(data_folder(), work)
@@ -344,7 +292,7 @@ def train(member: Member, options: argparse.Namespace) -> nn.Module:
     held = np.isin(arrays["mux_blocks"], HELD_OUT_BLOCKS)
     usable = np.concatenate([np.arange(len(arrays["fer"])) < (options.pictures or len(labels)), ~held])
 
-    model = ExpressionNet(member.width).to(device, memory_format=torch.channels_last)
+    model = ExpressionNet(options.width).to(device, memory_format=torch.channels_last)
     average = torch.optim.swa_utils.AveragedModel(
         model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(options.ema), use_buffers=True
     )
@@ -358,16 +306,13 @@ def train(member: Member, options: argparse.Namespace) -> nn.Module:
     )
 
     def order_of(epoch):
-        return epoch_order(labels, usable, len(arrays["fer"]), member.seed, epoch, options.common)
+        return epoch_order(labels, usable, len(arrays["fer"]), options.seed, epoch, options.common)
 
     steps = len(order_of(0)) // options.batch
-    rate = trapezoid(steps, member.epochs)
+    rate = trapezoid(steps, options.epochs)
     said = torch.zeros(len(labels), len(EXPRESSIONS))
     times_said = torch.zeros(len(labels), 1)
-    if member.teacher:
-        teacher = load_teacher(work, member.teacher)
-        said, times_said = teacher["said"], teacher["times_said"]
-    checkpoint = work / f"{member.name}.pt"
+    checkpoint = work / "expression_net.pt"
     first, history = 0, []
     if checkpoint.is_file():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
@@ -379,13 +324,13 @@ def train(member: Member, options: argparse.Namespace) -> nn.Module:
         first, history = state["epoch"], state["history"]
         sys.stderr.write(f"resuming after epoch {first}\n")
 
-    for epoch in range(first, member.epochs):
+    for epoch in range(first, options.epochs):
         model.train()
         # Dropout draws from torch's own generator.
-        torch.manual_seed(member.seed * 100_003 + epoch)
-        generator = torch.Generator(device).manual_seed(member.seed * 100_003 + epoch)
-        size = options.small_size if epoch < member.small else options.size
-        trust = options.trust * (1.0 if member.teacher else min(max(epoch - 4, 0) / 20, 1.0))
+        torch.manual_seed(options.seed * 100_003 + epoch)
+        generator = torch.Generator(device).manual_seed(options.seed * 100_003 + epoch)
+        size = options.small_size if epoch < options.small_epochs else options.size
+        trust = options.trust * min(max(epoch - 4, 0) / 20, 1.0)
         strength = options.strength * (0.35 + 0.65 * rate(max(epoch, 1) * steps))
         order = order_of(epoch)[: steps * options.batch]
         began, total = time.monotonic(), 0.0
@@ -406,15 +351,14 @@ def train(member: Member, options: argparse.Namespace) -> nn.Module:
             optimizer.step()
             average.update_parameters(model)
             total += float(loss.detach())
-            if not member.teacher:
-                weight = torch.where(times_said[index] > 0, 0.3, 1.0)
-                said[index] = torch.lerp(said[index], logits.detach().softmax(1).cpu(), weight)
-                times_said[index] += 1
+            weight = torch.where(times_said[index] > 0, 0.3, 1.0)
+            said[index] = torch.lerp(said[index], logits.detach().softmax(1).cpu(), weight)
+            times_said[index] += 1
             if step % 20 == 19:
                 done = (step + 1) * options.batch / (time.monotonic() - began)
-                sys.stderr.write(f"\repoch {epoch + 1}/{member.epochs} {step + 1}/{steps} {done:.0f} pictures/s ")
+                sys.stderr.write(f"\repoch {epoch + 1}/{options.epochs} {step + 1}/{steps} {done:.0f} pictures/s ")
         line = [epoch + 1, total / steps]
-        if epoch % 4 == 3 or epoch + 3 > member.epochs:
+        if epoch % 4 == 3 or epoch + 3 > options.epochs:
             for key, rows in (("public", slice(None)), ("mux", held)):
                 both = [predict(average, arrays[f"{key}{kind}"][rows], device) for kind in ("", "_aligned")]
                 for guess in (*both, both[0] + both[1]):
@@ -437,21 +381,19 @@ def train(member: Member, options: argparse.Namespace) -> nn.Module:
             partial,
         )
         partial.replace(checkpoint)
-    (work / f"{member.name}.json").write_text(json.dumps({"options": vars(options), "history": history}, indent=1))
+    (work / "expression_net.json").write_text(json.dumps({"options": vars(options), "history": history}, indent=1))
     return average.module
 
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line; the defaults are those of the shipped weights."""
-    parser = argparse.ArgumentParser(description="Train Mien's expression networks.")
-    parser.add_argument(
-        "--member",
-        type=int,
-        choices=range(len(MEMBERS)),
-        help="train only this one of the networks, and export nothing",
-    )
+    parser = argparse.ArgumentParser(description="Train Mien's expression network.")
+    parser.add_argument("--epochs", type=int, default=92)
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--size", type=int, default=40, help="side of the augmented pictures")
     parser.add_argument("--small-size", type=int, default=32, help="the same in the first epochs")
+    parser.add_argument("--small-epochs", type=int, default=12)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rate", type=float, default=0.1)
     parser.add_argument("--decay", type=float, default=5e-4)
@@ -466,15 +408,11 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train one after the other, then export them together to models/."""
-    chosen = options(arguments)
-    if chosen.member is not None:
-        train(MEMBERS[chosen.member], chosen)
-        return 0
-    together = Together([train(member, chosen) for member in MEMBERS])
+    """Train, then export to models/."""
+    model = train(options(arguments))
     pictures = prepare(data_folder(), work_folder())["public_aligned"][:8]
     views = np.stack([deep_view(picture) for picture in pictures])
-    gap = export(together, views, MODELS / "expression_net.onnx", ("features", "logits"))
+    gap = export(model, views, MODELS / "expression_net.onnx", ("features", "logits"))
     sys.stderr.write(f"torch and runtime differ by at most {gap:.1e}\n")
     return 0
 

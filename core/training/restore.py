@@ -3,15 +3,13 @@
     python -m mien.core.training.restore
 
 Needs `synthesis` and `faces` to have run. Afterwards `action_unit_net` begins with the shipped weights, and
-`expression_net` takes those of its networks that are shipped as trained, and trains the others. Checkpoints
-that are there are kept.
+`expression_net` goes on from them where it is asked for more epochs. Checkpoints that are there are kept.
 """
 
 from __future__ import annotations
 
 import argparse
 import functools
-import itertools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,51 +142,42 @@ def word_of(net: nn.Module, views: list[torch.Tensor], options: argparse.Namespa
 
 
 def restore_expression(folder: Path) -> None:
-    """Write the checkpoints of those expression networks that the shipped file holds."""
+    """Write the checkpoint of the expression network, as if its training had just ended."""
     options = expression_net.options([])
     arrays = expression_net.prepare(data_folder(), folder)
     views = [
         torch.from_numpy(np.concatenate([arrays[f"fer{kind}"], arrays[f"mux{kind}"]])) for kind in ("", "_aligned")
     ]
-    layers = layers_of(MODELS / "expression_net.onnx")
     chosen = torch.from_numpy(np.random.default_rng(0).permutation(len(views[0]))[:600])
     pictures = torch.cat([view[chosen] for view in views])[:, None].float() / 255
     inset = expression_net.SIZE // 24
     pictures = torch.nn.functional.interpolate(
         pictures[:, :, inset:-inset, inset:-inset], (options.size, options.size), mode="area"
     )
-    for member in expression_net.MEMBERS:
-        first = next(layers, None)
-        if first is None:
-            return
-        net = expression_net.ExpressionNet(member.width)
-        restore(net, itertools.chain([first], layers), pictures)
-        target = folder / f"{member.name}.pt"
-        if target.is_file():
-            continue
-        average = torch.optim.swa_utils.AveragedModel(net, use_buffers=True)
-        _save(
-            {
-                "model": net.state_dict(),
-                "average": average.state_dict(),
-                "said": word_of(net, views, options),
-                "times_said": torch.ones(len(views[0]), 1),
-                "epoch": member.epochs,
-                "history": [],
-            },
-            target,
-        )
-        sys.stderr.write(f"{target.name}: {member.epochs} epochs\n")
+    net = expression_net.ExpressionNet(options.width)
+    restore(net, layers_of(MODELS / "expression_net.onnx"), pictures)
+    average = torch.optim.swa_utils.AveragedModel(net, use_buffers=True)
+    _save(
+        {
+            "model": net.state_dict(),
+            "average": average.state_dict(),
+            "said": word_of(net, views, options),
+            "times_said": torch.ones(len(views[0]), 1),
+            "epoch": options.epochs,
+            "history": [],
+        },
+        folder / "expression_net.pt",
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the checkpoints that are missing."""
     argparse.ArgumentParser(description="Make checkpoints of the shipped weights.").parse_args(arguments)
-    target = work_folder() / "action_unit_net.pt"
-    if not target.is_file():
-        restore_action_units(target)
-        sys.stderr.write(f"{target.name}\n")
-    restore_expression(work_folder())
+    folder = work_folder()
+    if not (folder / "action_unit_net.pt").is_file():
+        restore_action_units(folder / "action_unit_net.pt")
+    if not (folder / "expression_net.pt").is_file():
+        restore_expression(folder)
     return 0
 
 

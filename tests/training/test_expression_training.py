@@ -22,15 +22,14 @@ def crops(monkeypatch, tmp_path):
         arrays[f"{key}_blocks"] = np.arange(count) * 20 // count
     monkeypatch.setattr(expression_net, "data_folder", lambda: tmp_path)
 
-    def train(folder, seed=7, **how):
+    def train(folder, seed=7):
         folder.mkdir(exist_ok=True)
         np.savez(folder / "expression_crops.npz", **arrays)
         monkeypatch.setattr(expression_net, "work_folder", lambda: folder)
-        chosen = expression_net.options(["--batch", "32"])
+        short = ["--width", "16", "--epochs", "2", "--batch", "32", "--small-epochs", "1"]
+        chosen = expression_net.options([*short, "--seed", str(seed)])
         torch.manual_seed(seed)  # what came before must not matter
-        member = expression_net.Member(**{"name": "first", "width": 16, "epochs": 2, "small": 1, "seed": seed} | how)
-        model = expression_net.train(member, chosen)
-        return {name: value.clone() for name, value in model.state_dict().items()}
+        return {name: value.clone() for name, value in expression_net.train(chosen).state_dict().items()}
 
     return train
 
@@ -59,20 +58,7 @@ def test_a_seed_gives_the_same_weights_again_and_after_a_cut(crops, tmp_path, mo
         with pytest.raises(Cut):
             crops(tmp_path / "d")
     assert gap(whole, crops(tmp_path / "d")) == 0
-    assert len(json.loads((tmp_path / "d" / "first.json").read_text())["history"]) == 2
-
-
-def test_a_member_learns_from_its_teacher_whose_word_stands(crops, tmp_path):
-    folder = tmp_path / "pair"
-    alone = crops(folder, seed=8, name="alone")
-    crops(folder)
-    with pytest.raises(SystemExit, match="2 of its 3 epochs"):
-        crops(folder, seed=8, name="second", teacher=expression_net.Member("first", 16, 3, 1, 7))
-    taught = crops(folder, seed=8, name="second", teacher=expression_net.Member("first", 16, 2, 1, 7))
-    assert gap(alone, taught) > 1e-3
-    first, second = (torch.load(folder / f"{name}.pt", weights_only=True) for name in ("first", "second"))
-    assert torch.equal(first["said"], second["said"])
-    assert float(first["times_said"].max()) == 2
+    assert len(json.loads((tmp_path / "d" / "expression_net.json").read_text())["history"]) == 2
 
 
 def test_machines_are_those_of_liblinear():

@@ -6,7 +6,7 @@ import torch
 
 from mien.core.training.action_unit_net import HEIGHT, WIDTH, DeepFeatures
 from mien.core.training.export import export
-from mien.core.training.expression_net import ExpressionNet, Together
+from mien.core.training.expression_net import ExpressionNet
 from mien.core.training.restore import layers_of, restore
 
 
@@ -43,16 +43,13 @@ def test_a_restored_network_answers_alike_and_is_ready_to_learn(tmp_path, pictur
         torch.testing.assert_close(again.train()(pictures), wanted, atol=2e-2 * size, rtol=0)
 
 
-def test_networks_that_answer_together_are_restored_one_after_the_other(tmp_path, pictures):
-    members = [trained(ExpressionNet(width)) for width in (8, 16)]
-    export(Together(members), np.zeros((1, 40, 40), np.uint8), tmp_path / "net.onnx", ("features", "logits"))
-    layers = layers_of(tmp_path / "net.onnx")
+def test_an_expression_network_is_restored_with_its_gates(tmp_path, pictures):
+    net, again = trained(ExpressionNet(16)), ExpressionNet(16)
+    export(net, np.zeros((1, 40, 40), np.uint8), tmp_path / "net.onnx", ("features", "logits"))
     small = pictures[:, :, :40, :40]
-    for member, width in zip(members, (8, 16), strict=True):
-        again = ExpressionNet(width)
-        restore(again, layers, small)
-        with torch.no_grad():
-            for found, wanted in zip(again.eval()(small), member(small), strict=True):
-                torch.testing.assert_close(found, wanted, atol=5e-3 * float(wanted.abs().max()), rtol=0)
-    with pytest.raises(StopIteration):
-        restore(ExpressionNet(8), layers, small)
+    restore(again, layers_of(tmp_path / "net.onnx"), small)
+    with torch.no_grad():
+        for found, wanted in zip(again.eval()(small), net(small), strict=True):
+            torch.testing.assert_close(found, wanted, atol=5e-3 * float(wanted.abs().max()), rtol=0)
+    with pytest.raises(RuntimeError, match="size"):
+        restore(ExpressionNet(24), layers_of(tmp_path / "net.onnx"), small)

@@ -10,14 +10,14 @@ from mien.core.features.deep import DeepNet
 from mien.core.ict_face import IctFace, random_look, random_scene, render
 from mien.core.training.action_unit_net import HEIGHT, WIDTH, DeepFeatures, Head
 from mien.core.training.export import export
-from mien.core.training.expression_net import ExpressionNet, Together
+from mien.core.training.expression_net import ExpressionNet
 from mien.core.training.rasteriser import rasterise
 
 
 @pytest.mark.parametrize(
     ("net", "size", "outputs"),
     [
-        (lambda: Together([ExpressionNet(16), ExpressionNet(24)]), (DEEP_VIEW, DEEP_VIEW), ("features", "logits")),
+        (lambda: ExpressionNet(16), (DEEP_VIEW, DEEP_VIEW), ("features", "logits")),
         (DeepFeatures, (HEIGHT, WIDTH), ("features",)),
     ],
 )
