@@ -705,7 +705,7 @@ def ablation(trainer: Trainer, epochs: int = 6) -> dict[str, dict[str, float]]:
 def main(arguments: list[str] | None = None) -> int:
     """Train, then export to models/; or print the ablation of the trained network as JSON."""
     parser = argparse.ArgumentParser(description="Train Mien's action unit network.")
-    parser.add_argument("--epochs", type=int, default=136)
+    parser.add_argument("--epochs", type=int, default=160)
     parser.add_argument("--steps", type=int, default=200, help="batches in an epoch")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--real", type=float, default=0.5, help="weight of real photos' targets")
