@@ -97,15 +97,27 @@ def capture_take(args: argparse.Namespace, take: Path, console: Console):
         on_progress=lambda progress: bar(progress.frame, progress.total),
     )
     if summary.incomplete:
-        console.say(f"Note: {source} is cut or damaged, so pictures are missing.")
+        _tell_incomplete(console, source)
     for notice in summary.notices:
         console.say(f"Note: {notice}")
     return summary
 
 
+def _add_source(parser: argparse.ArgumentParser):
+    parser.add_argument("source", type=Path, help="video file, picture folder or first picture of a sequence")
+
+
+def _add_rate(parser: argparse.ArgumentParser):
+    parser.add_argument("--fps", type=number(0.01, 1000), help="frames a second of a picture sequence (default 24)")
+
+
+def _tell_incomplete(console: Console, source: Path):
+    console.say(f"Note: {source} is cut or damaged, so pictures are missing.")
+
+
 def add_capture_arguments(parser: argparse.ArgumentParser):
     """Add how a source is captured; shared by every command that opens one."""
-    parser.add_argument("--fps", type=number(0.01, 1000), help="frames a second of a picture sequence (default 24)")
+    _add_rate(parser)
     parser.add_argument(
         "--estimator",
         choices=ESTIMATORS,
@@ -139,7 +151,7 @@ def solve(take, args: argparse.Namespace):
 
 
 def _capture_arguments(parser):
-    parser.add_argument("source", type=Path, help="video file, picture folder or first picture of a sequence")
+    _add_source(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="TAKE", help="take file to write")
     add_capture_arguments(parser)
 
@@ -172,7 +184,7 @@ def _export(args, console):
 
 
 def _landmarks_arguments(parser):
-    parser.add_argument("source", type=Path, help="video file, picture folder or first picture of a sequence")
+    _add_source(parser)
     parser.add_argument("--csv", type=Path, required=True, metavar="FILE", help="table to write")
     parser.add_argument(
         "--by",
@@ -180,7 +192,7 @@ def _landmarks_arguments(parser):
         default=POINT_BACKENDS[0],
         help=f"the landmark model's mesh, or histograms without a neural network (default {POINT_BACKENDS[0]})",
     )
-    parser.add_argument("--fps", type=number(0.01, 1000), help="frames a second of a picture sequence (default 24)")
+    _add_rate(parser)
 
 
 def _landmarks(args, console):
@@ -193,7 +205,7 @@ def _landmarks(args, console):
     found.write(args.csv)
     console.close()
     if found.incomplete:
-        console.say(f"Note: {args.source} is cut or damaged, so pictures are missing.")
+        _tell_incomplete(console, args.source)
     if not found.found:
         console.say("Note: no face was found. Light it from the front and let it fill a third of the picture.")
     console.say(f"{args.csv}: {len(found.times)} frames, face in {found.found}")

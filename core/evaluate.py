@@ -508,5 +508,6 @@ def units_report(truth: npt.NDArray, guesses: dict[str, npt.NDArray]) -> Report:
 def correlation(a: npt.NDArray, b: npt.NDArray) -> npt.NDArray:
     """Return Pearson's correlation along the first axis; what never moves has none with anything: 0."""
     a, b = a - a.mean(0), b - b.mean(0)
-    spread = np.sqrt((a * a).mean(0) * (b * b).mean(0))
-    return np.where(spread > 1e-9, (a * b).mean(0) / np.maximum(spread, 1e-9), 0.0)
+    spreads = np.sqrt((a * a).mean(0)), np.sqrt((b * b).mean(0))
+    moves = np.minimum(*spreads) > 1e-6
+    return np.where(moves, (a * b).mean(0) / np.where(moves, spreads[0] * spreads[1], 1), 0.0)

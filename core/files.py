@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from .errors import MienError
 
@@ -35,6 +36,26 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         with contextlib.suppress(OSError):
             part.unlink()
         raise
+
+
+@contextlib.contextmanager
+def writing_csv(path: str | os.PathLike[str]) -> Iterator[TextIO]:
+    """Give a text file to write a table to; it takes the place of `path` as in `replacing`.
+
+    Raises
+    ------
+    MienError
+        ``csv-not-written``.
+    """
+    try:
+        with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+            yield file
+    except OSError as error:
+        raise MienError(
+            "csv-not-written",
+            f"{path} cannot be written: {error.strerror or error}.",
+            "Check that the folder exists and that you may write in it.",
+        ) from error
 
 
 def actor_file(name: str) -> str:

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from .action_units import from_arkit
 from .errors import MienError
-from .files import replacing
+from .files import writing_csv
 from .fusion import fuse
 from .network.livelink import ANGLES, angles_from_pose, pose_from_angles
 from .solve import Performance, SolveOptions, solve_take
@@ -110,18 +110,11 @@ def export(recording: Performance | Take, path: str | os.PathLike, fps: float = 
     angles = np.array([angles_from_pose(head, eye) for head, eye in zip(heads, eyes, strict=True)])
     values |= {_column(name): angles[:, i] for i, name in enumerate(ANGLES)}
     table = np.stack([values[name] for name in COLUMNS], axis=1)
-    try:
-        with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
-            file.write(",".join(HEADER) + "\n")
-            for time, row in zip(times - start, table, strict=True):
-                cells = ",".join(f"{value:.8f}" for value in row)
-                file.write(f"{timecode(time, fps)},{len(COLUMNS)},{cells}\n")
-    except OSError as error:
-        raise MienError(
-            "csv-not-written",
-            f"{path} cannot be written: {error.strerror or error}.",
-            "Check that the folder exists and that you may write in it.",
-        ) from error
+    with writing_csv(path) as file:
+        file.write(",".join(HEADER) + "\n")
+        for time, row in zip(times - start, table, strict=True):
+            cells = ",".join(f"{value:.8f}" for value in row)
+            file.write(f"{timecode(time, fps)},{len(COLUMNS)},{cells}\n")
     return len(times)
 
 

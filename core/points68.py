@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .capture import open_source
-from .errors import MienError
-from .files import replacing
+from .files import writing_csv
 from .units import POINT_BACKENDS
 
 HEADER = ("frame", "time", *(f"{axis}{i}" for i in range(68) for axis in "xy"))
@@ -96,19 +95,12 @@ class Points68:
         MienError
             ``csv-not-written``.
         """
-        try:
-            with replacing(path) as part, part.open("w", encoding="utf-8", newline="") as file:
-                table = csv.writer(file, lineterminator="\n")
-                table.writerow(HEADER)
-                for index, time, points in zip(self.indices, self.times, self.points, strict=True):
-                    values = ["" if np.isnan(value) else f"{value:.2f}" for value in points.ravel()]
-                    table.writerow([index, f"{time:.4f}", *values])
-        except OSError as error:
-            raise MienError(
-                "csv-not-written",
-                f"{path} cannot be written: {error.strerror or error}.",
-                "Give a place where you may write.",
-            ) from error
+        with writing_csv(path) as file:
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(HEADER)
+            for index, time, points in zip(self.indices, self.times, self.points, strict=True):
+                values = ["" if np.isnan(value) else f"{value:.2f}" for value in points.ravel()]
+                table.writerow([index, f"{time:.4f}", *values])
 
 
 def read_points(

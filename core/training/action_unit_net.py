@@ -36,6 +36,7 @@ from ..ict_face import IctFace, ShapeMeaning, arkit_shapes, mirrored_shapes
 from ..landmarks import Face
 from ..preprocess import aligned_crop
 from ..units import ARKIT, AU_INDEX, EXPRESSIONS
+from .checkpoint import save
 from .export import export
 from .faces import SETS
 from .paths import HELD_OUT_BLOCKS, MODELS, data_folder, work_folder
@@ -45,6 +46,9 @@ HEIGHT, WIDTH = (s.stop - s.start for s in WINDOW)
 FEATURES = 128
 COMPONENTS = 80
 HISTOGRAM_COMPONENTS = 64
+OTHERS = HISTOGRAM_COMPONENTS + COMPONENTS + len(ARKIT)
+"""Numbers that describe a face beside its deep features."""
+
 HIDDEN = 192
 
 TRUSTED: dict[str, tuple[float, float]] = {
@@ -346,8 +350,8 @@ class Inputs:
     def __init__(self, crops: np.ndarray, meshes: np.ndarray, blendshapes: np.ndarray, arrays: dict[str, np.ndarray]):
         self.arrays = arrays
         describer = Describer(self.arrays)
-        twins, length = mirrored_points(arrays["mean"]), HISTOGRAM_COMPONENTS + COMPONENTS + len(ARKIT)
-        self.values = torch.empty(2, len(crops), length)
+        twins = mirrored_points(arrays["mean"])
+        self.values = torch.empty(2, len(crops), OTHERS)
         for start in range(0, len(crops), 2000):
             part = slice(start, start + 2000)
             plain = (meshes[part], blendshapes[part])
@@ -472,9 +476,7 @@ class Trainer:
         shown = (self.targets[: self.first_photo] @ self.shares.cpu()).clamp(0, 1).var(0).clamp(min=1e-6)
         # An error counts against how much its unit moves at all, as it does in a correlation.
         self.unit_weights = ((1 / shown) / (1 / shown).mean()).to(self.device)
-        self.net = ActionUnitNet(len(self.names), self.inputs.values.shape[2]).to(
-            self.device, memory_format=torch.channels_last
-        )
+        self.net = ActionUnitNet(len(self.names), OTHERS).to(self.device, memory_format=torch.channels_last)
         self.average = torch.optim.swa_utils.AveragedModel(
             self.net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995), use_buffers=True
         )
@@ -506,8 +508,7 @@ class Trainer:
             )
             state = {name: part.state_dict() for name, part in parts.items()}
             arrays = {name: torch.from_numpy(array) for name, array in self.inputs.arrays.items()}
-            torch.save({**state, "epoch": epoch + 1, "components": arrays}, self.checkpoint.with_suffix(".part"))
-            self.checkpoint.with_suffix(".part").replace(self.checkpoint)
+            save({**state, "epoch": epoch + 1, "components": arrays}, self.checkpoint)
 
     def _epoch(self, epoch: int, optimizer, schedule) -> float:
         options, device = self.options, self.device

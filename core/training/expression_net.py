@@ -30,6 +30,7 @@ from ..evaluate import accuracy_and_f1
 from ..expression import DEEP_CROP, deep_view
 from ..preprocess import aligned_crop
 from ..units import EXPRESSIONS
+from .checkpoint import save
 from .export import export
 from .faces import SETS
 from .paths import HELD_OUT_BLOCKS, MODELS, data_folder, work_folder
@@ -139,6 +140,11 @@ def prepare(folder: Path, cache: Path) -> dict[str, np.ndarray]:
         np.savez(target, **arrays)
     with np.load(target, allow_pickle=False) as archive:
         return dict(archive)
+
+
+def joined(arrays: dict[str, np.ndarray]) -> list[torch.Tensor]:
+    """Return the training sets' pictures together, as they are and aligned, each (n, 48, 48)."""
+    return [torch.from_numpy(np.concatenate([arrays[f"fer{kind}"], arrays[f"mux{kind}"]])) for kind in ("", "_aligned")]
 
 
 def _shrink(image: np.ndarray) -> np.ndarray:
@@ -284,9 +290,7 @@ def train(options: argparse.Namespace) -> nn.Module:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     work = work_folder()
     arrays = prepare(data_folder(), work)
-    views = [
-        torch.from_numpy(np.concatenate([arrays[f"fer{kind}"], arrays[f"mux{kind}"]])) for kind in ("", "_aligned")
-    ]
+    views = joined(arrays)
     labels = np.concatenate([arrays["fer_labels"], arrays["mux_labels"]])
     truth = F.one_hot(torch.from_numpy(labels), len(EXPRESSIONS)).float()
     held = np.isin(arrays["mux_blocks"], HELD_OUT_BLOCKS)
@@ -366,8 +370,7 @@ def train(options: argparse.Namespace) -> nn.Module:
         line.append(time.monotonic() - began)
         history.append(line)
         sys.stderr.write("\r" + " ".join(f"{value:.4g}" for value in line) + " " * 20 + "\n")
-        partial = checkpoint.with_suffix(".part")
-        torch.save(
+        save(
             {
                 "model": model.state_dict(),
                 "average": average.state_dict(),
@@ -378,9 +381,8 @@ def train(options: argparse.Namespace) -> nn.Module:
                 "history": history,
                 "options": vars(options),
             },
-            partial,
+            checkpoint,
         )
-        partial.replace(checkpoint)
     (work / "expression_net.json").write_text(json.dumps({"options": vars(options), "history": history}, indent=1))
     return average.module
 

@@ -20,8 +20,10 @@ import torch
 from torch import nn
 
 from ..action_unit_model import WINDOW, load_arrays
-from ..units import ARKIT, EXPRESSIONS
+from ..expression import deep_view
+from ..units import EXPRESSIONS
 from . import action_unit_net, expression_net
+from .checkpoint import save
 from .paths import MODELS, data_folder, work_folder
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -89,12 +91,6 @@ def _fit(norm: nn.Module, inputs: tuple[torch.Tensor, ...], size: torch.Tensor, 
     norm.bias.copy_(bias + norm.running_mean / size)
 
 
-def _save(state: dict, target: Path) -> None:
-    """Write a checkpoint whole or not at all."""
-    torch.save(state, target.with_suffix(".part"))
-    target.with_suffix(".part").replace(target)
-
-
 def restore_action_units(target: Path) -> None:
     """Write the checkpoint of the action unit network; statistics are those of some rendered people."""
     arrays = load_arrays(MODELS / "action_units.npz")
@@ -104,8 +100,7 @@ def restore_action_units(target: Path) -> None:
             parts.append(part["crops"][part["found"]][::4])
     some = np.concatenate(parts)[:, WINDOW[0], WINDOW[1]]
     components = {name: arrays[name] for name in ("mean", "axes", "histogram_mean", "histogram_axes", "features")}
-    length = action_unit_net.HISTOGRAM_COMPONENTS + action_unit_net.COMPONENTS + len(ARKIT)
-    net = action_unit_net.ActionUnitNet(len(arrays["shapes"]), length)
+    net = action_unit_net.ActionUnitNet(len(arrays["shapes"]), action_unit_net.OTHERS)
     pictures = torch.from_numpy(some)[:, None].float() / 255
     restore(net.features, layers_of(MODELS / "action_unit_net.onnx"), pictures)
     with torch.no_grad():
@@ -113,7 +108,7 @@ def restore_action_units(target: Path) -> None:
             layer.weight.copy_(torch.from_numpy(arrays[f"weight{i}"].astype(np.float32)))
             layer.bias.copy_(torch.from_numpy(arrays[f"bias{i}"]))
     average = torch.optim.swa_utils.AveragedModel(net, use_buffers=True)
-    _save(
+    save(
         {
             "net": net.state_dict(),
             "average": average.state_dict(),
@@ -145,19 +140,14 @@ def restore_expression(folder: Path) -> None:
     """Write the checkpoint of the expression network, as if its training had just ended."""
     options = expression_net.options([])
     arrays = expression_net.prepare(data_folder(), folder)
-    views = [
-        torch.from_numpy(np.concatenate([arrays[f"fer{kind}"], arrays[f"mux{kind}"]])) for kind in ("", "_aligned")
-    ]
-    chosen = torch.from_numpy(np.random.default_rng(0).permutation(len(views[0]))[:600])
-    pictures = torch.cat([view[chosen] for view in views])[:, None].float() / 255
-    inset = expression_net.SIZE // 24
-    pictures = torch.nn.functional.interpolate(
-        pictures[:, :, inset:-inset, inset:-inset], (options.size, options.size), mode="area"
-    )
+    views = expression_net.joined(arrays)
+    chosen = np.random.default_rng(0).permutation(len(views[0]))[:600]
+    seen = np.stack([deep_view(picture) for view in views for picture in view.numpy()[chosen]])
+    pictures = torch.from_numpy(seen)[:, None].float() / 255
     net = expression_net.ExpressionNet(options.width)
     restore(net, layers_of(MODELS / "expression_net.onnx"), pictures)
     average = torch.optim.swa_utils.AveragedModel(net, use_buffers=True)
-    _save(
+    save(
         {
             "model": net.state_dict(),
             "average": average.state_dict(),
