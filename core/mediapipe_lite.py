@@ -205,11 +205,16 @@ def load() -> ctypes.CDLL:
             function.argtypes, function.restype = arguments, None
     except (OSError, AttributeError) as error:
         raise MienError(
-            "mediapipe-unusable",
-            f"The face tracking library could not be loaded: {error}",
-            f"Mien needs mediapipe {MEDIAPIPE_VERSION} for this system.",
+            "mediapipe-unusable", f"The face tracking library could not be loaded: {error}", _remedy(str(error))
         ) from error
     return library
+
+
+def _remedy(error: str) -> str:
+    """Return what to do about a library that does not load, given the loader's words."""
+    if "libEGL.so" in error or "libGLESv2.so" in error:
+        return "Install the system's OpenGL ES libraries: on Debian and Ubuntu, apt-get install libegl1 libgles2."
+    return f"Mien needs mediapipe {MEDIAPIPE_VERSION} for this system."
 
 
 @contextlib.contextmanager

@@ -147,6 +147,27 @@ def test_library_that_is_not_there(monkeypatch):
     assert caught.value.code == "mediapipe-missing"
 
 
+@pytest.mark.parametrize(
+    ("missing", "remedy"),
+    [("libGLESv2.so.9", "apt-get install libegl1 libgles2"), ("libm.so.9", "Mien needs mediapipe")],
+)
+def test_a_system_library_that_is_missing_is_named_with_its_package(tmp_path, monkeypatch, missing, remedy):
+    """A library linked against one that is not there, as the loader sees it on a bare Linux."""
+    source = tmp_path / "other.c"
+    source.write_text("int other(void) { return 1; }")
+    gone, library = tmp_path / missing, tmp_path / "libmediapipe.so"
+    compiler = shutil.which("cc") or pytest.skip("no C compiler")
+    subprocess.run([compiler, "-shared", "-fPIC", f"-Wl,-soname,{missing}", "-o", gone, source], check=True)
+    link = [compiler, "-shared", "-fPIC", "-Wl,--no-as-needed", "-o", library, source, gone]
+    subprocess.run(link, check=True)
+    gone.unlink()
+    monkeypatch.setattr(lite, "library_path", lambda: library)
+    with pytest.raises(MienError) as told:
+        lite.load.__wrapped__()
+    assert missing in str(told.value)
+    assert remedy in str(told.value)
+
+
 @needs_model
 def test_model_that_is_damaged(tmp_path, model):
     path = tmp_path / "damaged.task"
