@@ -17,7 +17,7 @@ from .ict_face import ShapeMeaning, mirrored_shapes
 from .landmarks import Face
 from .models import catalogue, locate
 from .opencv import cv2
-from .preprocess import aligned_crop
+from .preprocess import aligned_crop, alignment, crop
 
 Array = npt.NDArray[np.float32]
 
@@ -26,6 +26,15 @@ CROP = 128
 
 WINDOW = (slice(16, 128), slice(16, 112))
 """Rows and columns of the crop that are looked at: brows to chin, 112 x 96 px."""
+
+EYE_SCALE = 256
+"""Side of the crop, px, out of which the closer look at each eye is cut: lids and cheeks move little."""
+
+EYE_MIDDLE = (0.325, 0.42)
+"""Where the eye on the picture's left lies in the crop, in parts of its side; the other one across from it."""
+
+EYE = 80
+"""Side of the closer look, px: from brow to cheek."""
 
 _HISTOGRAM_SIZE = (56, 64)
 
@@ -63,6 +72,7 @@ class LearnedEstimator:
     def __init__(self, folder: str | os.PathLike[str] | None = None, mirrored: bool = True):
         arrays = load_arrays(weights_file("action_units", folder))
         self._net = DeepNet(weights_file("action_unit_net", folder), ["features"])
+        self._eyes = DeepNet(weights_file("action_unit_eyes", folder), ["features"])
         try:
             self.describer = Describer(arrays)
             self._regressor = Regressor(arrays)
@@ -81,10 +91,12 @@ class LearnedEstimator:
             shapes.append((mesh[0], blendshapes[0]))
         if image is None:
             return np.stack([self.describer.join(None, None, *shape) for shape in shapes])
-        crop = face_crop(image, face.landmarks)
-        crops = np.stack([crop, crop[:, ::-1]][: len(shapes)])
-        seen = zip(self._net(crops)[0], crops, shapes, strict=True)
-        return np.stack([self.describer.join(deep, histograms(crop), *shape) for deep, crop, shape in seen])
+        picture = face_crop(image, face.landmarks)
+        pictures = np.stack([picture, picture[:, ::-1]][: len(shapes)])
+        eyes = self._eyes(eye_crops(image, face.landmarks))[0]
+        deep = np.column_stack([self._net(pictures)[0], [eyes.ravel(), eyes[::-1].ravel()][: len(shapes)]])
+        seen = zip(deep, pictures, shapes, strict=True)
+        return np.stack([self.describer.join(said, histograms(picture), *shape) for said, picture, shape in seen])
 
     def set_rest(self, face: Face, image: npt.NDArray[np.uint8] | None) -> None:
         """Take a frame in which the actor's face is at rest."""
@@ -160,6 +172,19 @@ class Regressor:
 def face_crop(image: npt.NDArray[np.uint8], landmarks: npt.ArrayLike) -> npt.NDArray[np.uint8]:
     """Return what the model looks at: the aligned face from brows to chin, grey, shape (112, 96)."""
     return np.ascontiguousarray(aligned_crop(image, landmarks, CROP)[WINDOW])
+
+
+def eye_crops(image: npt.NDArray[np.uint8], landmarks: npt.ArrayLike, size: int = EYE) -> npt.NDArray[np.uint8]:
+    """Return a closer look at both eyes, grey, shape (2, size, size).
+
+    The one on the picture's left comes first; the other one is mirrored, so that both look alike. Of the
+    picture's mirror image the two are the same in the other order.
+    """
+    matrix = alignment(landmarks, EYE_SCALE)
+    across = np.array([[-1.0], [1.0]]) * matrix + [[0, 0, EYE_SCALE - 1.0], [0, 0, 0]]
+    corner = np.array(EYE_MIDDLE) * EYE_SCALE - size / 2
+    shift = np.column_stack([np.zeros((2, 2)), corner])
+    return np.stack([crop(image, m - shift, size) for m in (matrix, across)])
 
 
 def histograms(crop: npt.NDArray[np.uint8]) -> Array:

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from scipy.optimize import nnls
 from torch import nn
 
-from ..action_unit_model import CROP, WINDOW, Describer, histograms
+from ..action_unit_model import CROP, EYE, WINDOW, Describer, eye_crops, histograms
 from ..action_units import BlendshapeEstimator
 from ..datasets import load_expression_set
 from ..evaluate import correlation
@@ -40,16 +40,28 @@ from .checkpoint import save
 from .export import export
 from .faces import SETS
 from .paths import HELD_OUT_BLOCKS, MODELS, data_folder, work_folder
-from .synthesis import PER_PERSON, PICTURES, load
+from .synthesis import EYE_ROOM, PER_PERSON, PICTURES, load
+from .variation import roughen, shade, soften, uniform_of
 
 HEIGHT, WIDTH = (s.stop - s.start for s in WINDOW)
+EYE_WINDOW = (slice((EYE_ROOM - EYE) // 2, (EYE_ROOM + EYE) // 2),) * 2
 FEATURES = 128
+EYE_FEATURES = 48
+"""Of each eye."""
+
+DEEP = FEATURES + 2 * EYE_FEATURES
 COMPONENTS = 80
 HISTOGRAM_COMPONENTS = 64
 OTHERS = HISTOGRAM_COMPONENTS + COMPONENTS + len(ARKIT)
 """Numbers that describe a face beside its deep features."""
 
 HIDDEN = 192
+
+AROUND_EYE = (
+    *("browDown", "browInnerUp", "browOuterUp", "cheekRaiser", "cheekSquint", "eyeBlink", "eyeSquint", "eyeWide"),
+    *("eyeLookDown", "eyeLookIn", "eyeLookOut", "eyeLookUp", "noseSneer"),
+)
+"""Shapes that a look at one eye shows on its side."""
 
 TRUSTED: dict[str, tuple[float, float]] = {
     "eyeBlink": (0.15, 0.62),
@@ -135,6 +147,12 @@ class Residual(nn.Module):
         return F.relu(x + self.second(self.first(x)))
 
 
+def standardised(x: torch.Tensor) -> torch.Tensor:
+    """Return pictures (n, 1, H, W) of zero mean and unit spread each."""
+    x = x - x.mean((2, 3), keepdim=True)
+    return x / ((x * x).mean((2, 3), keepdim=True) + 1e-4).sqrt()
+
+
 class DeepFeatures(nn.Module):
     """Small residual network: (n, 1, 112, 96), 0..1, to (n, FEATURES).
 
@@ -161,8 +179,30 @@ class DeepFeatures(nn.Module):
         )
 
     def forward(self, x):
-        x = x - x.mean((2, 3), keepdim=True)
-        return self.body(x / ((x * x).mean((2, 3), keepdim=True) + 1e-4).sqrt())
+        return self.body(standardised(x))
+
+
+class EyeFeatures(nn.Module):
+    """Smaller residual network for either eye: (n, 1, 80, 80), 0..1, to (n, EYE_FEATURES)."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(
+            Conv(1, 16, 2, 5),
+            Conv(16, 32, 2),
+            Residual(32),
+            Conv(32, 48, 2),
+            Residual(48),
+            Residual(48),
+            Conv(48, 64, 2),
+            nn.Conv2d(64, 24, 1),
+            nn.Flatten(),
+            nn.Linear(24 * (EYE // 16) ** 2, EYE_FEATURES),
+            nn.BatchNorm1d(EYE_FEATURES),
+        )
+
+    def forward(self, x):
+        return self.body(standardised(x))
 
 
 class Head(nn.Module):
@@ -183,7 +223,7 @@ class Head(nn.Module):
 
 
 class ActionUnitNet(nn.Module):
-    """Deep features, then the head on these with histograms and geometry.
+    """Deep features of the face and of either eye, then the head on these with histograms and geometry.
 
     In training the picture or the mesh is hidden now and then, so that either works alone.
     """
@@ -191,74 +231,80 @@ class ActionUnitNet(nn.Module):
     def __init__(self, outputs: int, others: int):
         super().__init__()
         self.features = DeepFeatures()
-        self.head = Head(FEATURES + others, outputs)
+        self.eyes = EyeFeatures()
+        # In training alone: features of the eyes have to tell by themselves what moves there, else the head, which
+        # the face's features serve sooner, never comes to ask them.
+        self.around_eye = nn.Linear(EYE_FEATURES, len(AROUND_EYE))
+        self.head = Head(DEEP + others, outputs)
 
-    def forward(self, x, histogram, geometry, rest, known):
-        """`rest` (n,) has the row of the batch in which the same person is at rest; `known` (n, 1) 0 or 1."""
-        features = self.features(x).float()
+    def deep(self, x, eyes):
+        """Return features (n, DEEP) of faces (n, 1, HEIGHT, WIDTH) and their eyes (n, 2, EYE, EYE)."""
+        return torch.cat([self.features(x), self.eyes(eyes.flatten(0, 1)[:, None]).reshape(len(x), -1)], 1).float()
+
+    def forward(self, x, eyes, histogram, geometry, rest, known):
+        """Return shapes (n, outputs), and `AROUND_EYE` of either side by its eye alone (n, 2, shapes).
+
+        `rest` (n,) has the row of the batch in which the same person is at rest; `known` (n, 1) 0 or 1.
+        """
+        features = self.deep(x, eyes)
+        around = self.around_eye(features[:, FEATURES:].unflatten(1, (2, EYE_FEATURES)))
         if self.training:
             hidden = torch.rand(len(x), 1, device=x.device)
             picture = (hidden > 0.08).float()
             features, histogram = features * picture, (histogram + 0.1 * torch.randn_like(histogram)) * picture
             geometry = (geometry + 0.08 * torch.randn_like(geometry)) * (hidden < 0.94)
         description = torch.cat([features, histogram, geometry], 1)
-        return self.head(description, description[rest], known)
+        return self.head(description, description[rest], known), around
 
 
-def window(crops: torch.Tensor, generator: torch.Generator | None, mirrored: torch.Tensor) -> torch.Tensor:
-    """Cut the window out of crops (n, 1, 128, 128), the alignment shaken a little where a generator is given."""
-    n = len(crops)
-
-    def uniform(low, high):
-        return low + (high - low) * torch.rand(n, generator=generator, device=crops.device)
-
-    shaken = generator is not None
+def cut(
+    pictures: torch.Tensor,
+    rows: slice,
+    columns: slice,
+    generator: torch.Generator | None,
+    mirrored: torch.Tensor,
+) -> torch.Tensor:
+    """Cut a window out of squares (n, 1, S, S), the alignment shaken a little where a generator is given."""
+    n, side = len(pictures), pictures.shape[3]
+    height, width = rows.stop - rows.start, columns.stop - columns.start
+    uniform, shaken = uniform_of(pictures, generator), generator is not None
     angle = uniform(-0.05, 0.05) if shaken else torch.zeros(n)
     scale = torch.exp(uniform(-0.05, 0.05)) if shaken else torch.ones(n)
     shift = (uniform(-0.035, 0.035), uniform(-0.035, 0.035)) if shaken else (torch.zeros(n), torch.zeros(n))
     cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
-    half_width, half_height = WIDTH / CROP, HEIGHT / CROP
-    middle_x = (WINDOW[1].start + WINDOW[1].stop) / CROP - 1
-    middle_y = (WINDOW[0].start + WINDOW[0].stop) / CROP - 1
-    side = torch.where(mirrored, -1.0, 1.0)
+    half_width, half_height = width / side, height / side
+    middle_x = (columns.start + columns.stop) / side - 1
+    middle_y = (rows.start + rows.stop) / side - 1
+    way = torch.where(mirrored, -1.0, 1.0)
     theta = torch.stack(
         [
-            torch.stack([side * cos * half_width, -side * sin * half_height, side * (middle_x + shift[0])], 1),
+            torch.stack([way * cos * half_width, -way * sin * half_height, way * (middle_x + shift[0])], 1),
             torch.stack([sin * half_width, cos * half_height, middle_y + shift[1]], 1),
         ],
         1,
     )
-    grid = F.affine_grid(theta, (n, 1, HEIGHT, WIDTH), False)
-    return F.grid_sample(crops, grid, padding_mode="border", align_corners=False)
+    grid = F.affine_grid(theta, (n, 1, height, width), False)
+    return F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
 
 
 def augment(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Vary light, sharpness and noise; (n, 1, HEIGHT, WIDTH), 0..1."""
-    n = len(x)
-
-    def uniform(low, high, *shape):
-        return low + (high - low) * torch.rand(n, *shape, generator=generator, device=x.device)
-
-    low = F.interpolate(F.avg_pool2d(x, 2), scale_factor=2.0, mode="bilinear", align_corners=False)
-    x = torch.lerp(x, low, (uniform(0, 1, 1, 1, 1) < 0.3).float() * uniform(0.2, 1.0, 1, 1, 1))
+    """Vary light, sharpness and noise; (n, 1, H, W), 0..1."""
+    uniform = uniform_of(x, generator)
+    x = soften(x, uniform, 0.3, 0.2)
     x = x.clamp(0, 1) ** torch.exp(uniform(-0.5, 0.5, 1, 1, 1))
-    down, across = (torch.linspace(-1, 1, side, device=x.device) for side in (HEIGHT, WIDTH))
-    direction = uniform(0, 6.283, 1, 1, 1)
-    place = torch.cos(direction) * across[None, None, None, :] + torch.sin(direction) * down[None, None, :, None]
-    edge = torch.sigmoid((place - uniform(-0.7, 0.7, 1, 1, 1)) * torch.exp(uniform(0.3, 2.5, 1, 1, 1)))
-    x = x * (1 - edge * uniform(0.0, 0.6, 1, 1, 1) * (uniform(0, 1, 1, 1, 1) < 0.3))
-    return x + torch.randn(x.shape, generator=generator, device=x.device) * uniform(0, 0.04, 1, 1, 1)
+    return roughen(shade(x, uniform, 0.3), uniform, generator, 0.04)
 
 
 def rendered(names: tuple[str, ...], model: IctFace) -> dict[str, np.ndarray]:
     """Return the rendered pictures, `PER_PERSON` rows for each person."""
-    arrays = load(work_folder() / "synthesis", "crops", "weights", "person", "rest", "found", "meshes", "blendshapes")
+    wanted = ("crops", "eyes", "weights", "person", "rest", "found", "meshes", "blendshapes")
+    arrays = load(work_folder() / "synthesis", *wanted)
     arrays["targets"] = arrays.pop("weights")[:, [model.index[name] for name in names]]
     return arrays
 
 
-def real_faces() -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """Return the meshes of real photos, their crops and their labels.
+def real_faces() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
+    """Return the meshes of real photos, their crops and eyes, and their labels.
 
     All of muxspace outside its held-out blocks, nine tenths of it neutral or happy, and FER2013's pictures,
     small as they are: all of the other expressions, and every third that is neutral or happy.
@@ -276,19 +322,25 @@ def real_faces() -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
             common = np.isin(photo_set.labels, [EXPRESSIONS.index(label) for label in ("neutral", "happiness")])
             usable &= ~common | (np.arange(len(common)) % 3 == 0)
         chosen = np.flatnonzero(usable)
-        crops = np.stack([aligned_crop(photo_set.images[i], faces["landmarks"][i], CROP) for i in chosen])
+        seen = [(photo_set.images[i], faces["landmarks"][i]) for i in chosen]
+        pictures = {
+            "crops": np.stack([aligned_crop(*face, CROP) for face in seen]),
+            "eyes": np.stack([eye_crops(*face, EYE_ROOM) for face in seen]),
+        }
         meshes = {name: faces[name][chosen] for name in ("landmarks", "blendshapes", "matrix")}
-        parts.append((meshes, crops, photo_set.labels[chosen]))
-    faces = {name: np.concatenate([meshes[name] for meshes, _, _ in parts]) for name in parts[0][0]}
-    return faces, np.concatenate([crops for _, crops, _ in parts]), np.concatenate([labels for _, _, labels in parts])
+        parts.append((meshes, pictures, photo_set.labels[chosen]))
+    faces, pictures = (
+        {name: np.concatenate([part[k][name] for part in parts]) for name in parts[0][k]} for k in (0, 1)
+    )
+    return faces, pictures, np.concatenate([labels for _, _, labels in parts])
 
 
 def photos(names: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Return crops of real photos with targets and a mask of those that count."""
-    faces, crops, labels = real_faces()
+    faces, pictures, labels = real_faces()
     blendshapes = faces["blendshapes"]
-    targets = np.zeros((len(crops), len(names)), np.float32)
-    counts = np.zeros((len(crops), len(names)), np.float32)
+    targets = np.zeros((len(labels), len(names)), np.float32)
+    counts = np.zeros((len(labels), len(names)), np.float32)
     base = [name[:-2] if name[-2:] in ("_L", "_R") else name for name in names]
     for column, shape in enumerate(ARKIT):
         for name in arkit_shapes(shape):
@@ -321,7 +373,7 @@ def photos(names: tuple[str, ...]) -> dict[str, np.ndarray]:
     common = np.isin(labels, [EXPRESSIONS.index(label) for label in ("neutral", "happiness")])
     rare = np.where(common, 0.0, 1 / np.bincount(labels)[labels])
     return {
-        "crops": crops,
+        **pictures,
         "targets": targets,
         "counts": counts,
         "least": least,
@@ -377,7 +429,7 @@ def components(crops: np.ndarray, meshes: np.ndarray, usable: np.ndarray, seed: 
         "axes": basis.axes.astype(np.float16),
         "histogram_mean": mean.astype(np.float16),
         "histogram_axes": axes.astype(np.float16),
-        "features": np.array(FEATURES),
+        "features": np.array(DEEP),
     }
 
 
@@ -407,15 +459,15 @@ def batches(people: np.ndarray, photo_set: dict, first_photo: int, steps: int, r
         yield np.array(rows), np.array(rest)
 
 
-def course(steps: int, epochs: int):
-    """Return the learning rate's course: one epoch up, level, down to nothing over the last two fifths.
+def course(steps: int, epochs: int, fall: float = 0.4):
+    """Return the learning rate's course: one epoch up, level, down to nothing over the last share `fall`.
 
     Level in the middle, so that a run can be resumed with another number of epochs.
     """
 
     def rate(step: int) -> float:
         place = (step + 1) / steps
-        return min(place, 1.0, max(epochs - place, 0.0) / (0.4 * epochs) + 1e-3)
+        return min(place, 1.0, max(epochs - place, 0.0) / (fall * epochs) + 1e-3)
 
     return rate
 
@@ -424,6 +476,15 @@ def shares_of_units(names: tuple[str, ...]) -> np.ndarray:
     """Return what a full shape gives to each unit, limits aside; shape (outputs, 11)."""
     little = 0.01
     return ShapeMeaning(names).action_units(little * np.eye(len(names))) @ FUSION.T / little
+
+
+def weights_of(shown: torch.Tensor) -> torch.Tensor:
+    """Return the weights of columns (n, k), 1 on average: an error counts against how much its column moves at all.
+
+    As it does in a correlation.
+    """
+    weights = 1 / shown.var(0).clamp(min=1e-6)
+    return weights / weights.mean()
 
 
 def error(found: torch.Tensor, wanted: torch.Tensor, least: torch.Tensor | None = None) -> torch.Tensor:
@@ -450,9 +511,9 @@ class Trainer:
         self.first_photo = len(self.people["crops"])
         joined = {
             key: np.concatenate([self.people.pop(key), self.real[key]])
-            for key in ("crops", "targets", "meshes", "blendshapes")
+            for key in ("crops", "eyes", "targets", "meshes", "blendshapes")
         }
-        self.crops = joined["crops"]
+        self.crops, self.eyes = joined["crops"], joined["eyes"]
         self.targets = torch.from_numpy(joined["targets"])
         self.least = torch.from_numpy(np.pad(self.real["least"], ((self.first_photo, 0), (0, 0))))
         exact = np.repeat(self.people["found"][:, None], len(self.names), 1)
@@ -473,9 +534,11 @@ class Trainer:
         self.inputs = Inputs(self.crops, joined["meshes"], joined["blendshapes"], arrays)
         self.twin = torch.from_numpy(mirrored_shapes(self.names))
         self.shares = torch.from_numpy(shares_of_units(self.names)).to(self.device)
-        shown = (self.targets[: self.first_photo] @ self.shares.cpu()).clamp(0, 1).var(0).clamp(min=1e-6)
-        # An error counts against how much its unit moves at all, as it does in a correlation.
-        self.unit_weights = ((1 / shown) / (1 / shown).mean()).to(self.device)
+        exact = self.targets[: self.first_photo]
+        self.unit_weights = weights_of((exact @ self.shares.cpu()).clamp(0, 1)).to(self.device)
+        # The eye on the picture's left is the actor's right one.
+        self.sides = torch.tensor([[self.names.index(name + side) for name in AROUND_EYE] for side in ("_R", "_L")])
+        self.eye_weights = weights_of(exact[:, self.sides[0]]).to(self.device)
         self.net = ActionUnitNet(len(self.names), OTHERS).to(self.device, memory_format=torch.channels_last)
         self.average = torch.optim.swa_utils.AveragedModel(
             self.net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995), use_buffers=True
@@ -485,7 +548,7 @@ class Trainer:
         """Train to the last epoch, from the checkpoint if there is one."""
         options = self.options
         optimizer = torch.optim.AdamW(self.net.parameters(), options.rate, weight_decay=0.02)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, course(options.steps, options.epochs))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, course(options.steps, options.epochs, options.fall))
         first = 0
         parts = {"net": self.net, "average": self.average, "optimizer": optimizer}
         if self.state is not None:
@@ -524,7 +587,11 @@ class Trainer:
             sides = np.concatenate([sides, np.zeros(2 * DOUBLED, bool), rng.random(PHOTOS) < 0.5])
             mirrored = torch.from_numpy(sides)
             crops = torch.from_numpy(self.crops[rows]).to(device)[:, None].float() / 255
-            x = augment(window(crops, generator, mirrored.to(device)), generator)
+            x = augment(cut(crops, *WINDOW, generator, mirrored.to(device)), generator)
+            # Of the mirror image the eyes are the same in the other order.
+            eyes = torch.from_numpy(np.where(sides[:, None, None, None], self.eyes[rows, ::-1], self.eyes[rows]))
+            eyes = eyes.to(device).flatten(0, 1)[:, None].float() / 255
+            eyes = augment(cut(eyes, *EYE_WINDOW, generator, torch.zeros(len(eyes), device=device) > 0), generator)
             index = torch.from_numpy(rows)
             y, count, least = self.targets[index], self.counts[index], self.least[index]
             y = torch.where(mirrored[:, None], y[:, self.twin], y)
@@ -536,8 +603,9 @@ class Trainer:
             others = self.inputs.values[mirrored.long(), index]
             known = torch.from_numpy(rest >= 0)[:, None].float()
             with torch.autocast(device, torch.bfloat16):
-                found = self.net(
+                found, around = self.net(
                     x.contiguous(memory_format=torch.channels_last),
+                    eyes.reshape(n, 2, EYE, EYE),
                     others[:, :HISTOGRAM_COMPONENTS].to(device),
                     others[:, HISTOGRAM_COMPONENTS:].to(device),
                     torch.from_numpy(np.maximum(rest, 0)).to(device),
@@ -548,6 +616,7 @@ class Trainer:
             exact = slice(PEOPLE * SEEN)
             units = error(found[exact] @ self.shares, (y[exact] @ self.shares).clamp(0, 1))
             loss = loss + options.units * (self.unit_weights * units).mean()
+            loss = loss + (self.eye_weights * error(around.float(), y[:, self.sides])[exact]).mean()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -566,7 +635,8 @@ class Trainer:
         for part in np.array_split(rows, -(-len(rows) // 256)):
             crops = torch.from_numpy(self.crops[part]).to(self.device)[:, None].float() / 255
             x = crops[:, :, WINDOW[0], WINDOW[1]].contiguous(memory_format=torch.channels_last)
-            parts.append(torch.cat([net.features(x).cpu(), self.inputs.values[0, part]], 1))
+            eyes = torch.from_numpy(self.eyes[part][:, :, EYE_WINDOW[0], EYE_WINDOW[1]]).to(self.device).float() / 255
+            parts.append(torch.cat([net.deep(x, eyes).cpu(), self.inputs.values[0, part]], 1))
         return torch.cat(parts)
 
     @torch.no_grad()
@@ -638,19 +708,26 @@ def arrays_of(trainer: Trainer) -> dict[str, np.ndarray]:
 
 
 def write(trainer: Trainer, folder: Path) -> None:
-    """Write the convolutional part as ONNX, and what comes after it as arrays."""
+    """Write the convolutional parts as ONNX, and what comes after them as arrays."""
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = trainer.crops[trainer.held_rows()[:8], WINDOW[0], WINDOW[1]]
-    gap = export(trainer.average.module.features, pictures, folder / "action_unit_net.onnx", ("features",))
-    sys.stderr.write(f"torch and runtime differ by at most {gap:.1e}\n")
+    net, some = trainer.average.module, trainer.held_rows()[:8]
+    eyes = trainer.eyes[some, 0][:, EYE_WINDOW[0], EYE_WINDOW[1]]
+    gaps = (
+        export(net.features, trainer.crops[some, WINDOW[0], WINDOW[1]], folder / "action_unit_net.onnx", ("features",)),
+        export(net.eyes, eyes, folder / "action_unit_eyes.onnx", ("features",)),
+    )
+    sys.stderr.write(f"torch and runtime differ by at most {max(gaps):.1e}\n")
     np.savez(folder / "action_units.npz", **arrays_of(trainer))
 
 
 PARTS = {
-    "deep": slice(0, FEATURES),
-    "HOG": slice(FEATURES, FEATURES + HISTOGRAM_COMPONENTS),
-    "geometry": slice(FEATURES + HISTOGRAM_COMPONENTS, None),
+    "face": slice(0, FEATURES),
+    "eyes": slice(FEATURES, DEEP),
+    "deep": slice(0, DEEP),
+    "HOG": slice(DEEP, DEEP + HISTOGRAM_COMPONENTS),
+    "geometry": slice(DEEP + HISTOGRAM_COMPONENTS, None),
 }
+"""Of a description; the deep features are those of the face and of the eyes."""
 
 
 def ablation(trainer: Trainer, epochs: int = 6) -> dict[str, dict[str, float]]:
@@ -665,7 +742,8 @@ def ablation(trainer: Trainer, epochs: int = 6) -> dict[str, dict[str, float]]:
     units = fuse(meaning.action_units(truth))
     table = {}
     pairs = (["HOG", "geometry"], ["deep", "geometry"], ["deep", "HOG"])
-    for parts in (["HOG"], ["geometry"], ["deep"], *pairs, [*PARTS]):
+    single = (["HOG"], ["geometry"], ["eyes"], ["face"], ["deep"])
+    for parts in (*single, *pairs, ["face", "HOG", "geometry"], ["deep", "HOG", "geometry"]):
         torch.manual_seed(trainer.options.seed)
         generator = torch.Generator().manual_seed(trainer.options.seed)
         columns = torch.cat([torch.arange(seen.shape[1])[PARTS[part]] for part in parts])
@@ -709,6 +787,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--epochs", type=int, default=160)
     parser.add_argument("--steps", type=int, default=200, help="batches in an epoch")
     parser.add_argument("--rate", type=float, default=2e-3)
+    parser.add_argument("--fall", type=float, default=0.4, help="share of the epochs over which the rate falls")
     parser.add_argument("--real", type=float, default=0.5, help="weight of real photos' targets")
     parser.add_argument("--units", type=float, default=1.0, help="weight of the 11 units beside the shapes")
     parser.add_argument("--threads", type=int, default=1)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 import time
 from collections.abc import Callable
@@ -34,6 +33,7 @@ from .checkpoint import save
 from .export import export
 from .faces import SETS
 from .paths import HELD_OUT_BLOCKS, MODELS, data_folder, work_folder
+from .variation import roughen, shade, soften, uniform_of
 
 SIZE = DEEP_CROP
 
@@ -172,10 +172,7 @@ def augment(images: torch.Tensor, size: int, generator: torch.Generator, strengt
     -------
     tensor, shape (n, 1, size, size)
     """
-    n, device = len(images), images.device
-
-    def uniform(low, high, *shape):
-        return low + (high - low) * torch.rand(n, *shape, generator=generator, device=device)
+    n, uniform = len(images), uniform_of(images, generator)
 
     def around(limit, *shape):
         return uniform(-limit * strength, limit * strength, *shape)
@@ -196,20 +193,12 @@ def augment(images: torch.Tensor, size: int, generator: torch.Generator, strengt
     places = F.affine_grid(theta, [n, 1, size, size], False)
     x = F.grid_sample(images, places, padding_mode="border", align_corners=False)
 
-    low = F.interpolate(F.avg_pool2d(x, 2), scale_factor=2.0, mode="bilinear", align_corners=False)
-    x = torch.lerp(x, low, (uniform(0, 1, 1, 1, 1) < 0.2 * strength).float() * uniform(0.3, 1.0, 1, 1, 1))
-
+    x = soften(x, uniform, 0.2 * strength, 0.3)
     x = x.clamp(1e-4, 1) ** torch.exp(around(0.5, 1, 1, 1))
-    # A shadow's edge: a soft step along a random direction, up to half the light.
-    grid = torch.linspace(-1, 1, size, device=device)
-    direction = uniform(0, 2 * math.pi, 1, 1, 1)
-    position = torch.cos(direction) * grid[None, None, None, :] + torch.sin(direction) * grid[None, None, :, None]
-    edge = torch.sigmoid((position - uniform(-0.7, 0.7, 1, 1, 1)) * torch.exp(uniform(0.3, 2.5, 1, 1, 1)))
-    x = x * (1 - edge * uniform(0.0, 0.6, 1, 1, 1) * (uniform(0, 1, 1, 1, 1) < 0.5 * strength))
-
-    noise = torch.randn(x.shape, generator=generator, device=device)
-    x = x + noise * uniform(0, 0.04 * strength, 1, 1, 1)
+    x = shade(x, uniform, 0.5 * strength)
+    x = roughen(x, uniform, generator, 0.04 * strength)
     # Erase a rectangle of up to 40 % of each side.
+    grid = torch.linspace(-1, 1, size, device=images.device)
     centre_x, centre_y = uniform(-1, 1, 1, 1, 1), uniform(-1, 1, 1, 1, 1)
     hidden = ((grid[None, None, None, :] - centre_x).abs() < uniform(0.1, 0.4, 1, 1, 1)) & (
         (grid[None, None, :, None] - centre_y).abs() < uniform(0.1, 0.4, 1, 1, 1)

@@ -97,12 +97,16 @@ def restore_action_units(target: Path) -> None:
     parts = []
     for path in sorted((work_folder() / "synthesis").glob("part*.npz"))[:4]:
         with np.load(path, allow_pickle=False) as part:
-            parts.append(part["crops"][part["found"]][::4])
-    some = np.concatenate(parts)[:, WINDOW[0], WINDOW[1]]
+            parts.append((part["crops"][part["found"]][::4], part["eyes"][part["found"]][::4, 0]))
+    crops, eyes = (np.concatenate(pictures) for pictures in zip(*parts, strict=True))
     components = {name: arrays[name] for name in ("mean", "axes", "histogram_mean", "histogram_axes", "features")}
     net = action_unit_net.ActionUnitNet(len(arrays["shapes"]), action_unit_net.OTHERS)
-    pictures = torch.from_numpy(some)[:, None].float() / 255
-    restore(net.features, layers_of(MODELS / "action_unit_net.onnx"), pictures)
+    for part, pictures, (rows, columns), name in (
+        (net.features, crops, WINDOW, "action_unit_net.onnx"),
+        (net.eyes, eyes, action_unit_net.EYE_WINDOW, "action_unit_eyes.onnx"),
+    ):
+        seen = torch.from_numpy(pictures[:, rows, columns])[:, None].float() / 255
+        restore(part, layers_of(MODELS / name), seen)
     with torch.no_grad():
         for i, layer in enumerate(net.head.layers):
             layer.weight.copy_(torch.from_numpy(arrays[f"weight{i}"].astype(np.float32)))

@@ -19,6 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..action_unit_model import CROP, eye_crops
 from ..evaluate import load_weights
 from ..features.geometry import mesh_of
 from ..ict_face import IctFace, Scene, project, random_expression, random_look, random_scene, render, rotation
@@ -36,7 +37,8 @@ PICTURES = 8
 """Per scene, at rest in the first."""
 PER_PERSON = SCENES * PICTURES
 GREY = 160
-CROP = 128
+EYE_ROOM = 96
+"""Side of the closer look at an eye that is kept, px: room to shake it."""
 
 # Between pictures, s: so long that the landmark model's smoothing over time has no say.
 _STEP = 1000.0
@@ -72,25 +74,39 @@ def _at_rest(model: IctFace, rng: np.random.Generator) -> np.ndarray:
     return weights
 
 
+def empty_part(shapes: int, part: int) -> dict[str, np.ndarray]:
+    """Return the arrays of a part of which nothing is rendered yet."""
+    count, kept = PEOPLE_PER_PART * PER_PERSON, PEOPLE_PER_PART
+    return {
+        "person": np.repeat(np.arange(PEOPLE_PER_PART) + part * PEOPLE_PER_PART, PER_PERSON),
+        "rest": np.arange(count) % PICTURES == 0,
+        "found": np.zeros(count, bool),
+        "weights": np.zeros((count, shapes), np.float32),
+        "meshes": np.zeros((count, 3 * LANDMARK_COUNT), np.float32),
+        "blendshapes": np.zeros((count, len(ARKIT)), np.float32),
+        "crops": np.zeros((count, CROP, CROP), np.uint8),
+        "eyes": np.zeros((count, 2, EYE_ROOM, EYE_ROOM), np.uint8),
+        "points68": np.zeros((kept, 68, 2), np.float32),
+        "grey": np.zeros((kept, GREY, GREY), np.uint8),
+        "size": np.zeros(kept, np.int32),
+    }
+
+
+def is_whole(path: Path) -> bool:
+    """Return whether a part is there with all that this version keeps: an older one may have kept less."""
+    if not path.is_file():
+        return False
+    with np.load(path, allow_pickle=False) as part:
+        return empty_part(0, 0).keys() <= {*part.files}
+
+
 def make_part(model, landmarker: Landmarker, part: int, take, points68, clock: float) -> dict[str, np.ndarray]:
     """Render and measure one part.
 
     Pictures in which no face was found keep zeros. A whole grey picture with the 68 points in it is kept of
     every sixteenth: ``grey``, ``points68`` and ``size`` are shorter than the other arrays.
     """
-    count, kept = PEOPLE_PER_PART * PER_PERSON, PEOPLE_PER_PART
-    arrays = {
-        "person": np.repeat(np.arange(PEOPLE_PER_PART) + part * PEOPLE_PER_PART, PER_PERSON),
-        "rest": np.arange(count) % PICTURES == 0,
-        "found": np.zeros(count, bool),
-        "weights": np.zeros((count, len(model.names)), np.float32),
-        "meshes": np.zeros((count, 3 * LANDMARK_COUNT), np.float32),
-        "blendshapes": np.zeros((count, len(ARKIT)), np.float32),
-        "crops": np.zeros((count, CROP, CROP), np.uint8),
-        "points68": np.zeros((kept, 68, 2), np.float32),
-        "grey": np.zeros((kept, GREY, GREY), np.uint8),
-        "size": np.zeros(kept, np.int32),
-    }
+    arrays = empty_part(len(model.names), part)
     for row, person in enumerate(arrays["person"]):
         number = row % PER_PERSON
         if number == 0:
@@ -120,6 +136,7 @@ def make_part(model, landmarker: Landmarker, part: int, take, points68, clock: f
             arrays["meshes"][row] = mesh_of(face)
             arrays["blendshapes"][row] = face.blendshapes
             arrays["crops"][row] = aligned_crop(picture, face.landmarks, CROP)
+            arrays["eyes"][row] = eye_crops(picture, face.landmarks, EYE_ROOM)
     return arrays
 
 
@@ -148,7 +165,7 @@ def main(arguments: list[str] | None = None) -> int:
         last = -(-options.people // PEOPLE_PER_PART)
         for part in range(options.first // PEOPLE_PER_PART, last):
             target = folder / f"part{part:04d}.npz"
-            if target.is_file():
+            if is_whole(target):
                 continue
             began = time.monotonic()
             clock = 2000 * _STEP * part  # time must grow; a part takes 1,000 steps

@@ -6,10 +6,14 @@ import numpy as np
 import pytest
 
 from mien.core.action_unit_model import (
+    EYE,
+    EYE_MIDDLE,
+    EYE_SCALE,
     WINDOW,
     Describer,
     LearnedEstimator,
     Regressor,
+    eye_crops,
     face_crop,
     load_arrays,
     weights_file,
@@ -20,6 +24,7 @@ from mien.core.features.geometry import GeometryBasis, mesh_of, mirror, mirrored
 from mien.core.ict_face import IctFace, random_look, random_scene, render
 from mien.core.landmarks import Face, Landmarker
 from mien.core.models import SHIPPED, landmark_model
+from mien.core.preprocess import aligned_crop
 from mien.core.stills import StillLandmarker
 from mien.core.units import ACTION_UNITS, ARKIT, AU_INDEX, LANDMARK_COUNT
 
@@ -114,6 +119,25 @@ def test_description_without_a_picture_keeps_the_mesh():
 def test_crop_shows_brows_to_chin(face):
     picture = np.zeros((400, 400, 3), np.uint8)
     assert face_crop(picture, face.landmarks).shape == tuple(s.stop - s.start for s in WINDOW)
+
+
+def test_each_eye_is_looked_at_from_brow_to_cheek_and_the_mirror_image_swaps_them(data):
+    with open_source(data / "video" / "d10.mp4") as source, Landmarker(landmark_model()) as landmarker:
+        picture = next(iter(source)).image
+        landmarks = StillLandmarker(landmarker).find(picture).landmarks[:, :2]
+    eyes = eye_crops(picture, landmarks)
+    assert eyes.shape == (2, EYE, EYE)
+    across = landmarks * (-1, 1) + (picture.shape[1] - 1, 0)
+    # The anchors of the mirror image, in their order.
+    across[[33, 133, 362, 263]] = across[[263, 362, 133, 33]]
+    turned = eye_crops(np.ascontiguousarray(picture[:, ::-1]), across)
+    np.testing.assert_allclose(turned[::-1].astype(int), eyes, atol=12)
+    # Shown at the scale of the crop each has its lids in the middle.
+    whole = aligned_crop(picture, landmarks, EYE_SCALE).astype(int)
+    left = slice(round(EYE_MIDDLE[0] * EYE_SCALE) - EYE // 2, None)
+    top = slice(round(EYE_MIDDLE[1] * EYE_SCALE) - EYE // 2, None)
+    for eye, seen in zip(eyes, (whole, whole[:, ::-1]), strict=True):
+        assert np.corrcoef(eye.ravel(), seen[top, left][:EYE, :EYE].ravel())[0, 1] > 0.97
 
 
 @needs_weights

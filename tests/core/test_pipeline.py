@@ -122,9 +122,8 @@ def test_without_its_own_models_a_capture_goes_on_and_says_so(tmp_path, monkeypa
     (folder / "face_landmarker.task").symlink_to(landmark_model())
     (folder / "models.json").write_bytes((models.SHIPPED / "models.json").read_bytes())
     if broken == "damaged":
-        names = ("action_units.npz", "action_unit_net.onnx", "expression.npz", "expression_net.onnx", "landmarks68.npz")
-        for name in names:
-            (folder / name).write_bytes((models.SHIPPED / name).read_bytes()[:-1])
+        for path in (*models.SHIPPED.glob("*.npz"), *models.SHIPPED.glob("*.onnx")):
+            (folder / path.name).write_bytes(path.read_bytes()[:-1])
     monkeypatch.setattr(models, "SHIPPED", folder)
     monkeypatch.setattr(models, "cache_folder", lambda: tmp_path / "none")
     monkeypatch.delenv("MIEN_MODELS", raising=False)

@@ -3,7 +3,8 @@
 import numpy as np
 import torch
 
-from mien.core.training.action_unit_net import DOUBLED, PEOPLE, PER_PERSON, PHOTOS, RARE, SEEN, batches, error
+from mien.core.training.action_unit_net import DOUBLED, PEOPLE, PER_PERSON, PHOTOS, RARE, SEEN, batches, course, error
+from mien.core.training.synthesis import empty_part, is_whole
 
 
 def test_what_lies_beyond_what_was_wanted_is_right():
@@ -42,3 +43,23 @@ def test_an_epoch_too_short_for_all_people_does_not_always_show_the_same():
     everyone = set().union(*shown)
     assert sum(person < 100 for person in shown[0]) == 4 * PEOPLE
     assert everyone >= {*range(100)}
+
+
+def test_the_rate_rises_for_an_epoch_and_falls_over_the_share_asked_for():
+    for fall, level in ((0.4, 6), (0.8, 2)):
+        rate = course(10, 10, fall)
+        said = np.array([rate(step) for step in range(100)])
+        np.testing.assert_allclose(said[9 : 10 * level], 1, atol=2e-3)
+        assert said[0] == 0.1
+        assert (np.diff(said[10 * level :]) < 0).all()
+        assert said[-1] < 2e-3
+
+
+def test_a_part_that_an_older_version_made_is_made_again(tmp_path):
+    path, part = tmp_path / "part0000.npz", empty_part(57, 0)
+    assert not is_whole(path)
+    np.savez(path, **part)
+    assert is_whole(path)
+    del part["eyes"]
+    np.savez(path, **part)
+    assert not is_whole(path)

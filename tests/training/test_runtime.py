@@ -4,14 +4,34 @@ import numpy as np
 import pytest
 import torch
 
-from mien.core.action_unit_model import Regressor
+from mien.core.action_unit_model import CROP, EYE, WINDOW, LearnedEstimator, Regressor, eye_crops, histograms
+from mien.core.capture import open_source
 from mien.core.expression import DEEP_VIEW
 from mien.core.features.deep import DeepNet
 from mien.core.ict_face import IctFace, random_look, random_scene, render
-from mien.core.training.action_unit_net import HEIGHT, WIDTH, DeepFeatures, Head
+from mien.core.landmarks import Landmarker
+from mien.core.models import landmark_model
+from mien.core.preprocess import aligned_crop
+from mien.core.stills import StillLandmarker
+from mien.core.training.action_unit_net import (
+    COMPONENTS,
+    DEEP,
+    EYE_WINDOW,
+    HEIGHT,
+    HISTOGRAM_COMPONENTS,
+    OTHERS,
+    WIDTH,
+    ActionUnitNet,
+    DeepFeatures,
+    EyeFeatures,
+    Head,
+    cut,
+)
 from mien.core.training.export import export
 from mien.core.training.expression_net import ExpressionNet
 from mien.core.training.rasteriser import rasterise
+from mien.core.training.synthesis import EYE_ROOM
+from mien.core.units import LANDMARK_COUNT
 
 
 @pytest.mark.parametrize(
@@ -19,6 +39,7 @@ from mien.core.training.rasteriser import rasterise
     [
         (lambda: ExpressionNet(16), (DEEP_VIEW, DEEP_VIEW), ("features", "logits")),
         (DeepFeatures, (HEIGHT, WIDTH), ("features",)),
+        (EyeFeatures, (EYE, EYE), ("features",)),
     ],
 )
 def test_networks_equal_torch(tmp_path, net, size, outputs):
@@ -59,6 +80,43 @@ def test_the_head_equals_torch():
             wanted = head(*(torch.from_numpy(v)[None] for v in (frame, rest)), torch.full((1, 1), float(known)))
         found = Regressor(arrays)(frame, rest if known else None)
         np.testing.assert_allclose(found, wanted.clamp(0, 1).numpy()[0], atol=1e-6)
+
+
+def test_a_frame_and_its_mirror_image_are_described_as_in_training(tmp_path, data):
+    torch.manual_seed(0)
+    rng = np.random.default_rng(2)
+    net = ActionUnitNet(2, OTHERS).eval()
+    export(net.features, np.zeros((1, HEIGHT, WIDTH), np.uint8), tmp_path / "action_unit_net.onnx", ("features",))
+    export(net.eyes, np.zeros((1, EYE, EYE), np.uint8), tmp_path / "action_unit_eyes.onnx", ("features",))
+    with open_source(data / "video" / "d10.mp4") as source, Landmarker(landmark_model()) as landmarker:
+        picture = next(iter(source)).image
+        face = StillLandmarker(landmarker).find(picture)
+    length, cells = 3 * LANDMARK_COUNT, len(histograms(np.zeros((HEIGHT, WIDTH), np.uint8)))
+    arrays = {f"{kind}{i}": np.zeros((1, 1)) for kind in ("weight", "bias") for i in range(3)}
+    np.savez(
+        tmp_path / "action_units.npz",
+        **arrays,
+        off=np.zeros((2, 2)),
+        slope=np.ones((2, 2)),
+        shapes=np.array(["mouthSmile_L", "mouthSmile_R"]),
+        features=np.array(DEEP),
+        mean=rng.normal(size=length).astype(np.float32),
+        axes=np.zeros((COMPONENTS, length), np.float16),
+        histogram_mean=np.zeros(cells, np.float16),
+        histogram_axes=np.zeros((HISTOGRAM_COMPONENTS, cells), np.float16),
+    )
+    said = LearnedEstimator(tmp_path).describe(face, picture)
+    assert said.shape == (2, DEEP + OTHERS)
+    crop = torch.from_numpy(aligned_crop(picture, face.landmarks, CROP))[None, None].float() / 255
+    eyes = eye_crops(picture, face.landmarks, EYE_ROOM)[:, EYE_WINDOW[0], EYE_WINDOW[1]]
+    for view, mirrored in enumerate((False, True)):
+        seen = np.ascontiguousarray(eyes[::-1] if mirrored else eyes)
+        with torch.no_grad():
+            wanted = net.deep(
+                cut(crop, *WINDOW, None, torch.tensor([mirrored])), torch.from_numpy(seen)[None].float() / 255
+            )
+        np.testing.assert_allclose(said[view, :DEEP], wanted[0], atol=5e-3 * float(wanted.abs().max()))
+    assert np.abs(said[0, :DEEP] - said[1, :DEEP]).max() > 0.05 * float(wanted.abs().max())
 
 
 def test_training_draws_the_same_pictures(data):
