@@ -31,7 +31,8 @@ EYE_SCALE = 256
 """Side of the crop, px, out of which the closer look at each eye is cut: lids and cheeks move little."""
 
 EYE_MIDDLE = (0.325, 0.42)
-"""Where the eye on the picture's left lies in the crop, in parts of its side; the other one across from it."""
+"""Middle of the closer look at the eye on the picture's left, a little below the eye, in parts of the crop's side;
+the other one lies across from it."""
 
 EYE = 80
 """Side of the closer look, px: from brow to cheek."""
@@ -53,10 +54,11 @@ class LearnedEstimator:
     Parameters
     ----------
     folder : path, optional
-        Holds ``action_unit_net.onnx`` and ``action_units.npz``; the shipped ones if not given.
+        Holds ``action_unit_net.onnx``, ``action_unit_eyes.onnx`` and ``action_units.npz``; the shipped ones
+        if not given.
     mirrored : bool
         Look at the frame's mirror image, too, and answer with the mean of both: surer, treats
-        left and right alike, and costs twice as much.
+        left and right alike, and costs nearly twice as much.
 
     Attributes
     ----------

@@ -287,6 +287,16 @@ def cut(
     return F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
 
 
+def eyes_seen(eyes: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
+    """Return the looks at both eyes (n, 2, S, S) of pictures or their mirror images: the same in the other order."""
+    return np.where(mirrored[:, None, None, None], eyes[:, ::-1], eyes)
+
+
+def columns_around_eyes(names: tuple[str, ...]) -> torch.Tensor:
+    """Return where `AROUND_EYE` stand among shapes, (2, k): of the actor's right eye, on the picture's left, first."""
+    return torch.tensor([[names.index(name + side) for name in AROUND_EYE] for side in ("_R", "_L")])
+
+
 def augment(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Vary light, sharpness and noise; (n, 1, H, W), 0..1."""
     uniform = uniform_of(x, generator)
@@ -460,9 +470,9 @@ def batches(people: np.ndarray, photo_set: dict, first_photo: int, steps: int, r
 
 
 def course(steps: int, epochs: int, fall: float = 0.4):
-    """Return the learning rate's course: one epoch up, level, down to nothing over the last share `fall`.
+    """Return the learning rate's course: one epoch up, level, down to nothing over the last share `fall` of all.
 
-    Level in the middle, so that a run can be resumed with another number of epochs.
+    Where it is level a run can be resumed with another number of epochs.
     """
 
     def rate(step: int) -> float:
@@ -528,7 +538,9 @@ class Trainer:
         self.checkpoint, self.state = work_folder() / options.checkpoint, None
         if self.checkpoint.is_file():
             self.state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-            arrays = {name: array.numpy() for name, array in self.state["components"].items()}
+            arrays = {name: array.cpu().numpy() for name, array in self.state["components"].items()}
+            if arrays["features"] != DEEP:
+                raise SystemExit(f"{self.checkpoint} is an older network's: delete it, and run restore.")
         else:
             arrays = components(self.crops, joined["meshes"], usable, options.seed)
         self.inputs = Inputs(self.crops, joined["meshes"], joined["blendshapes"], arrays)
@@ -536,9 +548,8 @@ class Trainer:
         self.shares = torch.from_numpy(shares_of_units(self.names)).to(self.device)
         exact = self.targets[: self.first_photo]
         self.unit_weights = weights_of((exact @ self.shares.cpu()).clamp(0, 1)).to(self.device)
-        # The eye on the picture's left is the actor's right one.
-        self.sides = torch.tensor([[self.names.index(name + side) for name in AROUND_EYE] for side in ("_R", "_L")])
-        self.eye_weights = weights_of(exact[:, self.sides[0]]).to(self.device)
+        self.around_eyes = columns_around_eyes(self.names)
+        self.eye_weights = weights_of(exact[:, self.around_eyes[0]]).to(self.device)
         self.net = ActionUnitNet(len(self.names), OTHERS).to(self.device, memory_format=torch.channels_last)
         self.average = torch.optim.swa_utils.AveragedModel(
             self.net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995), use_buffers=True
@@ -588,9 +599,7 @@ class Trainer:
             mirrored = torch.from_numpy(sides)
             crops = torch.from_numpy(self.crops[rows]).to(device)[:, None].float() / 255
             x = augment(cut(crops, *WINDOW, generator, mirrored.to(device)), generator)
-            # Of the mirror image the eyes are the same in the other order.
-            eyes = torch.from_numpy(np.where(sides[:, None, None, None], self.eyes[rows, ::-1], self.eyes[rows]))
-            eyes = eyes.to(device).flatten(0, 1)[:, None].float() / 255
+            eyes = torch.from_numpy(eyes_seen(self.eyes[rows], sides)).to(device).flatten(0, 1)[:, None].float() / 255
             eyes = augment(cut(eyes, *EYE_WINDOW, generator, torch.zeros(len(eyes), device=device) > 0), generator)
             index = torch.from_numpy(rows)
             y, count, least = self.targets[index], self.counts[index], self.least[index]
@@ -616,7 +625,7 @@ class Trainer:
             exact = slice(PEOPLE * SEEN)
             units = error(found[exact] @ self.shares, (y[exact] @ self.shares).clamp(0, 1))
             loss = loss + options.units * (self.unit_weights * units).mean()
-            loss = loss + (self.eye_weights * error(around.float(), y[:, self.sides])[exact]).mean()
+            loss = loss + (self.eye_weights * error(around.float(), y[:, self.around_eyes])[exact]).mean()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -648,8 +657,8 @@ class Trainer:
         """
         said = self.describe(rows)
         calm = _other_rest(len(rows))
-        known = torch.full((len(rows), 1), float(rest))
-        return self.average.module.head.eval()(said, said[calm], known).numpy()
+        said, known = said.to(self.device), torch.full((len(rows), 1), float(rest), device=self.device)
+        return self.average.module.head.eval()(said, said[calm], known).cpu().numpy()
 
     def held_rows(self) -> np.ndarray:
         """Return the rows of the people held out."""
@@ -735,7 +744,7 @@ def ablation(trainer: Trainer, epochs: int = 6) -> dict[str, dict[str, float]]:
 
     Beside it that of units by the hand-set map and by non-negative shares fitted to the action units.
     """
-    people = trainer.training[:: max(len(trainer.training) // 2000, 1)]  # enough to tell the choices apart
+    people = trainer.training[:: -(-len(trainer.training) // 2500)]  # enough to tell the choices apart
     rows = (people[:, None] * PER_PERSON + np.arange(PER_PERSON)).ravel()
     seen, held = trainer.describe(rows), trainer.describe(trainer.held_rows())
     wanted, truth = trainer.targets[rows], trainer.targets[trainer.held_rows()].numpy()
@@ -797,6 +806,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=MODELS, help="where the weights go")
     parser.add_argument("--ablation", action="store_true")
     options = parser.parse_args(arguments)
+    if not 0 < options.fall <= 1:
+        parser.error("--fall must lie above 0 and be 1 at most")
     trainer = Trainer(options)
     trainer.run()
     if options.ablation:

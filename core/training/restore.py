@@ -3,7 +3,8 @@
     python -m mien.core.training.restore
 
 Needs `synthesis` and `faces` to have run. Afterwards `action_unit_net` begins with the shipped weights, and
-`expression_net` goes on from them where it is asked for more epochs. Checkpoints that are there are kept.
+`expression_net` goes on from them where it is asked for more epochs. What training alone has, as
+`ActionUnitNet.around_eye`, begins anew. Checkpoints that are there are kept.
 """
 
 from __future__ import annotations
@@ -100,6 +101,7 @@ def restore_action_units(target: Path) -> None:
             parts.append((part["crops"][part["found"]][::4], part["eyes"][part["found"]][::4, 0]))
     crops, eyes = (np.concatenate(pictures) for pictures in zip(*parts, strict=True))
     components = {name: arrays[name] for name in ("mean", "axes", "histogram_mean", "histogram_axes", "features")}
+    torch.manual_seed(0)
     net = action_unit_net.ActionUnitNet(len(arrays["shapes"]), action_unit_net.OTHERS)
     for part, pictures, (rows, columns), name in (
         (net.features, crops, WINDOW, "action_unit_net.onnx"),

@@ -145,6 +145,8 @@ def load(folder: Path, *names: str) -> dict[str, np.ndarray]:
     found: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for path in sorted(folder.glob("part*.npz")):
         with np.load(path, allow_pickle=False) as part:
+            if not {*names} <= {*part.files}:
+                raise SystemExit(f"{path} was made by an older version: run synthesis for its people again.")
             for name in names:
                 found[name].append(part[name])
     return {name: np.concatenate(arrays) for name, arrays in found.items()}

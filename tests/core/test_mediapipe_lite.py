@@ -147,6 +147,7 @@ def test_library_that_is_not_there(monkeypatch):
     assert caught.value.code == "mediapipe-missing"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the loader's words of Linux")
 @pytest.mark.parametrize(
     ("missing", "remedy"),
     [("libGLESv2.so.9", "apt-get install libegl1 libgles2"), ("libm.so.9", "Mien needs mediapipe")],

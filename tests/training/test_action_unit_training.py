@@ -1,10 +1,31 @@
 """How the action unit network learns: what counts as wrong, and what a batch is made of."""
 
 import numpy as np
+import pytest
 import torch
 
-from mien.core.training.action_unit_net import DOUBLED, PEOPLE, PER_PERSON, PHOTOS, RARE, SEEN, batches, course, error
-from mien.core.training.synthesis import empty_part, is_whole
+from mien.core.action_unit_model import eye_crops
+from mien.core.ict_face import IctFace, mirrored_shapes, random_look, random_scene, render
+from mien.core.landmarks import Landmarker
+from mien.core.models import landmark_model
+from mien.core.stills import StillLandmarker
+from mien.core.training.action_unit_net import (
+    AROUND_EYE,
+    DOUBLED,
+    PEOPLE,
+    PER_PERSON,
+    PHOTOS,
+    RARE,
+    SEEN,
+    batches,
+    columns_around_eyes,
+    course,
+    error,
+    eyes_seen,
+    main,
+)
+from mien.core.training.rasteriser import rasterise
+from mien.core.training.synthesis import empty_part, is_whole, load
 
 
 def test_what_lies_beyond_what_was_wanted_is_right():
@@ -63,3 +84,43 @@ def test_a_part_that_an_older_version_made_is_made_again(tmp_path):
     del part["eyes"]
     np.savez(path, **part)
     assert not is_whole(path)
+    assert load(tmp_path, "crops")["crops"].shape == part["crops"].shape
+    with pytest.raises(SystemExit, match="run synthesis"):
+        load(tmp_path, "crops", "eyes")
+
+
+def test_a_fall_of_the_rate_over_no_epochs_or_more_than_all_is_refused(capsys):
+    for fall in ("0", "1.5", "-0.4"):
+        with pytest.raises(SystemExit):
+            main(["--fall", fall])
+        assert "--fall" in capsys.readouterr().err
+
+
+def test_each_eye_is_taught_what_moves_on_its_own_side(data):
+    """The actor's left eye closes, seen as it is and mirrored."""
+    model = IctFace(data / "face3d" / "ict_facekit.npz")
+    names = tuple(name for name in model.names if not name.startswith("Pupil"))
+    look, scene = (
+        draw(*given)
+        for draw, given in (
+            (random_look, (model, np.random.default_rng(3))),
+            (random_scene, (np.random.default_rng(4), 320, 0.0)),
+        )
+    )
+    weights = np.zeros((2, len(model.names)), np.float32)
+    weights[1, model.index["eyeBlink_L"]] = 1
+    pictures = [
+        render(model, model.express(model.neutral, w), look, scene, np.random.default_rng(0), rasterise)
+        for w in weights
+    ]
+    with Landmarker(landmark_model()) as landmarker:
+        landmarks = StillLandmarker(landmarker).find(pictures[0]).landmarks
+    still, closed = (eye_crops(picture, landmarks)[None].astype(int) for picture in pictures)
+    shapes = torch.from_numpy(weights[1:, [model.index[name] for name in names]])
+    blink, columns = AROUND_EYE.index("eyeBlink"), columns_around_eyes(names)
+    for mirrored, place in ((False, 1), (True, 0)):
+        moved = [eyes_seen(eyes, np.array([mirrored])) for eyes in (still, closed)]
+        changed = np.abs(moved[1] - moved[0]).mean((0, 2, 3))
+        assert changed[place] > 5 * changed[1 - place]
+        taught = (shapes[:, torch.from_numpy(mirrored_shapes(names))] if mirrored else shapes)[:, columns]
+        assert taught[0, :, blink].tolist() == [float(place == 0), float(place == 1)]
