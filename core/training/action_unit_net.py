@@ -39,6 +39,7 @@ from ..units import ARKIT, AU_INDEX, EXPRESSIONS
 from .checkpoint import save
 from .export import export
 from .faces import SETS
+from .layers import Conv, standardised
 from .paths import HELD_OUT_BLOCKS, MODELS, data_folder, work_folder
 from .synthesis import EYE_ROOM, PER_PERSON, PICTURES, load
 from .variation import roughen, shade, soften, uniform_of
@@ -124,17 +125,6 @@ RARE = 8
 how many of these are neither neutral nor happy, each of the other expressions as often as the next."""
 
 
-class Conv(nn.Sequential):
-    """A convolution, normalised, rectified."""
-
-    def __init__(self, inputs, outputs, stride=1, side=3):
-        super().__init__(
-            nn.Conv2d(inputs, outputs, side, stride, side // 2, bias=False),
-            nn.BatchNorm2d(outputs),
-            nn.ReLU(inplace=True),
-        )
-
-
 class Residual(nn.Module):
     """Two 3x3 convolutions around an identity."""
 
@@ -147,21 +137,25 @@ class Residual(nn.Module):
         return F.relu(x + self.second(self.first(x)))
 
 
-def standardised(x: torch.Tensor) -> torch.Tensor:
-    """Return pictures (n, 1, H, W) of zero mean and unit spread each."""
-    x = x - x.mean((2, 3), keepdim=True)
-    return x / ((x * x).mean((2, 3), keepdim=True) + 1e-4).sqrt()
+class Features(nn.Module):
+    """Small residual network on aligned pictures, (n, 1, H, W), 0..1.
 
-
-class DeepFeatures(nn.Module):
-    """Small residual network: (n, 1, 112, 96), 0..1, to (n, FEATURES).
-
-    The crop is aligned, so that the last convolution's map of places is kept, not averaged.
+    They are aligned, so that the last convolution's map of places is kept, not averaged.
     """
 
-    def __init__(self):
+    def __init__(self, *layers: nn.Module):
         super().__init__()
-        self.body = nn.Sequential(
+        self.body = nn.Sequential(*layers)
+
+    def forward(self, x):
+        return self.body(standardised(x))
+
+
+class DeepFeatures(Features):
+    """Of the face: (n, 1, 112, 96) to (n, FEATURES)."""
+
+    def __init__(self):
+        super().__init__(
             Conv(1, 16, 2, 5),
             Conv(16, 32, 2),
             Residual(32),
@@ -178,16 +172,12 @@ class DeepFeatures(nn.Module):
             nn.ReLU(inplace=True),
         )
 
-    def forward(self, x):
-        return self.body(standardised(x))
 
-
-class EyeFeatures(nn.Module):
-    """Smaller residual network for either eye: (n, 1, 80, 80), 0..1, to (n, EYE_FEATURES)."""
+class EyeFeatures(Features):
+    """Of either eye: (n, 1, 80, 80) to (n, EYE_FEATURES)."""
 
     def __init__(self):
-        super().__init__()
-        self.body = nn.Sequential(
+        super().__init__(
             Conv(1, 16, 2, 5),
             Conv(16, 32, 2),
             Residual(32),
@@ -200,9 +190,6 @@ class EyeFeatures(nn.Module):
             nn.Linear(24 * (EYE // 16) ** 2, EYE_FEATURES),
             nn.BatchNorm1d(EYE_FEATURES),
         )
-
-    def forward(self, x):
-        return self.body(standardised(x))
 
 
 class Head(nn.Module):
@@ -262,9 +249,12 @@ def cut(
     rows: slice,
     columns: slice,
     generator: torch.Generator | None,
-    mirrored: torch.Tensor,
+    mirrored: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Cut a window out of squares (n, 1, S, S), the alignment shaken a little where a generator is given."""
+    """Cut a window out of squares (n, 1, S, S), the alignment shaken a little where a generator is given.
+
+    Where `mirrored` (n,) is true, out of their mirror images.
+    """
     n, side = len(pictures), pictures.shape[3]
     height, width = rows.stop - rows.start, columns.stop - columns.start
     uniform, shaken = uniform_of(pictures, generator), generator is not None
@@ -275,7 +265,7 @@ def cut(
     half_width, half_height = width / side, height / side
     middle_x = (columns.start + columns.stop) / side - 1
     middle_y = (rows.start + rows.stop) / side - 1
-    way = torch.where(mirrored, -1.0, 1.0)
+    way = 1.0 if mirrored is None else torch.where(mirrored, -1.0, 1.0)
     theta = torch.stack(
         [
             torch.stack([way * cos * half_width, -way * sin * half_height, way * (middle_x + shift[0])], 1),
@@ -600,7 +590,7 @@ class Trainer:
             crops = torch.from_numpy(self.crops[rows]).to(device)[:, None].float() / 255
             x = augment(cut(crops, *WINDOW, generator, mirrored.to(device)), generator)
             eyes = torch.from_numpy(eyes_seen(self.eyes[rows], sides)).to(device).flatten(0, 1)[:, None].float() / 255
-            eyes = augment(cut(eyes, *EYE_WINDOW, generator, torch.zeros(len(eyes), device=device) > 0), generator)
+            eyes = augment(cut(eyes, *EYE_WINDOW, generator), generator)
             index = torch.from_numpy(rows)
             y, count, least = self.targets[index], self.counts[index], self.least[index]
             y = torch.where(mirrored[:, None], y[:, self.twin], y)

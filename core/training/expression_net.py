@@ -32,19 +32,11 @@ from ..units import EXPRESSIONS
 from .checkpoint import save
 from .export import export
 from .faces import SETS
+from .layers import Conv, standardised
 from .paths import HELD_OUT_BLOCKS, MODELS, data_folder, work_folder
 from .variation import roughen, shade, soften, uniform_of
 
 SIZE = DEEP_CROP
-
-
-class Conv(nn.Sequential):
-    """A 3x3 convolution, normalised, rectified."""
-
-    def __init__(self, inputs, outputs, stride=1):
-        super().__init__(
-            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
-        )
 
 
 class Block(nn.Module):
@@ -102,10 +94,7 @@ class ExpressionNet(nn.Module):
         self.head = nn.Linear(4 * width, len(EXPRESSIONS))
 
     def forward(self, x):
-        mean = x.mean((2, 3), keepdim=True)
-        x = x - mean
-        x = x / ((x * x).mean((2, 3), keepdim=True) + 1e-4).sqrt()
-        features = self.body(x).mean((2, 3))
+        features = self.body(standardised(x)).mean((2, 3))
         return features, self.head(self.drop(features))
 
 

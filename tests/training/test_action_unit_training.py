@@ -100,13 +100,7 @@ def test_each_eye_is_taught_what_moves_on_its_own_side(data):
     """The actor's left eye closes, seen as it is and mirrored."""
     model = IctFace(data / "face3d" / "ict_facekit.npz")
     names = tuple(name for name in model.names if not name.startswith("Pupil"))
-    look, scene = (
-        draw(*given)
-        for draw, given in (
-            (random_look, (model, np.random.default_rng(3))),
-            (random_scene, (np.random.default_rng(4), 320, 0.0)),
-        )
-    )
+    look, scene = random_look(model, np.random.default_rng(3)), random_scene(np.random.default_rng(4), turn=0.0)
     weights = np.zeros((2, len(model.names)), np.float32)
     weights[1, model.index["eyeBlink_L"]] = 1
     pictures = [
