@@ -41,6 +41,7 @@ from .export import export
 from .faces import SETS
 from .layers import Conv, standardised
 from .paths import HELD_OUT_BLOCKS, MODELS, data_folder, work_folder
+from .schedule import course
 from .synthesis import EYE_ROOM, PER_PERSON, PICTURES, load
 from .variation import roughen, shade, soften, uniform_of
 
@@ -57,6 +58,9 @@ OTHERS = HISTOGRAM_COMPONENTS + COMPONENTS + len(ARKIT)
 """Numbers that describe a face beside its deep features."""
 
 HIDDEN = 192
+
+FALL = 0.4
+"""Share of the epochs over which the learning rate falls."""
 
 AROUND_EYE = (
     *("browDown", "browInnerUp", "browOuterUp", "cheekRaiser", "cheekSquint", "eyeBlink", "eyeSquint", "eyeWide"),
@@ -459,19 +463,6 @@ def batches(people: np.ndarray, photo_set: dict, first_photo: int, steps: int, r
         yield np.array(rows), np.array(rest)
 
 
-def course(steps: int, epochs: int, fall: float = 0.4):
-    """Return the learning rate's course: one epoch up, level, down to nothing over the last share `fall` of all.
-
-    Where it is level a run can be resumed with another number of epochs.
-    """
-
-    def rate(step: int) -> float:
-        place = (step + 1) / steps
-        return min(place, 1.0, max(epochs - place, 0.0) / (fall * epochs) + 1e-3)
-
-    return rate
-
-
 def shares_of_units(names: tuple[str, ...]) -> np.ndarray:
     """Return what a full shape gives to each unit, limits aside; shape (outputs, 11)."""
     little = 0.01
@@ -564,7 +555,7 @@ class Trainer:
         for epoch in range(first, options.epochs):
             began = time.monotonic()
             loss = self._epoch(epoch, optimizer, schedule)
-            alone, beside = (self.correlations(rest) for rest in (False, True))
+            alone, beside = self.correlations()
             sys.stderr.write(
                 f"\repoch {epoch + 1}/{options.epochs} loss {loss:.5f} held-out people: mean PCC of units "
                 f"{alone.mean():.3f} (lowest {alone.min():.3f}), rest known {beside.mean():.3f} ({beside.min():.3f}); "
@@ -639,26 +630,26 @@ class Trainer:
         return torch.cat(parts)
 
     @torch.no_grad()
-    def predict(self, rows: np.ndarray, rest: bool) -> np.ndarray:
-        """Return raw shapes of all pictures of persons given by `rows`, (n, outputs).
+    def predict(self, rows: np.ndarray) -> np.ndarray:
+        """Return raw shapes of all pictures of persons given by `rows`, (2, n, outputs).
 
-        With `rest` each is judged beside the person's rest in the other scene, under other light and from
-        another side.
+        By the one picture, and beside the person's rest in the other scene, under other light and from another side.
         """
-        said = self.describe(rows)
-        calm = _other_rest(len(rows))
-        said, known = said.to(self.device), torch.full((len(rows), 1), float(rest), device=self.device)
-        return self.average.module.head.eval()(said, said[calm], known).cpu().numpy()
+        said = self.describe(rows).to(self.device)
+        calm, head = said[_other_rest(len(rows))], self.average.module.head.eval()
+        known = torch.ones(len(rows), 1, device=self.device)
+        return torch.stack([head(said, calm, share * known) for share in (0.0, 1.0)]).cpu().numpy()
 
     def held_rows(self) -> np.ndarray:
         """Return the rows of the people held out."""
         return (self.held_out[:, None] * PER_PERSON + np.arange(PER_PERSON)).ravel()
 
-    def correlations(self, rest: bool) -> np.ndarray:
-        """Return each unit's PCC on the people held out."""
+    def correlations(self) -> list[np.ndarray]:
+        """Return each unit's PCC on the people held out, by one picture and beside a rest."""
         rows, meaning = self.held_rows(), ShapeMeaning(self.names)
-        guess, truth = np.clip(self.predict(rows, rest), 0, 1), self.targets[rows].numpy()
-        return correlation(fuse(meaning.action_units(guess)), fuse(meaning.action_units(truth)))
+        truth = fuse(meaning.action_units(self.targets[rows].numpy()))
+        guesses = np.clip(self.predict(rows), 0, 1)
+        return [correlation(fuse(meaning.action_units(guess)), truth) for guess in guesses]
 
 
 def _other_rest(count: int) -> np.ndarray:
@@ -702,7 +693,7 @@ def arrays_of(trainer: Trainer) -> dict[str, np.ndarray]:
     rows = trainer.held_rows()
     truth = trainer.targets[rows].numpy()
     # [what, rest known or not, shape]
-    arrays["off"], arrays["slope"] = np.stack([scales(trainer.predict(rows, k), truth) for k in (False, True)], 1)
+    arrays["off"], arrays["slope"] = np.stack([scales(said, truth) for said in trainer.predict(rows)], 1)
     return arrays
 
 
@@ -751,7 +742,7 @@ def ablation(trainer: Trainer, epochs: int = 6) -> dict[str, dict[str, float]]:
         head = Head(len(columns), len(trainer.names))
         optimizer = torch.optim.AdamW(head.parameters(), 2e-3, weight_decay=0.02)
         steps = len(rows) // 256
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, course(steps, epochs))
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, course(steps, epochs, FALL))
         calm = torch.from_numpy(_other_rest(len(rows)))
         for _ in range(epochs):
             for chosen in torch.randperm(len(rows), generator=generator)[: steps * 256].reshape(steps, 256):
@@ -772,8 +763,8 @@ def ablation(trainer: Trainer, epochs: int = 6) -> dict[str, dict[str, float]]:
         sys.stderr.write(f"{' + '.join(parts)}: {line}\n")
     rows = trainer.held_rows()
     half = len(rows) // PER_PERSON // 2 * PER_PERSON  # fitted on half of these people, compared on the others
-    for name, known in (("one frame", False), ("rest known", True)):
-        said = meaning.action_units(np.clip(trainer.predict(rows, known), 0, 1))
+    for name, said in zip(("one frame", "rest known"), trainer.predict(rows), strict=True):
+        said = meaning.action_units(np.clip(said, 0, 1))
         shares = fit_fusion(said[:half], units[:half])
         for kind, found in (("set by hand", fuse(said[half:])), ("fitted", np.clip(said[half:] @ shares.T, 0, 1))):
             table.setdefault(f"units {kind}", {})[name] = float(correlation(found, units[half:]).mean())
@@ -787,7 +778,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--epochs", type=int, default=160)
     parser.add_argument("--steps", type=int, default=200, help="batches in an epoch")
     parser.add_argument("--rate", type=float, default=2e-3)
-    parser.add_argument("--fall", type=float, default=0.4, help="share of the epochs over which the rate falls")
+    parser.add_argument("--fall", type=float, default=FALL, help="share of the epochs over which the rate falls")
     parser.add_argument("--real", type=float, default=0.5, help="weight of real photos' targets")
     parser.add_argument("--units", type=float, default=1.0, help="weight of the 11 units beside the shapes")
     parser.add_argument("--threads", type=int, default=1)

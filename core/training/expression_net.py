@@ -15,7 +15,6 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -34,6 +33,7 @@ from .export import export
 from .faces import SETS
 from .layers import Conv, standardised
 from .paths import HELD_OUT_BLOCKS, MODELS, data_folder, work_folder
+from .schedule import course
 from .variation import roughen, shade, soften, uniform_of
 
 SIZE = DEEP_CROP
@@ -234,19 +234,6 @@ def predict(model: nn.Module, images: np.ndarray, device: str) -> np.ndarray:
     return np.concatenate(result)
 
 
-def trapezoid(steps: int, epochs: int) -> Callable[[int], float]:
-    """Return the learning rate's course: one epoch up, level, down over the last third.
-
-    Level in the middle, so that a run can be resumed with another number of epochs.
-    """
-
-    def rate(step: int) -> float:
-        place = (step + 1) / steps
-        return min(place, 1.0, max(epochs - place, 0.0) / (epochs / 3) + 1e-3)
-
-    return rate
-
-
 def train(options: argparse.Namespace) -> nn.Module:
     """Run or resume the training and return the averaged model.
 
@@ -291,7 +278,7 @@ def train(options: argparse.Namespace) -> nn.Module:
         return epoch_order(labels, usable, len(arrays["fer"]), options.seed, epoch, options.common)
 
     steps = len(order_of(0)) // options.batch
-    rate = trapezoid(steps, options.epochs)
+    rate = course(steps, options.epochs, 1 / 3)
     said = torch.zeros(len(labels), len(EXPRESSIONS))
     times_said = torch.zeros(len(labels), 1)
     checkpoint = work / "expression_net.pt"

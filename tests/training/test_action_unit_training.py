@@ -19,12 +19,12 @@ from mien.core.training.action_unit_net import (
     SEEN,
     batches,
     columns_around_eyes,
-    course,
     error,
     eyes_seen,
     main,
 )
 from mien.core.training.rasteriser import rasterise
+from mien.core.training.schedule import course
 from mien.core.training.synthesis import empty_part, is_whole, load
 
 
