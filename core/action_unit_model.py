@@ -34,14 +34,20 @@ EYE_MIDDLE = (0.325, 0.42)
 """Middle of the closer look at the eye on the picture's left, a little below the eye, in parts of the crop's side;
 the other one lies across from it."""
 
-EYE = 80
-"""Side of the closer look, px: from brow to cheek."""
+MOUTH_SCALE = 200
+"""Side of the crop, px, out of which the closer look at the mouth is cut."""
+
+MOUTH_MIDDLE = (0.5, 0.79)
+"""Middle of the closer look at the mouth, in parts of the crop's side."""
+
+CLOSE_UP = 80
+"""Side of a closer look, px: at an eye from brow to cheek, at the mouth from nose to chin."""
 
 _HISTOGRAM_SIZE = (56, 64)
 
 
 class LearnedEstimator:
-    """Action units from the aligned crop and the pose-normalised mesh.
+    """Action units from the aligned crop, closer looks at eyes and mouth, and the pose-normalised mesh.
 
     Implements `action_units.ActionUnitEstimator`. Where there is no picture the mesh
     answers alone.
@@ -54,11 +60,11 @@ class LearnedEstimator:
     Parameters
     ----------
     folder : path, optional
-        Holds ``action_unit_net.onnx``, ``action_unit_eyes.onnx`` and ``action_units.npz``; the shipped ones
-        if not given.
+        Holds ``action_unit_net.onnx``, ``action_unit_eyes.onnx``, ``action_unit_mouth.onnx`` and
+        ``action_units.npz``; the shipped ones if not given.
     mirrored : bool
         Look at the frame's mirror image, too, and answer with the mean of both: surer, treats
-        left and right alike, and costs nearly twice as much.
+        left and right alike, and costs half as much again.
 
     Attributes
     ----------
@@ -73,8 +79,9 @@ class LearnedEstimator:
 
     def __init__(self, folder: str | os.PathLike[str] | None = None, mirrored: bool = True):
         arrays = load_arrays(weights_file("action_units", folder))
-        self._net = DeepNet(weights_file("action_unit_net", folder), ["features"])
-        self._eyes = DeepNet(weights_file("action_unit_eyes", folder), ["features"])
+        self._face, self._eyes, self._mouth = (
+            DeepNet(weights_file(f"action_unit_{name}", folder), ["features"]) for name in ("net", "eyes", "mouth")
+        )
         try:
             self.describer = Describer(arrays)
             self._regressor = Regressor(arrays)
@@ -93,10 +100,13 @@ class LearnedEstimator:
             shapes.append((mesh[0], blendshapes[0]))
         if image is None:
             return np.stack([self.describer.join(None, None, *shape) for shape in shapes])
-        picture = face_crop(image, face.landmarks)
-        pictures = np.stack([picture, picture[:, ::-1]][: len(shapes)])
+        pictures, mouths = (
+            np.stack([picture, picture[:, ::-1]][: len(shapes)])
+            for picture in (face_crop(image, face.landmarks), mouth_crop(image, face.landmarks))
+        )
         eyes = self._eyes(eye_crops(image, face.landmarks))[0]
-        deep = np.column_stack([self._net(pictures)[0], [eyes.ravel(), eyes[::-1].ravel()][: len(shapes)]])
+        eyes = [eyes.ravel(), eyes[::-1].ravel()][: len(shapes)]
+        deep = np.column_stack([self._face(pictures)[0], eyes, self._mouth(mouths)[0]])
         seen = zip(deep, pictures, shapes, strict=True)
         return np.stack([self.describer.join(said, histograms(picture), *shape) for said, picture, shape in seen])
 
@@ -176,7 +186,7 @@ def face_crop(image: npt.NDArray[np.uint8], landmarks: npt.ArrayLike) -> npt.NDA
     return np.ascontiguousarray(aligned_crop(image, landmarks, CROP)[WINDOW])
 
 
-def eye_crops(image: npt.NDArray[np.uint8], landmarks: npt.ArrayLike, size: int = EYE) -> npt.NDArray[np.uint8]:
+def eye_crops(image: npt.NDArray[np.uint8], landmarks: npt.ArrayLike, size: int = CLOSE_UP) -> npt.NDArray[np.uint8]:
     """Return a closer look at both eyes, grey, shape (2, size, size).
 
     The one on the picture's left comes first; the other one is mirrored, so that both look alike. Of the
@@ -184,9 +194,18 @@ def eye_crops(image: npt.NDArray[np.uint8], landmarks: npt.ArrayLike, size: int 
     """
     matrix = alignment(landmarks, EYE_SCALE)
     across = np.array([[-1.0], [1.0]]) * matrix + [[0, 0, EYE_SCALE - 1.0], [0, 0, 0]]
-    corner = np.array(EYE_MIDDLE) * EYE_SCALE - size / 2
-    shift = np.column_stack([np.zeros((2, 2)), corner])
-    return np.stack([crop(image, m - shift, size) for m in (matrix, across)])
+    return np.stack([_around(image, m, EYE_SCALE, EYE_MIDDLE, size) for m in (matrix, across)])
+
+
+def mouth_crop(image: npt.NDArray[np.uint8], landmarks: npt.ArrayLike, size: int = CLOSE_UP) -> npt.NDArray[np.uint8]:
+    """Return a closer look at the mouth, grey, shape (size, size)."""
+    return _around(image, alignment(landmarks, MOUTH_SCALE), MOUTH_SCALE, MOUTH_MIDDLE, size)
+
+
+def _around(image, matrix, scale, middle, size):
+    """Return a square of the aligned crop whose side is `scale` px, about `middle` in parts of that side."""
+    shift = np.column_stack([np.zeros((2, 2)), np.array(middle) * scale - size / 2])
+    return crop(image, matrix - shift, size)
 
 
 def histograms(crop: npt.NDArray[np.uint8]) -> Array:

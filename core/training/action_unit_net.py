@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from scipy.optimize import nnls
 from torch import nn
 
-from ..action_unit_model import CROP, EYE, WINDOW, Describer, eye_crops, histograms
+from ..action_unit_model import CLOSE_UP, WINDOW, Describer, histograms
 from ..action_units import BlendshapeEstimator
 from ..datasets import load_expression_set
 from ..evaluate import correlation
@@ -34,7 +34,6 @@ from ..features.geometry import GeometryBasis, mesh_of, mirror, mirrored_points
 from ..fusion import FUSION, fuse
 from ..ict_face import IctFace, ShapeMeaning, arkit_shapes, mirrored_shapes
 from ..landmarks import Face
-from ..preprocess import aligned_crop
 from ..units import ARKIT, AU_INDEX, EXPRESSIONS
 from .checkpoint import save
 from .export import export
@@ -42,16 +41,18 @@ from .faces import SETS
 from .layers import Conv, standardised
 from .paths import HELD_OUT_BLOCKS, MODELS, data_folder, work_folder
 from .schedule import course
-from .synthesis import EYE_ROOM, PER_PERSON, PICTURES, load
+from .synthesis import CLOSE_UP_ROOM, PER_PERSON, PICTURE_NAMES, PICTURES, load, pictures_of
 from .variation import roughen, shade, soften, uniform_of
 
 HEIGHT, WIDTH = (s.stop - s.start for s in WINDOW)
-EYE_WINDOW = (slice((EYE_ROOM - EYE) // 2, (EYE_ROOM + EYE) // 2),) * 2
-FEATURES = 128
-EYE_FEATURES = 48
-"""Of each eye."""
+CLOSE_UP_WINDOW = (slice((CLOSE_UP_ROOM - CLOSE_UP) // 2, (CLOSE_UP_ROOM + CLOSE_UP) // 2),) * 2
+"""Rows and columns of a closer look that are seen."""
 
-DEEP = FEATURES + 2 * EYE_FEATURES
+FEATURES = 128
+CLOSE_UP_FEATURES = 48
+"""Of each closer look: either eye, the mouth."""
+
+DEEP = FEATURES + 3 * CLOSE_UP_FEATURES
 COMPONENTS = 80
 HISTOGRAM_COMPONENTS = 64
 OTHERS = HISTOGRAM_COMPONENTS + COMPONENTS + len(ARKIT)
@@ -67,6 +68,9 @@ AROUND_EYE = (
     *("eyeLookDown", "eyeLookIn", "eyeLookOut", "eyeLookUp", "noseSneer"),
 )
 """Shapes that a look at one eye shows on its side."""
+
+AROUND_MOUTH_PREFIXES = ("cheekPuff", "jaw", "mouth")
+"""How the names of the shapes begin that a look at the mouth shows."""
 
 TRUSTED: dict[str, tuple[float, float]] = {
     "eyeBlink": (0.15, 0.62),
@@ -177,8 +181,8 @@ class DeepFeatures(Features):
         )
 
 
-class EyeFeatures(Features):
-    """Of either eye: (n, 1, 80, 80) to (n, EYE_FEATURES)."""
+class CloseUpFeatures(Features):
+    """Of a closer look: (n, 1, 80, 80) to (n, CLOSE_UP_FEATURES)."""
 
     def __init__(self):
         super().__init__(
@@ -191,8 +195,8 @@ class EyeFeatures(Features):
             Conv(48, 64, 2),
             nn.Conv2d(64, 24, 1),
             nn.Flatten(),
-            nn.Linear(24 * (EYE // 16) ** 2, EYE_FEATURES),
-            nn.BatchNorm1d(EYE_FEATURES),
+            nn.Linear(24 * (CLOSE_UP // 16) ** 2, CLOSE_UP_FEATURES),
+            nn.BatchNorm1d(CLOSE_UP_FEATURES),
         )
 
 
@@ -214,38 +218,51 @@ class Head(nn.Module):
 
 
 class ActionUnitNet(nn.Module):
-    """Deep features of the face and of either eye, then the head on these with histograms and geometry.
+    """Deep features of the face, of either eye and of the mouth, then the head on these with histograms and geometry.
 
     In training the picture or the mesh is hidden now and then, so that either works alone.
+
+    Parameters
+    ----------
+    names : tuple of str
+        The shapes.
     """
 
-    def __init__(self, outputs: int, others: int):
+    def __init__(self, names: tuple[str, ...]):
         super().__init__()
         self.features = DeepFeatures()
-        self.eyes = EyeFeatures()
-        # In training alone: features of the eyes have to tell by themselves what moves there, else the head, which
-        # the face's features serve sooner, never comes to ask them.
-        self.around_eye = nn.Linear(EYE_FEATURES, len(AROUND_EYE))
-        self.head = Head(DEEP + others, outputs)
+        self.eyes = CloseUpFeatures()
+        self.mouth = CloseUpFeatures()
+        # In training alone: features of a closer look have to tell by themselves what moves there, else the head,
+        # which the face's features serve sooner, never comes to ask them.
+        self.around_eye = nn.Linear(CLOSE_UP_FEATURES, len(AROUND_EYE))
+        self.around_mouth = nn.Linear(CLOSE_UP_FEATURES, len(columns_around_mouth(names)))
+        self.head = Head(DEEP + OTHERS, len(names))
 
-    def deep(self, x, eyes):
-        """Return features (n, DEEP) of faces (n, 1, HEIGHT, WIDTH) and their eyes (n, 2, EYE, EYE)."""
-        return torch.cat([self.features(x), self.eyes(eyes.flatten(0, 1)[:, None]).reshape(len(x), -1)], 1).float()
+    def deep(self, x, eyes, mouth):
+        """Return features (n, DEEP).
 
-    def forward(self, x, eyes, histogram, geometry, rest, known):
-        """Return shapes (n, outputs), and `AROUND_EYE` of either side by its eye alone (n, 2, shapes).
+        Of faces (n, 1, HEIGHT, WIDTH), their eyes (n, 2, CLOSE_UP, CLOSE_UP) and mouths (n, 1, CLOSE_UP, CLOSE_UP).
+        """
+        eyes = self.eyes(eyes.flatten(0, 1)[:, None]).reshape(len(x), -1)
+        return torch.cat([self.features(x), eyes, self.mouth(mouth)], 1).float()
 
+    def forward(self, x, eyes, mouth, histogram, geometry, rest, known):
+        """Return shapes (n, outputs), and those that closer looks show by the looks alone.
+
+        These are `AROUND_EYE` of either side (n, 2, shapes), and (n, shapes) around the mouth.
         `rest` (n,) has the row of the batch in which the same person is at rest; `known` (n, 1) 0 or 1.
         """
-        features = self.deep(x, eyes)
-        around = self.around_eye(features[:, FEATURES:].unflatten(1, (2, EYE_FEATURES)))
+        features = self.deep(x, eyes, mouth)
+        *both, of_mouth = features[:, FEATURES:].split(CLOSE_UP_FEATURES, 1)
+        around = self.around_eye(torch.stack(both, 1)), self.around_mouth(of_mouth)
         if self.training:
             hidden = torch.rand(len(x), 1, device=x.device)
             picture = (hidden > 0.08).float()
             features, histogram = features * picture, (histogram + 0.1 * torch.randn_like(histogram)) * picture
             geometry = (geometry + 0.08 * torch.randn_like(geometry)) * (hidden < 0.94)
         description = torch.cat([features, histogram, geometry], 1)
-        return self.head(description, description[rest], known), around
+        return self.head(description, description[rest], known), *around
 
 
 def cut(
@@ -291,6 +308,11 @@ def columns_around_eyes(names: tuple[str, ...]) -> torch.Tensor:
     return torch.tensor([[names.index(name + side) for name in AROUND_EYE] for side in ("_R", "_L")])
 
 
+def columns_around_mouth(names: tuple[str, ...]) -> torch.Tensor:
+    """Return where what a look at the mouth shows stands among shapes, (k,)."""
+    return torch.tensor([column for column, name in enumerate(names) if name.startswith(AROUND_MOUTH_PREFIXES)])
+
+
 def augment(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Vary light, sharpness and noise; (n, 1, H, W), 0..1."""
     uniform = uniform_of(x, generator)
@@ -301,14 +323,14 @@ def augment(x: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 def rendered(names: tuple[str, ...], model: IctFace) -> dict[str, np.ndarray]:
     """Return the rendered pictures, `PER_PERSON` rows for each person."""
-    wanted = ("crops", "eyes", "weights", "person", "rest", "found", "meshes", "blendshapes")
+    wanted = (*PICTURE_NAMES, "weights", "person", "rest", "found", "meshes", "blendshapes")
     arrays = load(work_folder() / "synthesis", *wanted)
     arrays["targets"] = arrays.pop("weights")[:, [model.index[name] for name in names]]
     return arrays
 
 
 def real_faces() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
-    """Return the meshes of real photos, their crops and eyes, and their labels.
+    """Return the meshes of real photos, their pictures, and their labels.
 
     All of muxspace outside its held-out blocks, nine tenths of it neutral or happy, and FER2013's pictures,
     small as they are: all of the other expressions, and every third that is neutral or happy.
@@ -326,11 +348,8 @@ def real_faces() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarr
             common = np.isin(photo_set.labels, [EXPRESSIONS.index(label) for label in ("neutral", "happiness")])
             usable &= ~common | (np.arange(len(common)) % 3 == 0)
         chosen = np.flatnonzero(usable)
-        seen = [(photo_set.images[i], faces["landmarks"][i]) for i in chosen]
-        pictures = {
-            "crops": np.stack([aligned_crop(*face, CROP) for face in seen]),
-            "eyes": np.stack([eye_crops(*face, EYE_ROOM) for face in seen]),
-        }
+        seen = [pictures_of(photo_set.images[i], faces["landmarks"][i]) for i in chosen]
+        pictures = {name: np.stack([face[name] for face in seen]) for name in PICTURE_NAMES}
         meshes = {name: faces[name][chosen] for name in ("landmarks", "blendshapes", "matrix")}
         parts.append((meshes, pictures, photo_set.labels[chosen]))
     faces, pictures = (
@@ -340,7 +359,7 @@ def real_faces() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarr
 
 
 def photos(names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Return crops of real photos with targets and a mask of those that count."""
+    """Return pictures of real photos with targets and a mask of those that count."""
     faces, pictures, labels = real_faces()
     blendshapes = faces["blendshapes"]
     targets = np.zeros((len(labels), len(names)), np.float32)
@@ -412,7 +431,7 @@ class Inputs:
             part = slice(start, start + 2000)
             plain = (meshes[part], blendshapes[part])
             for k, geometry in enumerate((plain, mirror(*plain, twins))):
-                seen = crops[part, WINDOW[0], WINDOW[1]]
+                seen = crops[part, *WINDOW]
                 pictures = seen if k == 0 else seen[:, :, ::-1]
                 for row, (picture, mesh, shapes) in enumerate(zip(pictures, *geometry, strict=True)):
                     said = describer.join(np.zeros(0), histograms(np.ascontiguousarray(picture)), mesh, shapes)
@@ -502,9 +521,9 @@ class Trainer:
         self.first_photo = len(self.people["crops"])
         joined = {
             key: np.concatenate([self.people.pop(key), self.real[key]])
-            for key in ("crops", "eyes", "targets", "meshes", "blendshapes")
+            for key in (*PICTURE_NAMES, "targets", "meshes", "blendshapes")
         }
-        self.crops, self.eyes = joined["crops"], joined["eyes"]
+        self.crops, self.eyes, self.mouths = (joined[key] for key in PICTURE_NAMES)
         self.targets = torch.from_numpy(joined["targets"])
         self.least = torch.from_numpy(np.pad(self.real["least"], ((self.first_photo, 0), (0, 0))))
         exact = np.repeat(self.people["found"][:, None], len(self.names), 1)
@@ -529,9 +548,10 @@ class Trainer:
         self.shares = torch.from_numpy(shares_of_units(self.names)).to(self.device)
         exact = self.targets[: self.first_photo]
         self.unit_weights = weights_of((exact @ self.shares.cpu()).clamp(0, 1)).to(self.device)
-        self.around_eyes = columns_around_eyes(self.names)
-        self.eye_weights = weights_of(exact[:, self.around_eyes[0]]).to(self.device)
-        self.net = ActionUnitNet(len(self.names), OTHERS).to(self.device, memory_format=torch.channels_last)
+        eyes, mouth = columns_around_eyes(self.names), columns_around_mouth(self.names)
+        columns = ((eyes, eyes[0]), (mouth, mouth))  # both eyes are weighed alike
+        self.around = [(shown, weights_of(exact[:, weighed]).to(self.device)) for shown, weighed in columns]
+        self.net = ActionUnitNet(self.names).to(self.device, memory_format=torch.channels_last)
         self.average = torch.optim.swa_utils.AveragedModel(
             self.net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995), use_buffers=True
         )
@@ -578,24 +598,26 @@ class Trainer:
             sides = np.repeat(rng.random(PEOPLE) < 0.5, SEEN)
             sides = np.concatenate([sides, np.zeros(2 * DOUBLED, bool), rng.random(PHOTOS) < 0.5])
             mirrored = torch.from_numpy(sides)
-            crops = torch.from_numpy(self.crops[rows]).to(device)[:, None].float() / 255
+            crops, mouths = (self._tensor(pictures[rows])[:, None] for pictures in (self.crops, self.mouths))
             x = augment(cut(crops, *WINDOW, generator, mirrored.to(device)), generator)
-            eyes = torch.from_numpy(eyes_seen(self.eyes[rows], sides)).to(device).flatten(0, 1)[:, None].float() / 255
-            eyes = augment(cut(eyes, *EYE_WINDOW, generator), generator)
+            mouths = augment(cut(mouths, *CLOSE_UP_WINDOW, generator, mirrored.to(device)), generator)
+            eyes = self._tensor(eyes_seen(self.eyes[rows], sides)).flatten(0, 1)[:, None]
+            eyes = augment(cut(eyes, *CLOSE_UP_WINDOW, generator), generator)
             index = torch.from_numpy(rows)
             y, count, least = self.targets[index], self.counts[index], self.least[index]
             y = torch.where(mirrored[:, None], y[:, self.twin], y)
             count = torch.where(mirrored[:, None], count[:, self.twin], count)
             twice = slice(n - PHOTOS - DOUBLED, n - PHOTOS)
-            looks = torch.tensor([name.startswith("eyeLook") for name in self.names])
-            y[twice] = y[twice] * looks  # a face beside itself has not moved
+            gaze = torch.tensor([name.startswith("eyeLook") for name in self.names])
+            y[twice] = y[twice] * gaze  # a face beside itself has not moved
             count[twice] = torch.maximum(count[twice], torch.full_like(count[twice], options.real))
             others = self.inputs.values[mirrored.long(), index]
             known = torch.from_numpy(rest >= 0)[:, None].float()
             with torch.autocast(device, torch.bfloat16):
-                found, around = self.net(
+                found, *around = self.net(
                     x.contiguous(memory_format=torch.channels_last),
-                    eyes.reshape(n, 2, EYE, EYE),
+                    eyes.reshape(n, 2, CLOSE_UP, CLOSE_UP),
+                    mouths,
                     others[:, :HISTOGRAM_COMPONENTS].to(device),
                     others[:, HISTOGRAM_COMPONENTS:].to(device),
                     torch.from_numpy(np.maximum(rest, 0)).to(device),
@@ -606,7 +628,8 @@ class Trainer:
             exact = slice(PEOPLE * SEEN)
             units = error(found[exact] @ self.shares, (y[exact] @ self.shares).clamp(0, 1))
             loss = loss + options.units * (self.unit_weights * units).mean()
-            loss = loss + (self.eye_weights * error(around.float(), y[:, self.around_eyes])[exact]).mean()
+            for said, (columns, weights) in zip(around, self.around, strict=True):
+                loss = loss + (weights * error(said.float(), y[:, columns])[exact]).mean()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -618,15 +641,18 @@ class Trainer:
                 sys.stderr.write(f"\repoch {epoch + 1}/{options.epochs} {step + 1}/{options.steps} {speed:.0f}/s ")
         return total / options.steps
 
+    def _tensor(self, pictures: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(pictures).to(self.device).float() / 255
+
     @torch.no_grad()
     def describe(self, rows: np.ndarray) -> torch.Tensor:
         """Return descriptions (n, length) of pictures as they are."""
         net, parts = self.average.module.eval(), []
         for part in np.array_split(rows, -(-len(rows) // 256)):
-            crops = torch.from_numpy(self.crops[part]).to(self.device)[:, None].float() / 255
-            x = crops[:, :, WINDOW[0], WINDOW[1]].contiguous(memory_format=torch.channels_last)
-            eyes = torch.from_numpy(self.eyes[part][:, :, EYE_WINDOW[0], EYE_WINDOW[1]]).to(self.device).float() / 255
-            parts.append(torch.cat([net.deep(x, eyes).cpu(), self.inputs.values[0, part]], 1))
+            x = self._tensor(self.crops[part][:, None, *WINDOW]).contiguous(memory_format=torch.channels_last)
+            eyes = self._tensor(self.eyes[part][:, :, *CLOSE_UP_WINDOW])
+            mouths = self._tensor(self.mouths[part][:, None, *CLOSE_UP_WINDOW])
+            parts.append(torch.cat([net.deep(x, eyes, mouths).cpu(), self.inputs.values[0, part]], 1))
         return torch.cat(parts)
 
     @torch.no_grad()
@@ -701,23 +727,27 @@ def write(trainer: Trainer, folder: Path) -> None:
     """Write the convolutional parts as ONNX, and what comes after them as arrays."""
     folder.mkdir(parents=True, exist_ok=True)
     net, some = trainer.average.module, trainer.held_rows()[:8]
-    eyes = trainer.eyes[some, 0][:, EYE_WINDOW[0], EYE_WINDOW[1]]
-    gaps = (
-        export(net.features, trainer.crops[some, WINDOW[0], WINDOW[1]], folder / "action_unit_net.onnx", ("features",)),
-        export(net.eyes, eyes, folder / "action_unit_eyes.onnx", ("features",)),
-    )
+    gaps = [
+        export(part, pictures, folder / f"{name}.onnx", ("features",))
+        for part, pictures, name in (
+            (net.features, trainer.crops[some, *WINDOW], "action_unit_net"),
+            (net.eyes, trainer.eyes[some, 0][:, *CLOSE_UP_WINDOW], "action_unit_eyes"),
+            (net.mouth, trainer.mouths[some, *CLOSE_UP_WINDOW], "action_unit_mouth"),
+        )
+    ]
     sys.stderr.write(f"torch and runtime differ by at most {max(gaps):.1e}\n")
     np.savez(folder / "action_units.npz", **arrays_of(trainer))
 
 
 PARTS = {
     "face": slice(0, FEATURES),
-    "eyes": slice(FEATURES, DEEP),
+    "eyes": slice(FEATURES, FEATURES + 2 * CLOSE_UP_FEATURES),
+    "mouth": slice(FEATURES + 2 * CLOSE_UP_FEATURES, DEEP),
     "deep": slice(0, DEEP),
     "HOG": slice(DEEP, DEEP + HISTOGRAM_COMPONENTS),
     "geometry": slice(DEEP + HISTOGRAM_COMPONENTS, None),
 }
-"""Of a description; the deep features are those of the face and of the eyes."""
+"""Of a description; the deep features are those of the face and of the closer looks."""
 
 
 def ablation(trainer: Trainer, epochs: int = 6) -> dict[str, dict[str, float]]:
@@ -733,7 +763,7 @@ def ablation(trainer: Trainer, epochs: int = 6) -> dict[str, dict[str, float]]:
     units = fuse(meaning.action_units(truth))
     table = {}
     pairs = (["HOG", "geometry"], ["deep", "geometry"], ["deep", "HOG"])
-    single = (["HOG"], ["geometry"], ["eyes"], ["face"], ["deep"])
+    single = (["HOG"], ["geometry"], ["eyes"], ["mouth"], ["face"], ["deep"])
     for parts in (*single, *pairs, ["face", "HOG", "geometry"], ["deep", "HOG", "geometry"]):
         torch.manual_seed(trainer.options.seed)
         generator = torch.Generator().manual_seed(trainer.options.seed)

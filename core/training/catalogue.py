@@ -17,6 +17,7 @@ UNITS_CARD, EXPRESSION_CARD, POINTS_CARD = "action_unit_net-action_units", "expr
 ENTRIES = {
     "action_unit_net": ("action_unit_net.onnx", "128 features of an aligned 112 x 96 px face crop", UNITS_CARD),
     "action_unit_eyes": ("action_unit_eyes.onnx", "48 features of an aligned 80 x 80 px eye", UNITS_CARD),
+    "action_unit_mouth": ("action_unit_mouth.onnx", "48 features of an aligned 80 x 80 px mouth", UNITS_CARD),
     "action_units": (
         "action_units.npz",
         "55 expression shapes from those features, histograms and the mesh",

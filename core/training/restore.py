@@ -4,7 +4,7 @@
 
 Needs `synthesis` and `faces` to have run. Afterwards `action_unit_net` begins with the shipped weights, and
 `expression_net` goes on from them where it is asked for more epochs. What training alone has, as
-`ActionUnitNet.around_eye`, begins anew. Checkpoints that are there are kept.
+`ActionUnitNet.around_eye` and `around_mouth`, begins anew. Checkpoints that are there are kept.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from ..units import EXPRESSIONS
 from . import action_unit_net, expression_net
 from .checkpoint import save
 from .paths import MODELS, data_folder, work_folder
+from .synthesis import PICTURE_NAMES
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 
@@ -98,16 +99,17 @@ def restore_action_units(target: Path) -> None:
     parts = []
     for path in sorted((work_folder() / "synthesis").glob("part*.npz"))[:4]:
         with np.load(path, allow_pickle=False) as part:
-            parts.append((part["crops"][part["found"]][::4], part["eyes"][part["found"]][::4, 0]))
-    crops, eyes = (np.concatenate(pictures) for pictures in zip(*parts, strict=True))
+            parts.append([part[name][part["found"]][::4] for name in PICTURE_NAMES])
+    crops, eyes, mouths = (np.concatenate(pictures) for pictures in zip(*parts, strict=True))
     components = {name: arrays[name] for name in ("mean", "axes", "histogram_mean", "histogram_axes", "features")}
     torch.manual_seed(0)
-    net = action_unit_net.ActionUnitNet(len(arrays["shapes"]), action_unit_net.OTHERS)
-    for part, pictures, (rows, columns), name in (
+    net = action_unit_net.ActionUnitNet(tuple(str(name) for name in arrays["shapes"]))
+    for part, pictures, window, name in (
         (net.features, crops, WINDOW, "action_unit_net.onnx"),
-        (net.eyes, eyes, action_unit_net.EYE_WINDOW, "action_unit_eyes.onnx"),
+        (net.eyes, eyes[:, 0], action_unit_net.CLOSE_UP_WINDOW, "action_unit_eyes.onnx"),
+        (net.mouth, mouths, action_unit_net.CLOSE_UP_WINDOW, "action_unit_mouth.onnx"),
     ):
-        seen = torch.from_numpy(pictures[:, rows, columns])[:, None].float() / 255
+        seen = torch.from_numpy(pictures[:, None, *window]).float() / 255
         restore(part, layers_of(MODELS / name), seen)
     with torch.no_grad():
         for i, layer in enumerate(net.head.layers):

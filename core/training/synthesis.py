@@ -19,7 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..action_unit_model import CROP, eye_crops
+from ..action_unit_model import CROP, eye_crops, mouth_crop
 from ..evaluate import load_weights
 from ..features.geometry import mesh_of
 from ..ict_face import IctFace, Scene, project, random_expression, random_look, random_scene, render, rotation
@@ -37,8 +37,9 @@ PICTURES = 8
 """Per scene, at rest in the first."""
 PER_PERSON = SCENES * PICTURES
 GREY = 160
-EYE_ROOM = 96
-"""Side of the closer look at an eye that is kept, px: room to shake it."""
+CLOSE_UP_ROOM = 96
+"""Side of the closer looks that are kept, px: room to shake them."""
+PICTURE_NAMES = ("crops", "eyes", "mouths")
 
 # Between pictures, s: so long that the landmark model's smoothing over time has no say.
 _STEP = 1000.0
@@ -49,6 +50,13 @@ def landmark_vertices(folder: Path) -> np.ndarray:
     """Return the vertices of the 68 landmarks."""
     table = json.loads((folder / "face3d" / "vertex_indices.json").read_text())
     return np.array(table["idx_to_landmark_verts"])
+
+
+def pictures_of(image: np.ndarray, landmarks: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what training keeps of a face's picture, by `PICTURE_NAMES`: the eyes are two squares, the others one."""
+    crops = aligned_crop(image, landmarks, CROP)
+    eyes, mouth = eye_crops(image, landmarks, CLOSE_UP_ROOM), mouth_crop(image, landmarks, CLOSE_UP_ROOM)
+    return dict(zip(PICTURE_NAMES, (crops, eyes, mouth), strict=True))
 
 
 def _moved(scene: Scene, rng: np.random.Generator) -> Scene:
@@ -85,7 +93,8 @@ def empty_part(shapes: int, part: int) -> dict[str, np.ndarray]:
         "meshes": np.zeros((count, 3 * LANDMARK_COUNT), np.float32),
         "blendshapes": np.zeros((count, len(ARKIT)), np.float32),
         "crops": np.zeros((count, CROP, CROP), np.uint8),
-        "eyes": np.zeros((count, 2, EYE_ROOM, EYE_ROOM), np.uint8),
+        "eyes": np.zeros((count, 2, CLOSE_UP_ROOM, CLOSE_UP_ROOM), np.uint8),
+        "mouths": np.zeros((count, CLOSE_UP_ROOM, CLOSE_UP_ROOM), np.uint8),
         "points68": np.zeros((kept, 68, 2), np.float32),
         "grey": np.zeros((kept, GREY, GREY), np.uint8),
         "size": np.zeros(kept, np.int32),
@@ -135,8 +144,8 @@ def make_part(model, landmarker: Landmarker, part: int, take, points68, clock: f
             arrays["found"][row] = True
             arrays["meshes"][row] = mesh_of(face)
             arrays["blendshapes"][row] = face.blendshapes
-            arrays["crops"][row] = aligned_crop(picture, face.landmarks, CROP)
-            arrays["eyes"][row] = eye_crops(picture, face.landmarks, EYE_ROOM)
+            for name, seen in pictures_of(picture, face.landmarks).items():
+                arrays[name][row] = seen
     return arrays
 
 
@@ -149,7 +158,8 @@ def load(folder: Path, *names: str) -> dict[str, np.ndarray]:
                 raise SystemExit(f"{path} was made by an older version: run synthesis for its people again.")
             for name in names:
                 found[name].append(part[name])
-    return {name: np.concatenate(arrays) for name, arrays in found.items()}
+    # One after the other: parts and whole together are large.
+    return {name: np.concatenate(found.pop(name)) for name in names}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from mien.core.action_unit_model import (
-    EYE,
+    CLOSE_UP,
     EYE_MIDDLE,
     EYE_SCALE,
+    MOUTH_MIDDLE,
+    MOUTH_SCALE,
     WINDOW,
     Describer,
     LearnedEstimator,
@@ -16,6 +18,7 @@ from mien.core.action_unit_model import (
     eye_crops,
     face_crop,
     load_arrays,
+    mouth_crop,
     weights_file,
 )
 from mien.core.capture import open_source
@@ -24,7 +27,7 @@ from mien.core.features.geometry import GeometryBasis, mesh_of, mirror, mirrored
 from mien.core.ict_face import IctFace, random_look, random_scene, render
 from mien.core.landmarks import Face, Landmarker
 from mien.core.models import SHIPPED, landmark_model
-from mien.core.preprocess import aligned_crop
+from mien.core.preprocess import aligned_crop, alignment
 from mien.core.stills import StillLandmarker
 from mien.core.units import ACTION_UNITS, ARKIT, AU_INDEX, LANDMARK_COUNT
 
@@ -121,23 +124,43 @@ def test_crop_shows_brows_to_chin(face):
     assert face_crop(picture, face.landmarks).shape == tuple(s.stop - s.start for s in WINDOW)
 
 
-def test_each_eye_is_looked_at_from_brow_to_cheek_and_the_mirror_image_swaps_them(data):
+@pytest.fixture
+def seen(data):
+    """A frame and the face in it, and their mirror images: of the landmarks only those that frame it are exact."""
     with open_source(data / "video" / "d10.mp4") as source, Landmarker(landmark_model()) as landmarker:
         picture = next(iter(source)).image
         landmarks = StillLandmarker(landmarker).find(picture).landmarks[:, :2]
-    eyes = eye_crops(picture, landmarks)
-    assert eyes.shape == (2, EYE, EYE)
     across = landmarks * (-1, 1) + (picture.shape[1] - 1, 0)
-    # The anchors of the mirror image, in their order.
     across[[33, 133, 362, 263]] = across[[263, 362, 133, 33]]
-    turned = eye_crops(np.ascontiguousarray(picture[:, ::-1]), across)
-    np.testing.assert_allclose(turned[::-1].astype(int), eyes, atol=12)
-    # Shown at the scale of the crop each has its lids in the middle.
-    whole = aligned_crop(picture, landmarks, EYE_SCALE).astype(int)
-    left = slice(round(EYE_MIDDLE[0] * EYE_SCALE) - EYE // 2, None)
-    top = slice(round(EYE_MIDDLE[1] * EYE_SCALE) - EYE // 2, None)
-    for eye, seen in zip(eyes, (whole, whole[:, ::-1]), strict=True):
-        assert np.corrcoef(eye.ravel(), seen[top, left][:EYE, :EYE].ravel())[0, 1] > 0.97
+    return picture, landmarks, np.ascontiguousarray(picture[:, ::-1]), across
+
+
+def _place(picture, landmarks, scale, middle):
+    """The square of a closer look cut out of the whole crop at its scale."""
+    left, top = (round(part * scale) - CLOSE_UP // 2 for part in middle)
+    return aligned_crop(picture, landmarks, scale)[top:, left:][:CLOSE_UP, :CLOSE_UP]
+
+
+def test_each_eye_is_looked_at_from_brow_to_cheek_and_the_mirror_image_swaps_them(seen):
+    picture, landmarks, *turned = seen
+    eyes = eye_crops(picture, landmarks)
+    assert eyes.shape == (2, CLOSE_UP, CLOSE_UP)
+    np.testing.assert_allclose(eye_crops(*turned)[::-1].astype(int), eyes, atol=12)
+    for eye, view in zip(eyes, (seen[:2], turned), strict=True):
+        assert np.corrcoef(eye.ravel(), _place(*view, EYE_SCALE, EYE_MIDDLE).ravel())[0, 1] > 0.97
+
+
+def test_the_mouth_is_looked_at_from_nose_to_chin_and_the_mirror_image_mirrors_it(seen):
+    picture, landmarks, *turned = seen
+    mouth = mouth_crop(picture, landmarks)
+    np.testing.assert_allclose(mouth_crop(*turned)[:, ::-1].astype(int), mouth, atol=12)
+    assert np.corrcoef(mouth.ravel(), _place(picture, landmarks, MOUTH_SCALE, MOUTH_MIDDLE).ravel())[0, 1] > 0.99
+    # The lips' four ends lie well inside, in the crop's own px.
+    matrix = alignment(landmarks, MOUTH_SCALE)
+    lips = landmarks[[61, 291, 0, 17]] @ matrix[:, :2].T + matrix[:, 2]
+    lips -= np.array(MOUTH_MIDDLE) * MOUTH_SCALE - CLOSE_UP / 2
+    assert (lips > 8).all()
+    assert (lips < CLOSE_UP - 8).all()
 
 
 @needs_weights

@@ -17,8 +17,10 @@ from mien.core.training.action_unit_net import (
     PHOTOS,
     RARE,
     SEEN,
+    ActionUnitNet,
     batches,
     columns_around_eyes,
+    columns_around_mouth,
     error,
     eyes_seen,
     main,
@@ -76,17 +78,18 @@ def test_the_rate_rises_for_an_epoch_and_falls_over_the_share_asked_for():
         assert said[-1] < 2e-3
 
 
-def test_a_part_that_an_older_version_made_is_made_again(tmp_path):
+@pytest.mark.parametrize("kept", ["eyes", "mouths"])
+def test_a_part_that_an_older_version_made_is_made_again(tmp_path, kept):
     path, part = tmp_path / "part0000.npz", empty_part(57, 0)
     assert not is_whole(path)
     np.savez(path, **part)
     assert is_whole(path)
-    del part["eyes"]
+    del part[kept]
     np.savez(path, **part)
     assert not is_whole(path)
     assert load(tmp_path, "crops")["crops"].shape == part["crops"].shape
     with pytest.raises(SystemExit, match="run synthesis"):
-        load(tmp_path, "crops", "eyes")
+        load(tmp_path, "crops", kept)
 
 
 def test_a_fall_of_the_rate_over_no_epochs_or_more_than_all_is_refused(capsys):
@@ -94,6 +97,17 @@ def test_a_fall_of_the_rate_over_no_epochs_or_more_than_all_is_refused(capsys):
         with pytest.raises(SystemExit):
             main(["--fall", fall])
         assert "--fall" in capsys.readouterr().err
+
+
+def test_the_mouth_is_taught_what_moves_around_it_on_either_side(data):
+    model = IctFace(data / "face3d" / "ict_facekit.npz")
+    names = tuple(name for name in model.names if not name.startswith("Pupil"))
+    columns = columns_around_mouth(names).tolist()
+    taught = {names[column] for column in columns}
+    assert {"jawOpen", "jawForward", "mouthSmile_L", "mouthPress_R", "mouthRollUpper", "cheekPuff_R"} <= taught
+    assert not [name for name in taught if name.startswith(("brow", "eye", "cheekSquint", "cheekRaiser", "nose"))]
+    assert set(mirrored_shapes(names)[columns]) == set(columns)
+    assert ActionUnitNet(names).around_mouth.out_features == len(columns)
 
 
 def test_each_eye_is_taught_what_moves_on_its_own_side(data):

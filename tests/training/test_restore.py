@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mien.core.action_unit_model import EYE
-from mien.core.training.action_unit_net import HEIGHT, WIDTH, DeepFeatures, EyeFeatures
+from mien.core.action_unit_model import CLOSE_UP
+from mien.core.training.action_unit_net import HEIGHT, WIDTH, CloseUpFeatures, DeepFeatures
 from mien.core.training.export import export
 from mien.core.training.expression_net import ExpressionNet
 from mien.core.training.restore import layers_of, restore
@@ -31,7 +31,7 @@ def pictures():
     return torch.from_numpy(np.random.default_rng(0).uniform(0, 1, (64, 1, HEIGHT, WIDTH)).astype(np.float32))
 
 
-@pytest.mark.parametrize(("kind", "size"), [(DeepFeatures, (HEIGHT, WIDTH)), (EyeFeatures, (EYE, EYE))])
+@pytest.mark.parametrize(("kind", "size"), [(DeepFeatures, (HEIGHT, WIDTH)), (CloseUpFeatures, (CLOSE_UP, CLOSE_UP))])
 def test_a_restored_network_answers_alike_and_is_ready_to_learn(tmp_path, pictures, kind, size):
     net, again, pictures = trained(kind()), kind(), pictures[:, :, : size[0], : size[1]]
     export(net, np.zeros((1, *size), np.uint8), tmp_path / "net.onnx", ("features",))
