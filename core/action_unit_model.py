@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,8 @@ class LearnedEstimator:
         except KeyError as error:
             raise MienError("model-damaged", f"The action unit model lacks {error}.", "Reinstall Mien.") from error
         self.rest: Array | None = None
+        # A live frame waits for the networks: the small ones run beside the large one.
+        self._beside = ThreadPoolExecutor(1, "mien-close-up")
 
     def describe(self, face: Face, image: npt.NDArray[np.uint8] | None) -> Array:
         """Return what the model knows of a frame: deep features, histograms, geometry; shape (views, length)."""
@@ -100,15 +103,19 @@ class LearnedEstimator:
             shapes.append((mesh[0], blendshapes[0]))
         if image is None:
             return np.stack([self.describer.join(None, None, *shape) for shape in shapes])
-        pictures, mouths = (
-            np.stack([picture, picture[:, ::-1]][: len(shapes)])
-            for picture in (face_crop(image, face.landmarks), mouth_crop(image, face.landmarks))
-        )
-        eyes = self._eyes(eye_crops(image, face.landmarks))[0]
-        eyes = [eyes.ravel(), eyes[::-1].ravel()][: len(shapes)]
-        deep = np.column_stack([self._face(pictures)[0], eyes, self._mouth(mouths)[0]])
+        close_up = self._beside.submit(self._look_closely, image, face.landmarks, len(shapes))
+        picture = face_crop(image, face.landmarks)
+        pictures = np.stack([picture, picture[:, ::-1]][: len(shapes)])
+        deep = np.column_stack([self._face(pictures)[0], close_up.result()])
         seen = zip(deep, pictures, shapes, strict=True)
         return np.stack([self.describer.join(said, histograms(picture), *shape) for said, picture, shape in seen])
+
+    def _look_closely(self, image: npt.NDArray[np.uint8], landmarks: npt.ArrayLike, views: int) -> Array:
+        """Return the features of eyes and mouth, of the picture and with two views of its mirror image."""
+        eyes = self._eyes(eye_crops(image, landmarks))[0]
+        mouth = mouth_crop(image, landmarks)
+        mouths = self._mouth(np.stack([mouth, mouth[:, ::-1]][:views]))[0]
+        return np.column_stack([[eyes.ravel(), eyes[::-1].ravel()][:views], mouths])
 
     def set_rest(self, face: Face, image: npt.NDArray[np.uint8] | None) -> None:
         """Take a frame in which the actor's face is at rest."""
