@@ -463,7 +463,7 @@ def batches(people: np.ndarray, photo_set: dict, first_photo: int, steps: int, r
     judged beside it. Then come photos; `DOUBLED` neutral ones are judged beside themselves, and of the others
     half beside one of these, another person: else a real face beside its rest would always be one at rest.
     """
-    neutral, photos = np.flatnonzero(photo_set["neutral"]), len(photo_set["crops"])
+    neutral, photos = np.flatnonzero(photo_set["neutral"]), len(photo_set["neutral"])
     # Where an epoch is too short for all people, the next one shows others.
     for chosen in np.resize(rng.permutation(people), steps * PEOPLE).reshape(steps, PEOPLE):
         rows, rest = [], []
@@ -520,7 +520,7 @@ class Trainer:
         self.people, self.real = rendered(self.names, model), photos(self.names)
         self.first_photo = len(self.people["crops"])
         joined = {
-            key: np.concatenate([self.people.pop(key), self.real[key]])
+            key: np.concatenate([self.people.pop(key), self.real.pop(key)])
             for key in (*PICTURE_NAMES, "targets", "meshes", "blendshapes")
         }
         self.crops, self.eyes, self.mouths = (joined[key] for key in PICTURE_NAMES)
