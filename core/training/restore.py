@@ -4,7 +4,8 @@
 
 Needs `synthesis` and `faces` to have run. Afterwards `action_unit_net` begins with the shipped weights, and
 `expression_net` goes on from them where it is asked for more epochs. What training alone has, as
-`ActionUnitNet.around_eye` and `around_mouth`, begins anew. Checkpoints that are there are kept.
+`ActionUnitNet.around_eye` and `around_mouth`, begins anew, and so does the head with ``--new-head``. Checkpoints
+that are there are kept.
 """
 
 from __future__ import annotations
@@ -93,8 +94,12 @@ def _fit(norm: nn.Module, inputs: tuple[torch.Tensor, ...], size: torch.Tensor, 
     norm.bias.copy_(bias + norm.running_mean / size)
 
 
-def restore_action_units(target: Path) -> None:
-    """Write the checkpoint of the action unit network; statistics are those of some rendered people."""
+def restore_action_units(target: Path, new_head: bool) -> None:
+    """Write the checkpoint of the action unit network; statistics are those of some rendered people.
+
+    With `new_head` its head is one that has learnt nothing: going on, a head hardly comes to ask features that
+    were not there when it learnt.
+    """
     arrays = load_arrays(MODELS / "action_units.npz")
     parts = []
     for path in sorted((work_folder() / "synthesis").glob("part*.npz"))[:4]:
@@ -111,10 +116,11 @@ def restore_action_units(target: Path) -> None:
     ):
         seen = torch.from_numpy(pictures[:, None, *window]).float() / 255
         restore(part, layers_of(MODELS / name), seen)
-    with torch.no_grad():
-        for i, layer in enumerate(net.head.layers):
-            layer.weight.copy_(torch.from_numpy(arrays[f"weight{i}"].astype(np.float32)))
-            layer.bias.copy_(torch.from_numpy(arrays[f"bias{i}"]))
+    if not new_head:
+        with torch.no_grad():
+            for i, layer in enumerate(net.head.layers):
+                layer.weight.copy_(torch.from_numpy(arrays[f"weight{i}"].astype(np.float32)))
+                layer.bias.copy_(torch.from_numpy(arrays[f"bias{i}"]))
     average = torch.optim.swa_utils.AveragedModel(net, use_buffers=True)
     save(
         {
@@ -170,10 +176,12 @@ def restore_expression(folder: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the checkpoints that are missing."""
-    argparse.ArgumentParser(description="Make checkpoints of the shipped weights.").parse_args(arguments)
+    parser = argparse.ArgumentParser(description="Make checkpoints of the shipped weights.")
+    parser.add_argument("--new-head", action="store_true", help="let the action unit network's head begin anew")
+    options = parser.parse_args(arguments)
     folder = work_folder()
     if not (folder / "action_unit_net.pt").is_file():
-        restore_action_units(folder / "action_unit_net.pt")
+        restore_action_units(folder / "action_unit_net.pt", options.new_head)
     if not (folder / "expression_net.pt").is_file():
         restore_expression(folder)
     return 0
