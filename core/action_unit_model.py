@@ -44,6 +44,9 @@ MOUTH_MIDDLE = (0.5, 0.79)
 CLOSE_UP = 80
 """Side of a closer look, px: at an eye from brow to cheek, at the mouth from nose to chin."""
 
+LEAK = 0.1
+"""Slope of the regressor's hidden units below 0."""
+
 _HISTOGRAM_SIZE = (56, 64)
 
 
@@ -184,7 +187,8 @@ class Regressor:
         change = np.zeros_like(description) if rest is None else description - rest
         values = np.concatenate([description, change, np.float32([known])])
         for weight, bias in self._layers[:2]:
-            values = np.maximum(weight @ values + bias, 0)
+            values = weight @ values + bias
+            values = np.maximum(values, LEAK * values)
         weight, bias = self._layers[2]
         return np.clip((weight @ values + bias - self._off[known]) * self._slope[known], 0, 1)
 

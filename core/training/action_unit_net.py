@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from scipy.optimize import nnls
 from torch import nn
 
-from ..action_unit_model import CLOSE_UP, WINDOW, Describer, histograms
+from ..action_unit_model import CLOSE_UP, LEAK, WINDOW, Describer, histograms
 from ..action_units import BlendshapeEstimator
 from ..datasets import load_expression_set
 from ..evaluate import correlation
@@ -213,7 +213,8 @@ class Head(nn.Module):
     def forward(self, description, rest, known):
         x = torch.cat([description, (description - rest) * known, known], 1)
         for layer in self.layers[:2]:
-            x = F.dropout(F.relu(layer(x)), self.drop, self.training)
+            # Never quite 0 below 0: else units that are silent for all faces once stay so, and two fifths were.
+            x = F.dropout(F.leaky_relu(layer(x), LEAK), self.drop, self.training)
         return self.layers[2](x)
 
 
@@ -547,6 +548,7 @@ class Trainer:
         self.twin = torch.from_numpy(mirrored_shapes(self.names))
         self.shares = torch.from_numpy(shares_of_units(self.names)).to(self.device)
         exact = self.targets[: self.first_photo]
+        self.shape_weights = weights_of(exact).to(self.device)
         self.unit_weights = weights_of((exact @ self.shares.cpu()).clamp(0, 1)).to(self.device)
         eyes, mouth = columns_around_eyes(self.names), columns_around_mouth(self.names)
         columns = ((eyes, eyes[0]), (mouth, mouth))  # both eyes are weighed alike
@@ -625,11 +627,14 @@ class Trainer:
                 )
             found, y = found.float(), y.to(device)
             loss = (count.to(device) * error(found, y, least.to(device))).mean()
+            taught = [
+                (found, y, self.shape_weights),
+                (found @ self.shares, (y @ self.shares).clamp(0, 1), options.units * self.unit_weights),
+                *((said, y[:, columns], weights) for said, (columns, weights) in zip(around, self.around, strict=True)),
+            ]
             exact = slice(PEOPLE * SEEN)
-            units = error(found[exact] @ self.shares, (y[exact] @ self.shares).clamp(0, 1))
-            loss = loss + options.units * (self.unit_weights * units).mean()
-            for said, (columns, weights) in zip(around, self.around, strict=True):
-                loss = loss + (weights * error(said.float(), y[:, columns])[exact]).mean()
+            for said, wanted, weights in taught:
+                loss = loss + (weights * error(said[exact].float(), wanted[exact])).mean()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()

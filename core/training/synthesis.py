@@ -165,7 +165,7 @@ def _array(path: Path, name: str) -> np.ndarray:
 def main(arguments: list[str] | None = None) -> int:
     """Make the parts that are missing."""
     parser = argparse.ArgumentParser(description="Render people for training.")
-    parser.add_argument("--people", type=int, default=7650, help="one past the number of the last one")
+    parser.add_argument("--people", type=int, default=11450, help="one past the number of the last one")
     parser.add_argument("--first", type=int, default=0, help="number of the first one, in whole parts of 50")
     options = parser.parse_args(arguments)
     folder, data = work_folder() / "synthesis", data_folder()

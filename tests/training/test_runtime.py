@@ -92,6 +92,16 @@ def test_the_head_equals_torch():
         np.testing.assert_allclose(found, wanted.clamp(0, 1).numpy()[0], atol=1e-6)
 
 
+def test_a_head_that_is_silent_still_learns():
+    torch.manual_seed(0)
+    head = Head(6, 4)
+    for layer in head.layers[:2]:
+        torch.nn.init.constant_(layer.bias, -100)
+    frames = torch.randn(8, 6)
+    head(frames, frames, torch.zeros(8, 1)).sum().backward()
+    assert all(float(layer.weight.grad.abs().sum()) > 0 for layer in head.layers[:2])
+
+
 def test_a_frame_and_its_mirror_image_are_described_as_in_training(tmp_path, data):
     torch.manual_seed(0)
     rng = np.random.default_rng(2)
