@@ -44,9 +44,6 @@ MOUTH_MIDDLE = (0.5, 0.79)
 CLOSE_UP = 80
 """Side of a closer look, px: at an eye from brow to cheek, at the mouth from nose to chin."""
 
-LEAK = 0.1
-"""Slope of the regressor's hidden units below 0."""
-
 _HISTOGRAM_SIZE = (56, 64)
 
 
@@ -173,13 +170,13 @@ class Regressor:
     ----------
     arrays : dict of str to ndarray
         ``weight0`` (hidden, 2 length + 1), ``weight1``, ``weight2`` with ``bias0`` to
-        ``bias2``, and ``off`` and ``slope`` (2, shapes), which bring the result to scale
-        without and with a known rest.
+        ``bias2``; ``leak``, the slope of hidden units below 0; ``off`` and ``slope`` (2, shapes),
+        which bring the result to scale without and with a known rest.
     """
 
     def __init__(self, arrays: dict[str, np.ndarray]):
         self._layers = [(arrays[f"weight{i}"].astype(np.float32), arrays[f"bias{i}"]) for i in range(3)]
-        self._off, self._slope = arrays["off"], arrays["slope"]
+        self._leak, self._off, self._slope = np.float32(arrays["leak"]), arrays["off"], arrays["slope"]
 
     def __call__(self, description: Array, rest: Array | None) -> Array:
         """Return weights 0..1 of ICT-FaceKit's expression shapes, in the order that training had."""
@@ -188,7 +185,7 @@ class Regressor:
         values = np.concatenate([description, change, np.float32([known])])
         for weight, bias in self._layers[:2]:
             values = weight @ values + bias
-            values = np.maximum(values, LEAK * values)
+            values = np.maximum(values, self._leak * values)
         weight, bias = self._layers[2]
         return np.clip((weight @ values + bias - self._off[known]) * self._slope[known], 0, 1)
 

@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from scipy.optimize import nnls
 from torch import nn
 
-from ..action_unit_model import CLOSE_UP, LEAK, WINDOW, Describer, histograms
+from ..action_unit_model import CLOSE_UP, WINDOW, Describer, histograms
 from ..action_units import BlendshapeEstimator
 from ..datasets import load_expression_set
 from ..evaluate import correlation
@@ -59,6 +59,10 @@ OTHERS = HISTOGRAM_COMPONENTS + COMPONENTS + len(ARKIT)
 """Numbers that describe a face beside its deep features."""
 
 HIDDEN = 192
+
+LEAK = 0.1
+"""Slope of the head's hidden units below 0. Of plain ReLUs two fifths of a layer had fallen silent for all faces,
+and a silent one gets no gradient."""
 
 FALL = 0.4
 """Share of the epochs over which the learning rate falls."""
@@ -213,7 +217,6 @@ class Head(nn.Module):
     def forward(self, description, rest, known):
         x = torch.cat([description, (description - rest) * known, known], 1)
         for layer in self.layers[:2]:
-            # Never quite 0 below 0: else units that are silent for all faces once stay so, and two fifths were.
             x = F.dropout(F.leaky_relu(layer(x), LEAK), self.drop, self.training)
         return self.layers[2](x)
 
@@ -454,6 +457,7 @@ def components(crops: np.ndarray, meshes: np.ndarray, usable: np.ndarray, seed: 
         "histogram_mean": mean.astype(np.float16),
         "histogram_axes": axes.astype(np.float16),
         "features": np.array(DEEP),
+        "leak": np.array(LEAK),
     }
 
 
@@ -494,7 +498,9 @@ def weights_of(shown: torch.Tensor) -> torch.Tensor:
 
     As it does in a correlation.
     """
-    weights = 1 / shown.var(0).clamp(min=1e-6)
+    spread = shown.var(0)
+    # What never moves in a small set does not outweigh all the rest.
+    weights = 1 / spread.clamp(min=max(0.01 * float(spread.max()), 1e-6))
     return weights / weights.mean()
 
 
@@ -540,7 +546,7 @@ class Trainer:
         if self.checkpoint.is_file():
             self.state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
             arrays = {name: array.cpu().numpy() for name, array in self.state["components"].items()}
-            if arrays["features"] != DEEP:
+            if arrays["features"] != DEEP or arrays.get("leak") != LEAK:
                 raise SystemExit(f"{self.checkpoint} is an older network's: delete it, and run restore.")
         else:
             arrays = components(self.crops, joined["meshes"], usable, options.seed)

@@ -94,19 +94,22 @@ def _fit(norm: nn.Module, inputs: tuple[torch.Tensor, ...], size: torch.Tensor, 
     norm.bias.copy_(bias + norm.running_mean / size)
 
 
-def restore_action_units(target: Path, new_head: bool) -> None:
+def restore_action_units(target: Path, *, new_head: bool = False) -> None:
     """Write the checkpoint of the action unit network; statistics are those of some rendered people.
 
     With `new_head` its head is one that has learnt nothing: going on, a head hardly comes to ask features that
     were not there when it learnt.
     """
     arrays = load_arrays(MODELS / "action_units.npz")
+    if new_head:
+        arrays["leak"] = np.array(action_unit_net.LEAK)
     parts = []
     for path in sorted((work_folder() / "synthesis").glob("part*.npz"))[:4]:
         with np.load(path, allow_pickle=False) as part:
             parts.append([part[name][part["found"]][::4] for name in PICTURE_NAMES])
     crops, eyes, mouths = (np.concatenate(pictures) for pictures in zip(*parts, strict=True))
-    components = {name: arrays[name] for name in ("mean", "axes", "histogram_mean", "histogram_axes", "features")}
+    kept = ("mean", "axes", "histogram_mean", "histogram_axes", "features", "leak")
+    components = {name: arrays[name] for name in kept}
     torch.manual_seed(0)
     net = action_unit_net.ActionUnitNet(tuple(str(name) for name in arrays["shapes"]))
     for part, pictures, window, name in (
@@ -180,8 +183,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--new-head", action="store_true", help="let the action unit network's head begin anew")
     options = parser.parse_args(arguments)
     folder = work_folder()
-    if not (folder / "action_unit_net.pt").is_file():
-        restore_action_units(folder / "action_unit_net.pt", options.new_head)
+    action_units = folder / "action_unit_net.pt"
+    if not action_units.is_file():
+        restore_action_units(action_units, new_head=options.new_head)
+    elif options.new_head:
+        parser.error(f"--new-head makes {action_units} anew: delete it first")
     if not (folder / "expression_net.pt").is_file():
         restore_expression(folder)
     return 0

@@ -152,13 +152,16 @@ def make_part(model, landmarker: Landmarker, part: int, take, points68, clock: f
 def load(folder: Path, *names: str) -> dict[str, np.ndarray]:
     """Return the arrays `names` of all finished parts in `folder`, joined."""
     paths = sorted(folder.glob("part*.npz"))
+    for path in paths:
+        with np.load(path, allow_pickle=False) as part:
+            if not {*names} <= {*part.files}:
+                raise SystemExit(f"{path} was made by an older version: run synthesis for its people again.")
+    # One after the other: parts and whole together are large.
     return {name: np.concatenate([_array(path, name) for path in paths]) for name in names}
 
 
 def _array(path: Path, name: str) -> np.ndarray:
     with np.load(path, allow_pickle=False) as part:
-        if name not in part.files:
-            raise SystemExit(f"{path} was made by an older version: run synthesis for its people again.")
         return part[name]
 
 

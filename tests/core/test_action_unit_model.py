@@ -88,6 +88,7 @@ def test_regressor_weighs_the_change_from_rest():
         "weight0": change,
         "weight1": identity,
         "weight2": identity,
+        "leak": np.array(0.1),
         "off": np.zeros((2, 3)),
         "slope": np.ones((2, 3)),
     }
@@ -96,6 +97,9 @@ def test_regressor_weighs_the_change_from_rest():
     frame, rest = np.float32([0.1, 0.9, 0.2]), np.float32([0.1, 0.4, 0.0])
     np.testing.assert_allclose(regressor(frame, rest), [0.5, 0, 0])
     np.testing.assert_allclose(regressor(frame, None), 0)
+    arrays["weight2"] = -100 * identity  # below 0 a hidden unit gives a tenth
+    np.testing.assert_allclose(Regressor(arrays)(rest, frame), [0.5, 0, 0], atol=1e-6)
+    arrays["weight2"] = identity
     arrays["off"][1] = 0.1
     arrays["slope"][1, 0] = 2.0
     np.testing.assert_allclose(Regressor(arrays)(frame, rest), [0.8, 0, 0], atol=1e-6)

@@ -24,6 +24,7 @@ from mien.core.training.action_unit_net import (
     error,
     eyes_seen,
     main,
+    weights_of,
 )
 from mien.core.training.rasteriser import rasterise
 from mien.core.training.schedule import course
@@ -87,9 +88,21 @@ def test_a_part_that_an_older_version_made_is_made_again(tmp_path, kept):
     del part[kept]
     np.savez(path, **part)
     assert not is_whole(path)
-    assert load(tmp_path, "crops")["crops"].shape == part["crops"].shape
+    np.savez(tmp_path / "part0001.npz", **{name: values + 1 for name, values in part.items()})
+    loaded = load(tmp_path, "crops", "person")
+    for name, found in loaded.items():
+        np.testing.assert_array_equal(found, np.concatenate([part[name], part[name] + 1]))
     with pytest.raises(SystemExit, match="run synthesis"):
         load(tmp_path, "crops", kept)
+
+
+def test_an_error_counts_against_how_much_its_column_moves():
+    moves = torch.randn(4000, 1, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 0.5, 2.0])
+    weights = weights_of(moves)
+    assert float(weights.mean()) == pytest.approx(1)
+    torch.testing.assert_close(weights[1] / weights[::2], torch.tensor([4.0, 16.0]), rtol=0.1, atol=0)
+    still = weights_of(torch.cat([moves, torch.zeros(4000, 1)], 1))
+    assert float(still[3] / still[2]) == pytest.approx(100)
 
 
 def test_a_fall_of_the_rate_over_no_epochs_or_more_than_all_is_refused(capsys):

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from mien.core.action_unit_model import CLOSE_UP
+from mien.core.action_unit_model import CLOSE_UP, load_arrays
 from mien.core.training.action_unit_net import HEIGHT, WIDTH, CloseUpFeatures, DeepFeatures
 from mien.core.training.export import export
 from mien.core.training.expression_net import ExpressionNet
-from mien.core.training.restore import layers_of, restore
+from mien.core.training.paths import MODELS
+from mien.core.training.restore import layers_of, main, restore, restore_action_units
+from mien.core.training.synthesis import PICTURE_NAMES, empty_part
 
 
 def trained(net):
@@ -54,3 +56,38 @@ def test_an_expression_network_is_restored_with_its_gates(tmp_path, pictures):
             torch.testing.assert_close(found, wanted, atol=5e-3 * float(wanted.abs().max()), rtol=0)
     with pytest.raises(RuntimeError, match="size"):
         restore(ExpressionNet(24), layers_of(tmp_path / "net.onnx"), small)
+
+
+@pytest.fixture
+def work(tmp_path, monkeypatch):
+    """A folder with rendered people; noise will do."""
+    part, rng = empty_part(57, 0), np.random.default_rng(1)
+    part["found"][:400] = True
+    for name in PICTURE_NAMES:
+        part[name] = rng.integers(0, 256, part[name].shape, np.uint8)
+    (tmp_path / "synthesis").mkdir()
+    np.savez(tmp_path / "synthesis" / "part0000.npz", **part)
+    monkeypatch.setenv("MIEN_WORK", str(tmp_path))
+    return tmp_path
+
+
+def test_the_head_is_the_shipped_one_or_begins_anew(work):
+    states = []
+    for new in (False, True):
+        restore_action_units(work / "action_unit_net.pt", new_head=new)
+        states.append(torch.load(work / "action_unit_net.pt", weights_only=True))
+    shipped, arrays = states[0]["net"], load_arrays(MODELS / "action_units.npz")
+    for i in range(3):
+        torch.testing.assert_close(shipped[f"head.layers.{i}.weight"].numpy(), np.float32(arrays[f"weight{i}"]))
+    for name, values in states[1]["net"].items():
+        torch.testing.assert_close(states[1]["average"][f"module.{name}"], values)
+        assert torch.equal(values, shipped[name]) != name.startswith("head.layers")
+    assert states[0]["components"].keys() == states[1]["components"].keys()
+
+
+def test_a_new_head_does_not_leave_the_checkpoint_that_is_there_as_if_nothing_had_been_asked(work, capsys):
+    (work / "action_unit_net.pt").write_bytes(b"weeks of work")
+    with pytest.raises(SystemExit):
+        main(["--new-head"])
+    assert "delete it first" in capsys.readouterr().err
+    assert (work / "action_unit_net.pt").read_bytes() == b"weeks of work"

@@ -28,6 +28,7 @@ from mien.core.training.action_unit_net import (
     DEEP,
     HEIGHT,
     HISTOGRAM_COMPONENTS,
+    LEAK,
     OTHERS,
     PARTS,
     WIDTH,
@@ -83,13 +84,14 @@ def test_the_head_equals_torch():
     head = Head(6, 4).eval()
     arrays = {f"weight{i}": layer.weight.detach().numpy() for i, layer in enumerate(head.layers)}
     arrays |= {f"bias{i}": layer.bias.detach().numpy() for i, layer in enumerate(head.layers)}
-    arrays |= {"off": np.zeros((2, 4)), "slope": np.ones((2, 4))}
+    arrays |= {"leak": np.array(LEAK), "off": np.full((2, 4), -0.5), "slope": np.ones((2, 4))}
     frame, rest = np.random.default_rng(1).normal(size=(2, 6)).astype(np.float32)
     for known in (0, 1):
         with torch.no_grad():
             wanted = head(*(torch.from_numpy(v)[None] for v in (frame, rest)), torch.full((1, 1), float(known)))
         found = Regressor(arrays)(frame, rest if known else None)
-        np.testing.assert_allclose(found, wanted.clamp(0, 1).numpy()[0], atol=1e-6)
+        assert 0 < found.min() < 0.5 < found.max() < 1  # nothing clipped
+        np.testing.assert_allclose(found, wanted.numpy()[0] + 0.5, atol=1e-6)
 
 
 def test_a_head_that_is_silent_still_learns():
@@ -131,6 +133,7 @@ def test_a_frame_and_its_mirror_image_are_described_as_in_training(tmp_path, dat
     np.savez(
         tmp_path / "action_units.npz",
         **arrays,
+        leak=np.array(LEAK),
         off=np.zeros((2, 2)),
         slope=np.ones((2, 2)),
         shapes=np.array(names),
