@@ -24,8 +24,7 @@ LEARNED: dict[str, tuple[str, ...]] = {
 
 In these the landmark model is dead on real faces. Everything else is the landmark model's
 alone: it learnt from real people, and is half as noisy at rest. AU 6 is not here: squint and
-smile together tell it as well on real faces, and the network reads much of it in the resting
-face of a stylised head (docs/accuracy.md).
+smile together tell it as well on real faces, and move it more (docs/models.md).
 """
 
 
