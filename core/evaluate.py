@@ -369,6 +369,11 @@ def load_identities(path: str | os.PathLike[str], model) -> list[npt.NDArray[np.
 
     The ``.npz`` has one array ``identity`` or ``identities``: weights (n, up to 80), or
     offsets from the mean face or whole heads (n, 26719, 3).
+
+    Raises
+    ------
+    MienError
+        ``set-not-found`` or ``set-unreadable``.
     """
     path = Path(path)
     if not path.is_file():
@@ -379,6 +384,10 @@ def load_identities(path: str | os.PathLike[str], model) -> list[npt.NDArray[np.
             values = archive[key].astype(np.float32)
     except (ValueError, OSError, EOFError, StopIteration, zipfile.BadZipFile) as error:
         raise MienError("set-unreadable", f"{path.name} is not a set of identities.", _IDENTITIES) from error
+    if not values.size or not np.isfinite(values).all():
+        raise MienError(
+            "set-unreadable", f"{path.name} holds no identities, or some that are not numbers.", _IDENTITIES
+        )
     if values.ndim == 2 and values.shape[1] <= len(model.identity):
         return [model.head(weights) for weights in values]
     if values.ndim == 3 and values.shape[1:] == model.neutral.shape:

@@ -292,3 +292,7 @@ def test_rendered_people_are_read_better_than_by_blendshapes(data, tmp_path):
     np.savez(tmp_path / "wrong.npz", identity=np.zeros((3, 81)))
     with pytest.raises(MienError, match="identities of shape"):
         evaluate.units(tmp_path / "wrong.npz", base)
+    for nothing in (np.full((2, 80), np.nan), np.zeros((0, 26719, 3))):
+        np.savez(tmp_path / "wrong.npz", identity=nothing)
+        with pytest.raises(MienError, match="holds no identities"):
+            evaluate.units(tmp_path / "wrong.npz", base)
