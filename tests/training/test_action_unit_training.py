@@ -1,14 +1,17 @@
-"""How the action unit network learns: what counts as wrong, and what a batch is made of."""
+"""How the action unit network learns: what counts as wrong, what a batch is made of, and what comes of a seed."""
+
+import argparse
 
 import numpy as np
 import pytest
 import torch
 
-from mien.core.action_unit_model import eye_crops
+from mien.core.action_unit_model import eye_crops, load_arrays
 from mien.core.ict_face import IctFace, mirrored_shapes, random_look, random_scene, render
 from mien.core.landmarks import Landmarker
 from mien.core.models import landmark_model
 from mien.core.stills import StillLandmarker
+from mien.core.training import action_unit_net
 from mien.core.training.action_unit_net import (
     AROUND_EYE,
     DOUBLED,
@@ -18,6 +21,7 @@ from mien.core.training.action_unit_net import (
     RARE,
     SEEN,
     ActionUnitNet,
+    Trainer,
     batches,
     columns_around_eyes,
     columns_around_mouth,
@@ -26,9 +30,10 @@ from mien.core.training.action_unit_net import (
     main,
     weights_of,
 )
+from mien.core.training.paths import MODELS
 from mien.core.training.rasteriser import rasterise
 from mien.core.training.schedule import course
-from mien.core.training.synthesis import empty_part, is_whole, load
+from mien.core.training.synthesis import PICTURE_NAMES, empty_part, is_whole, load
 
 
 def test_what_lies_beyond_what_was_wanted_is_right():
@@ -145,3 +150,76 @@ def test_each_eye_is_taught_what_moves_on_its_own_side(data):
         assert changed[place] > 5 * changed[1 - place]
         taught = (shapes[:, torch.from_numpy(mirrored_shapes(names))] if mirrored else shapes)[:, columns]
         assert taught[0, :, blink].tolist() == [float(place == 0), float(place == 1)]
+
+
+@pytest.fixture
+def train(data, tmp_path, monkeypatch):
+    """A training of two short epochs on three people, the last held out, and 60 photos, all of noise."""
+    mean = load_arrays(MODELS / "action_units.npz")["mean"]
+
+    def noise(rng, arrays):
+        count = len(arrays["crops"])
+        for name in PICTURE_NAMES:
+            arrays[name] = rng.integers(0, 256, arrays[name].shape, np.uint8)
+        arrays["meshes"] = (mean + rng.normal(0, 0.05, (count, len(mean)))).astype(np.float32)
+        arrays["blendshapes"] = rng.uniform(0, 1, arrays["blendshapes"].shape).astype(np.float32)
+        return arrays
+
+    part = noise(np.random.default_rng(0), {n: v[: 3 * PER_PERSON] for n, v in empty_part(57, 0).items()})
+    part["person"], part["found"] = np.repeat([0, 1, 19], PER_PERSON), np.ones(3 * PER_PERSON, bool)
+    part["weights"] = np.random.default_rng(1).uniform(0, 1, part["weights"].shape).astype(np.float32)
+    photos = noise(np.random.default_rng(2), {n: v[:60] for n, v in empty_part(57, 0).items()})
+
+    def photos_of(names):
+        shape = (60, len(names))
+        return {
+            **{name: photos[name] for name in (*PICTURE_NAMES, "meshes", "blendshapes")},
+            "targets": np.full(shape, 0.3, np.float32),
+            "counts": np.ones(shape, np.float32),
+            "least": np.zeros(shape, bool),
+            "neutral": np.arange(60) < 20,
+            "rare": np.where(np.arange(60) < 20, 0, 1 / 40),
+        }
+
+    monkeypatch.setattr(action_unit_net, "photos", photos_of)
+    monkeypatch.setattr(action_unit_net, "data_folder", lambda: data)
+    folder = tmp_path / "work"
+    (folder / "synthesis").mkdir(parents=True)
+    np.savez(folder / "synthesis" / "part0000.npz", **part)
+    monkeypatch.setattr(action_unit_net, "work_folder", lambda: folder)
+
+    def run(name, seed=11):
+        short = {"epochs": 2, "steps": 2, "rate": 2e-3, "fall": 0.4, "real": 0.5, "units": 1.0, "threads": 1}
+        torch.manual_seed(0)  # what came before must not matter
+        trainer = Trainer(argparse.Namespace(**short, seed=seed, checkpoint=f"{name}.pt"))
+        trainer.run()
+        return {name: value.clone().float() for name, value in trainer.average.module.state_dict().items()}
+
+    return run
+
+
+def gap(a, b):
+    return max(float((a[name] - b[name]).abs().max()) for name in a)
+
+
+def test_a_seed_gives_the_same_weights_again_and_after_a_cut(train, monkeypatch):
+    whole = train("whole")
+    assert all(bool(torch.isfinite(value).all()) for value in whole.values())
+    assert gap(whole, train("again")) == 0
+    assert gap(whole, train("other", seed=12)) > 1e-3
+
+    class Cut(Exception):
+        """The power fails after the first epoch."""
+
+    epoch_of = Trainer._epoch
+
+    def cut(self, epoch, *arguments):
+        if epoch == 1:
+            raise Cut
+        return epoch_of(self, epoch, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_epoch", cut)
+        with pytest.raises(Cut):
+            train("cut")
+    assert gap(whole, train("cut")) == 0
