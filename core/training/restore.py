@@ -39,6 +39,10 @@ def layers_of(path: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     for node in graph.node:
         if node.op_type == "Cast" and node.input[0] in values:
             values[node.output[0]] = values[node.input[0]]
+        elif node.op_type == "DequantizeLinear" and node.input[0] in values:
+            # As `export` writes them: steps of each output channel, 0 in the middle.
+            counts, steps = (values[name] for name in node.input[:2])
+            values[node.output[0]] = counts * steps.reshape(-1, *[1] * (counts.ndim - 1))
         elif node.op_type in ("Conv", "Gemm"):
             yield values[node.input[1]], values[node.input[2]]
 

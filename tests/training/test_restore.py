@@ -46,14 +46,15 @@ def test_a_restored_network_answers_alike_and_is_ready_to_learn(tmp_path, pictur
         torch.testing.assert_close(again.train()(pictures), wanted, atol=2e-2 * size, rtol=0)
 
 
-def test_an_expression_network_is_restored_with_its_gates(tmp_path, pictures):
+@pytest.mark.parametrize(("bits", "near"), [(16, 5e-3), (8, 2e-2)])
+def test_an_expression_network_is_restored_with_its_gates(tmp_path, pictures, bits, near):
     net, again = trained(ExpressionNet(16)), ExpressionNet(16)
-    export(net, np.zeros((1, 40, 40), np.uint8), tmp_path / "net.onnx", ("features", "logits"))
+    export(net, np.zeros((1, 40, 40), np.uint8), tmp_path / "net.onnx", ("features", "logits"), bits)
     small = pictures[:, :, :40, :40]
     restore(again, layers_of(tmp_path / "net.onnx"), small)
     with torch.no_grad():
         for found, wanted in zip(again.eval()(small), net(small), strict=True):
-            torch.testing.assert_close(found, wanted, atol=5e-3 * float(wanted.abs().max()), rtol=0)
+            torch.testing.assert_close(found, wanted, atol=near * float(wanted.abs().max()), rtol=0)
     with pytest.raises(RuntimeError, match="size"):
         restore(ExpressionNet(24), layers_of(tmp_path / "net.onnx"), small)
 
