@@ -33,8 +33,8 @@ class DeepNet:
     Notes
     -----
     OpenCV's DNN module rather than onnxruntime: it is in the wheel that Mien ships anyhow,
-    equals torch to 1e-6 on these networks, and on one core takes 2.1 ms where onnxruntime
-    takes 1.3.
+    equals torch to some 1e-6 on these networks, and took 2.1 ms of one core for the first of
+    them where onnxruntime took 1.3.
     """
 
     def __init__(self, path: str | os.PathLike[str], outputs: Sequence[str]):
