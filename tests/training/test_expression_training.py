@@ -9,6 +9,8 @@ import torch
 from mien.core.training import expression_net, expression_svm
 from mien.core.units import EXPRESSIONS
 
+from .training_helpers import Cut, same
+
 
 @pytest.fixture
 def crops(monkeypatch, tmp_path):
@@ -40,11 +42,8 @@ def gap(a, b):
 
 def test_a_seed_gives_the_same_weights_again_and_after_a_cut(crops, tmp_path, monkeypatch, capsys):
     whole = crops(tmp_path / "a")
-    assert gap(whole, crops(tmp_path / "b")) == 0
+    assert same(whole, crops(tmp_path / "b"))
     assert gap(whole, crops(tmp_path / "c", seed=8)) > 1e-3
-
-    class Cut(Exception):
-        """The power fails after the first epoch."""
 
     order = expression_net.epoch_order
 
@@ -58,7 +57,7 @@ def test_a_seed_gives_the_same_weights_again_and_after_a_cut(crops, tmp_path, mo
         with pytest.raises(Cut):
             crops(tmp_path / "d")
     capsys.readouterr()
-    assert gap(whole, crops(tmp_path / "d")) == 0
+    assert same(whole, crops(tmp_path / "d"))
     assert "resuming after epoch 1" in capsys.readouterr().err
     assert len(json.loads((tmp_path / "d" / "expression_net.json").read_text())["history"]) == 2
 
