@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from .errors import MienError
 from .features import hog
 from .features.deep import DeepNet
 from .features.geometry import GeometryBasis, mesh_of, mirror, mirrored_points
+from .files import read_arrays
 from .ict_face import ShapeMeaning, mirrored_shapes
 from .landmarks import Face
 from .models import catalogue, locate
@@ -239,7 +239,6 @@ def load_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise MienError("model-missing", f"The model {path.name} is missing.", "Reinstall Mien.")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return dict(archive)
-    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        return read_arrays(path)
+    except (OSError, ValueError) as error:
         raise MienError("model-damaged", f"The model {path.name} cannot be read.", "Reinstall Mien.") from error

@@ -10,15 +10,18 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import lzma
 import os
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from .errors import MienError
+from .files import read_arrays
 from .units import EXPRESSIONS
 
 _ALIASES = {
@@ -95,7 +98,7 @@ def load_expression_set(path: str | os.PathLike[str]) -> ExpressionSet:
         raise MienError("set-not-found", f"There is no file {path}.", "Give an .npz or a .tar with labels.csv.")
     try:
         names, images = _read_tar(path) if tarfile.is_tarfile(path) else _read_npz(path)
-    except (ValueError, OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, csv.Error) as error:
+    except (ValueError, OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, csv.Error) as error:
         raise MienError(
             "set-unreadable",
             f"{path.name} is not an expression set: {error}.",
@@ -115,13 +118,12 @@ def load_expression_set(path: str | os.PathLike[str]) -> ExpressionSet:
 def _read_npz(path: Path) -> tuple[list[str], list[np.ndarray]]:
     if not zipfile.is_zipfile(path):
         raise ValueError("it is damaged, or neither an .npz nor a .tar")
-    with np.load(path, allow_pickle=False) as archive:
-        missing = {"images", "labels", "classes"} - set(archive.files)
-        if missing:
-            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
-        classes = [str(name) for name in archive["classes"].ravel()]
-        labels = archive["labels"]
-        images = archive["images"]
+    arrays = read_arrays(path)
+    missing = {"images", "labels", "classes"} - set(arrays)
+    if missing:
+        raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+    classes = arrays["classes"].ravel().astype(str).tolist()  # text or bytes
+    labels, images = arrays["labels"], arrays["images"]
     if labels.ndim != 1 or not np.isin(labels, np.arange(len(classes))).all():
         raise ValueError(f"labels must be numbers (n,) from 0 to {len(classes) - 1}, each the place of a class")
     if images.dtype != np.uint8 or images.ndim not in (3, 4) or len(images) != len(labels):

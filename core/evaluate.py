@@ -9,7 +9,6 @@ import csv
 import dataclasses
 import os
 import xml.etree.ElementTree as ElementTree
-import zipfile
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from .action_units import BlendshapeEstimator
 from .capture.images import EXTENSIONS, read_picture
 from .datasets import load_expression_set
 from .errors import MienError
+from .files import read_arrays
 from .fusion import fuse
 from .head import head_pose
 from .landmarks import POINTS68, Face, Landmarker
@@ -379,10 +379,9 @@ def load_identities(path: str | os.PathLike[str], model) -> list[npt.NDArray[np.
     if not path.is_file():
         raise MienError("set-not-found", f"There is no file {path}.", "Give an .npz of identities.")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            key = next(name for name in ("identities", "identity", *archive.files) if name in archive.files)
-            values = archive[key].astype(np.float32)
-    except (ValueError, OSError, EOFError, StopIteration, zipfile.BadZipFile) as error:
+        arrays = read_arrays(path)
+        values = next(arrays[name] for name in ("identities", "identity", *arrays) if name in arrays).astype(np.float32)
+    except (ValueError, OSError, StopIteration) as error:
         raise MienError("set-unreadable", f"{path.name} is not a set of identities.", _IDENTITIES) from error
     if not values.size or not np.isfinite(values).all():
         raise MienError(

@@ -117,8 +117,8 @@ class ExpressionClassifier:
 
         Several views are averaged, each with its mirror image: the face aligned by its mesh,
         and the picture as it is where there is no mesh or the picture is hardly larger than
-        the network's crop, so that its framing is that of FER2013. Four calls of the network
-        where `classify` takes one.
+        the network's crop, so that its framing is that of FER2013. The network looks at two
+        views, or four of a small picture with a mesh, where `classify` has one.
 
         Parameters
         ----------
@@ -324,7 +324,7 @@ class PersonalClasses:
             for i, name in enumerate(arrays["names"]):
                 result._samples[str(name)] = arrays[f"samples{i}"].astype(np.float32)
             result._fit()
-        except (KeyError, ValueError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise MienError(
                 "model-damaged", f"{Path(path).name} holds no expressions Mien can read.", "Record them again."
             ) from error

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,6 +21,7 @@ import numpy.typing as npt
 
 from .action_units import from_arkit
 from .errors import MienError
+from .files import read_arrays
 from .units import ARKIT, AU_INDEX
 
 Array = npt.NDArray[np.float32]
@@ -139,13 +139,13 @@ class IctFace:
         if not path.is_file():
             raise MienError("set-not-found", f"There is no file {path}.", "Give ICT-FaceKit as an .npz.")
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                self.neutral = archive["neutral"].astype(np.float32)
-                self.identity = archive["identity"]
-                self.expression = archive["expression"]
-                self.names = tuple(str(name) for name in archive["expression_names"])
-                faces = archive["faces"]
-        except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            arrays = read_arrays(path)
+            self.neutral = arrays["neutral"].astype(np.float32)
+            self.identity = arrays["identity"]
+            self.expression = arrays["expression"]
+            self.names = tuple(str(name) for name in arrays["expression_names"])
+            faces = arrays["faces"]
+        except (KeyError, ValueError, OSError) as error:
             raise MienError("set-unreadable", f"{path.name} is not an ICT-FaceKit archive: {error}.") from error
         quads = faces[faces[:, 3] >= 0]
         triangles = np.concatenate([faces[:, :3], quads[:, [0, 2, 3]]])

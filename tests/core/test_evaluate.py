@@ -45,6 +45,7 @@ def test_weights_of_a_real_take(data):
 
 
 def test_npz_set_is_read_and_other_labels_are_counted(tmp_path):
+    assert len(load_expression_set(write_npz(tmp_path / "bytes.npz", classes=(b"angry", b"happy", b"contempt")))) == 3
     found = load_expression_set(write_npz(tmp_path / "small.npz"))
     assert found.name == "small"
     assert [EXPRESSIONS[i] for i in found.labels] == ["anger", "happiness", "happiness"]
