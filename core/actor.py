@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import tempfile
 import zipfile
@@ -40,7 +41,7 @@ class Actor:
     path : path
         The actor's file; one that is not there yet is made when something is learnt.
     afresh : bool
-        Do not read the file, if there is one.
+        Do not read the file, if there is one; it is put aside when something is learnt.
 
     Attributes
     ----------
@@ -62,6 +63,7 @@ class Actor:
         self._classes = PersonalClasses()
         self.names: tuple[str, ...] = ()
         self.knows_rest = False
+        self._afresh = afresh
         if self.path.is_file() and not afresh:
             self._read()
 
@@ -74,10 +76,11 @@ class Actor:
             raise MienError("model-damaged", message, "Record the expressions again.") from error
         # Features of one model mean nothing to another.
         if str(arrays.get(_MARK, "")) != fingerprint():
+            known = [name for name in map(str, np.ravel(arrays.get("names", ()))) if name != self.REST]
             raise MienError(
                 "actor-outdated",
                 f"The expressions of {self.path.stem} were learnt by another version of Mien's expression model.",
-                "Record them again.",
+                f"Record them again: {', '.join(known)}." if known else "Record them again.",
             )
         self._classes = PersonalClasses.load(self.path)
         self._note_names()
@@ -124,11 +127,12 @@ class Actor:
                     "Mien has not seen the actor's resting face yet.",
                     "Look relaxed for a second, then record the expression again.",
                 )
-            self._classes.learn(self.REST, np.array(before), SHOWN)
-            self.knows_rest = True
+        # First the one that may be refused: a lesson is learnt whole or not at all.
         self._classes.learn(name, np.array(features), SHOWN)
+        if name != self.REST and not self.knows_rest:
+            self._classes.learn(self.REST, np.array(before), SHOWN)
+        self.knows_rest = True
         self._note_names()
-        self.knows_rest |= name == self.REST
         self._save()
 
     def forget(self, name: str) -> None:
@@ -137,6 +141,11 @@ class Actor:
             self._classes.forget(name)
             self._note_names()
             self._save()
+
+    def _aside(self) -> Path:
+        """Return a name beside the file that is free."""
+        names = (self.path.with_suffix(f".old{number}") for number in itertools.count(1))
+        return next(path for path in names if not path.exists())
 
     def _save(self) -> None:
         temporary = None
@@ -148,6 +157,9 @@ class Actor:
             self._classes.save(temporary)
             with zipfile.ZipFile(temporary, "a") as archive, archive.open(f"{_MARK}.npy", "w") as file:
                 np.save(file, np.array(fingerprint()), allow_pickle=False)
+            if self._afresh and self.path.exists():
+                os.replace(self.path, self._aside())
+            self._afresh = False
             os.replace(temporary, self.path)
         except OSError as error:
             if temporary is not None:

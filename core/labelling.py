@@ -83,7 +83,7 @@ class _Collecting:
     seconds: float
     until: float
     features: list = dataclasses.field(default_factory=list)
-    began: float | None = None
+    last: float | None = None
     shown: float = 0.0
 
 
@@ -123,6 +123,7 @@ class Labeller:
         self.trouble: MienError | None = None
         self._due = self._seen = -np.inf
         self._afresh = True
+        self._here = False
         # Held while judging, and while what judging uses is exchanged.
         self._judging = threading.Lock()
         self._changed = threading.Condition()
@@ -135,8 +136,8 @@ class Labeller:
 
     @property
     def label(self) -> Label:
-        """The label that holds now."""
-        return self._label
+        """The label that holds now; an empty one while no face is found."""
+        return self._label if self._here else Label()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -159,6 +160,7 @@ class Labeller:
             None where none was found.
         image : ndarray of uint8, shape (H, W, 3)
         """
+        self._here = face is not None
         if face is None:
             return Label()
         if not 0.0 <= time - self._seen <= FORGET:
@@ -217,15 +219,20 @@ class Labeller:
                 self._label = dataclasses.replace(self._label, own="")
 
     def look_after(self) -> None:
-        """Give a lesson up whose face does not come; call now and then."""
-        collecting = self._collecting
-        if collecting is not None and clock.monotonic() > collecting.until:
-            with self._judging:
-                self._collecting = None
-                error = MienError(
+        """Give a lesson up whose face does not come, or that nothing judges any more; call now and then."""
+        if not self._hopeless():
+            return
+        with self._judging:
+            if self._hopeless():  # it may have ended meanwhile
+                name, self._collecting = self._collecting.name, None
+                error = self.trouble or MienError(
                     "lesson-no-face", "No face was seen for long enough.", "Look at the camera, and retry."
                 )
-                self.lesson = Lesson(collecting.name, "failed", error=error)
+                self.lesson = Lesson(name, "failed", error=error)
+
+    def _hopeless(self) -> bool:
+        lesson = self._collecting
+        return lesson is not None and (self.trouble is not None or clock.monotonic() > lesson.until)
 
     def close(self) -> None:
         """End the thread; closing twice is fine."""
@@ -277,8 +284,10 @@ class Labeller:
 
     def _collect(self, time: float, features: npt.NDArray) -> None:
         lesson = self._collecting
-        lesson.began = time if lesson.began is None else lesson.began
-        lesson.shown = time - lesson.began
+        # Time without the face shows nothing.
+        if lesson.last is not None and 0.0 <= time - lesson.last <= FORGET:
+            lesson.shown += time - lesson.last
+        lesson.last = time
         lesson.features.append(features)
         self.lesson = Lesson(lesson.name, "running", min(lesson.shown / lesson.seconds, 1.0))
         if lesson.shown >= lesson.seconds:

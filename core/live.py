@@ -391,7 +391,7 @@ class LiveSession:
         try:
             self._labeller.follow(Actor(path) if path else None)
         except MienError as error:
-            # What is learnt now replaces the file that cannot be used.
+            # What is learnt now takes the place of the file that cannot be used.
             self._labeller.follow(Actor(path, afresh=True))
             self._actor_error = error
 
@@ -401,6 +401,8 @@ class LiveSession:
             return
         labeller.look_after()
         lesson = labeller.lesson
+        if lesson.state == "done":
+            self._actor_error = None  # the file was written anew
         # A bar that grows in steps of a tenth: not one message a frame.
         news = Expressions(
             self.order.job,

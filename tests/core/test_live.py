@@ -26,11 +26,14 @@ from mien.core.capture.grabber import Grabber
 from mien.core.capture.paced import PacedFile
 from mien.core.clock import now
 from mien.core.errors import MienError
+from mien.core.labelling import Labeller
 from mien.core.live import LiveSession, give_memory_back, small_picture
 from mien.core.network import LiveLinkFaceSender, NetworkSource
 from mien.core.opencv import cv2
 from mien.core.protocol import (
     PICTURE_HEIGHT,
+    Expressions,
+    LearnExpression,
     LiveFrame,
     LivePicture,
     LiveStatus,
@@ -141,6 +144,35 @@ def until(session, condition, seconds=20.0):
 
 def of(said, cls):
     return [message for message in said if isinstance(message, cls)]
+
+
+# --- expressions of the actor's own
+
+
+def test_an_actor_file_that_cannot_be_used_is_told_until_it_was_recorded_again(session, monkeypatch, tmp_path):
+    class Classifier:
+        def read(self, face, image):
+            return rng.normal(face, 0.1, 40).astype(np.float32), np.full(7, 1 / 7, np.float32)
+
+    class Labelling(Pipeline):
+        labeller = Labeller(Classifier())
+
+        def step(self, frame):
+            self.labeller(frame.time, 1.0 if self.labeller.lesson.state else 0.0, frame.image)
+            return super().step(frame)
+
+    rng = np.random.default_rng(0)
+    monkeypatch.setattr(live_module, "make_pipeline", Labelling)
+    path = tmp_path / "Zoë.npz"
+    path.write_bytes(b"no archive")
+    live, said = session()
+    live.tune(TuneLive(1, actor=str(path)))
+    until(live, lambda: len(of(said, LiveFrame)) > 120)
+    assert of(said, Expressions)[-1].error.code == "model-damaged"
+    live.learn(LearnExpression(1, "smirk", 0.5))
+    until(live, lambda: of(said, Expressions)[-1].state == "done")
+    assert (of(said, Expressions)[-1].names, of(said, Expressions)[-1].error) == (("smirk",), None)
+    assert path.with_suffix(".old1").read_bytes() == b"no archive"
 
 
 # --- cameras
