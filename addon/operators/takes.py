@@ -84,13 +84,11 @@ class MIEN_OT_export_csv(bpy.types.Operator, ExportHelper):
 
     def execute(self, context):
         from ...core import livelink_csv
-        from ...core.solve import SolveOptions, solve_take
 
         chosen = workflow.settings(context)
         try:
             path = Path(bpy.path.abspath(chosen.take))
-            with Take(path) as take:
-                performance = solve_take(take, SolveOptions(**workflow.solving(context)))
+            performance = workflow.solve(path, workflow.solving(context))
             again = Path(self.filepath).exists()
             rows = livelink_csv.export(performance, self.filepath, fps=self.fps)
             also = self._export_sound(path, again)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import sys
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import pytest
 
 from mien.addon import preferences, session
 from mien.addon.capturing import CaptureJob, take_path
+from mien.core.solve import Neutral
 from mien.core.take import TakeHeader, TakeWriter
 from mien.core.types import FrameResult
-from mien.core.units import UNITS
+from mien.core.units import ARKIT, ARKIT_INDEX, UNITS
 
 from .conftest import curves_of, make_rig, snapshot
 
@@ -211,6 +213,24 @@ def test_export_csv(ready, fake_worker, tmp_path):
     assert "JawOpen" in path.read_text(encoding="utf-8").splitlines()[0]
     with pytest.raises(RuntimeError):
         bpy.ops.mien.export_csv(filepath=str(path / "below a file.csv"))
+
+
+def test_a_csv_of_a_take_has_the_neutral_face_that_was_calibrated_for_it(ready, tmp_path):
+    def frames(jaw):
+        arkit = np.zeros(len(ARKIT))
+        arkit[ARKIT_INDEX["jawOpen"]] = jaw
+        return [FrameResult(i, i / 25.0, found=True, confidence=1.0, arkit=arkit) for i in range(25)]
+
+    path, table = tmp_path / "a.mien", tmp_path / "a.csv"
+    header = TakeHeader(source="x", fps=25.0, extra={"neutral": Neutral.of(frames(0.2)).to_dict()})
+    with TakeWriter(path, header) as writer:
+        for result in frames(0.4):
+            writer.write(result)
+    bpy.context.scene.mien.take, bpy.context.scene.mien.neutral = str(path), "auto"
+    assert bpy.ops.mien.export_csv(filepath=str(table)) == {"FINISHED"}
+    with table.open(encoding="utf-8", newline="") as file:
+        jaws = [float(row["JawOpen"]) for row in csv.DictReader(file)]
+    assert jaws == pytest.approx([(0.4 - 0.2) / (1 - 0.2)] * len(jaws))
 
 
 def test_cancel_ends_the_worker_and_keeps_nothing(tmp_path, fake_worker):
