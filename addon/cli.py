@@ -106,6 +106,8 @@ def run(args, console) -> dict:
     captured = None
     if args.source.suffix == SUFFIX:
         take_path = args.source
+        if args.actor is not None:
+            console.say("Note: a take keeps the labels that it was captured with: --actor was not used")
     else:
         take_path = out.with_suffix(SUFFIX)
         captured = capture_take(args, take_path, console)

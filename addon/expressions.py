@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from ..core.units import EXPRESSIONS
 
@@ -35,13 +35,22 @@ ARKIT_OF: dict[str, tuple[str, ...]] = {
 """ARKit shapes that stand in for a unit on heads without the 11 units."""
 
 
-def on_shapes(expression: Mapping[str, float], shapes: tuple[str, ...]) -> dict[str, float]:
-    """Return an expression as weights of a head's own shapes."""
+def on_shapes(expression: Mapping[str, float], shapes: Collection[str]) -> dict[str, float]:
+    """Return an expression as weights of a head's own shapes.
+
+    Units become the ARKit shapes that stand in for them, and of an expression that was saved
+    on a head with ARKit shapes a unit becomes the mean of those.
+    """
     result: dict[str, float] = {}
     for name, value in expression.items():
         for shape in (name,) if name in shapes else ARKIT_OF.get(name, ()):
             if shape in shapes:
                 result[shape] = value
+    for unit, parts in ARKIT_OF.items():
+        if unit in shapes and unit not in expression and not any(part in shapes for part in parts):
+            mean = sum(expression.get(part, 0.0) for part in parts) / len(parts)
+            if mean > 0.0:
+                result[unit] = mean
     return result
 
 
@@ -49,13 +58,14 @@ def blend(captured: Mapping[str, float], expression: Mapping[str, float], streng
     """Lay an expression over captured weights.
 
     At strength 1 the face wears the expression; eyes still blink and the jaw still speaks, since for
-    those the larger of both counts.
+    those the larger of both counts. One that was saved on a head of quite other shapes changes nothing.
 
     Parameters
     ----------
     captured : mapping of str to float
         Weights of all the head's shapes.
     expression : mapping of str to float
+        By names of units, ARKit shapes or the head's own.
     strength : float
         0..1.
 
@@ -69,8 +79,11 @@ def blend(captured: Mapping[str, float], expression: Mapping[str, float], streng
     {'Smile': 0.5, 'JawOpen': 0.6}
     """
     result = {}
+    worn = on_shapes(expression, captured)
+    if expression and not worn:
+        return dict(captured)
     for name, value in captured.items():
-        mixed = (1.0 - strength) * value + strength * expression.get(name, 0.0)
+        mixed = (1.0 - strength) * value + strength * worn.get(name, 0.0)
         spoken = "blink" in name.lower() or name.lower() == "jawopen"
         result[name] = max(value, mixed) if spoken else mixed
     return result

@@ -98,7 +98,7 @@ def tune(context) -> None:
     """Send changed settings to the worker, if one runs."""
     if session.live_running():
         session.live.tune(tuning_of(context))
-        session.live.wearer = Wearer(triggers_of(context.scene))
+        session.live.wearer.change(triggers_of(context.scene))
 
 
 def learn(context, *, rest: bool) -> None:

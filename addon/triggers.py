@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from ..core.units import ARKIT, UNITS
-from .expressions import BASIC, blend, on_shapes
+from .expressions import BASIC, blend
 from .ids import LIVE_SETTINGS, PREVIEW
 from .rig.puppet import Sample
 
@@ -60,9 +60,19 @@ class Wearer:
     """
 
     def __init__(self, triggers: Collection[Trigger] = ()):
-        self._triggers = tuple(triggers)
-        self._strengths = [0.0] * len(self._triggers)
+        self._triggers: tuple[Trigger, ...] = ()
+        self._strengths: list[float] = []
         self._moment: float | None = None
+        self.change(triggers)
+
+    def change(self, triggers: Collection[Trigger]) -> None:
+        """Take over other triggers; what is worn for one that stays, if not as strongly, is worn on."""
+        worn = list(zip(self._triggers, self._strengths, strict=True))
+        self._triggers = tuple(triggers)
+        self._strengths = [
+            next((strength for old, strength in worn if (old.label, old.weights) == (new.label, new.weights)), 0.0)
+            for new in self._triggers
+        ]
 
     def __call__(self, sample: Sample, labels: Collection[str], moment: float) -> Sample:
         """Return a sample with what its labels set off.
@@ -119,4 +129,4 @@ def wear(performance: Performance, take: Take, triggers: Collection[Trigger]) ->
 
 
 def _worn(names: tuple[str, ...], values, weights: Mapping[str, float], strength: float) -> list[float]:
-    return list(blend(dict(zip(names, values, strict=True)), on_shapes(weights, names), strength).values())
+    return list(blend(dict(zip(names, values, strict=True)), weights, strength).values())

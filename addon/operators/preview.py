@@ -102,6 +102,7 @@ class MIEN_OT_preview_expression_save(bpy.types.Operator):
                 item = kept.values.add()
                 item.name, item.value = shape, value
         chosen.expression = name
+        live_workflow.tune(context)  # a label may set it off
         return {"FINISHED"}
 
 
@@ -119,6 +120,7 @@ class MIEN_OT_preview_expression_remove(bpy.types.Operator):
         if at < 0:
             return {"CANCELLED"}
         chosen.expressions.remove(at)
+        live_workflow.tune(context)
         return {"FINISHED"}
 
 

@@ -10,7 +10,7 @@ import dataclasses
 import bpy
 import numpy as np
 
-from ..expressions import blend, on_shapes
+from ..expressions import blend
 from ..rig.pose import IDENTITY, about, into_bone, multiply
 from ..rig.targets import JAW_ANGLE, JAW_ANGLE_PROPERTY
 from . import reading
@@ -162,7 +162,7 @@ class Head:
         turns = dict(sample.bones) if sample else {}
         if expression is not None and strength > 0.0:
             captured = _opening(self.values)
-            self.values = blend(self.values, on_shapes(expression, model.shapes), strength)
+            self.values = blend(self.values, expression, strength)
             more = _opening(self.values) - captured
             if more and "jaw" in model.bones:
                 turns["jaw"] = jaw_turn(reading.armature_modifier(obj).object, more, turns.get("jaw"))

@@ -16,7 +16,7 @@ import numpy as np
 from bpy.app.handlers import persistent
 
 from .. import session
-from ..expressions import BASIC, blend, on_shapes
+from ..expressions import BASIC, blend
 from . import compose, playback, properties, reading
 from .compose import Posed, ShadowMap
 from .drawing import Target, View, draw_over, draw_picture, lacking, restored_state
@@ -120,7 +120,7 @@ def face_of(obj) -> dict[str, float]:
         values.update((name, value) for name, value in sample.weights.items() if name in values)
     chosen = properties.settings(scene)
     layered = expression(chosen)
-    return blend(values, on_shapes(layered, shapes), chosen.strength) if layered and chosen.strength else values
+    return values if layered is None else blend(values, layered, chosen.strength)
 
 
 def place_heads() -> None:

@@ -159,8 +159,9 @@ def test_a_take_is_baked_with_what_its_labels_set_off(mien, rig_file, tmp_path):
         for i in range(48):
             writer.write(FrameResult(i, i / 24, found=True, confidence=1.0, own="smirk" if i >= 12 else ""))
     chosen = ("--out", out, "--scene-fps", "24", "--rest", "none", "--trigger", "smirk=anger:0.5")
-    done = mien("bake", path, "--rig", rig_file(), *chosen)
+    done = mien("bake", path, "--rig", rig_file(), *chosen, "--actor", tmp_path / "Zoë.npz")
     assert done.returncode == 0, done.stderr
+    assert "--actor was not used" in done.stdout + done.stderr
     bpy.ops.wm.open_mainfile(filepath=str(out), load_ui=False)
     mesh = next(o for o in bpy.data.objects if o.type == "MESH" and o.data.shape_keys)
     curve = curves_of(mesh.data.shape_keys)['key_blocks["BrowFurrow"].value', 0]

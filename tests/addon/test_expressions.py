@@ -68,6 +68,17 @@ def test_a_weak_trigger_covers_as_much_as_it_says_and_speech_goes_on():
     assert (worn.head, worn.eyes) == (sample.head, sample.eyes)
 
 
+def test_what_is_worn_stays_on_when_triggers_change():
+    wearer, sample, wide = Wearer([Trigger("fear", SURPRISE)]), resting(), UNIT_INDEX["EyeWide"]
+    for moment in (0.0, 1.0):
+        wearer(sample, ("fear",), moment)
+    wearer.change([Trigger("anger", BASIC["anger"]), Trigger("fear", SURPRISE, 0.5)])
+    assert wearer(sample, ("fear",), 1.0).units[wide] == pytest.approx(SURPRISE["EyeWide"])
+    assert wearer(sample, ("fear",), 2.0).units[wide] == pytest.approx(0.5 * SURPRISE["EyeWide"])
+    wearer.change([Trigger("fear", BASIC["fear"])])
+    assert wearer(sample, ("fear",), 2.0) is sample
+
+
 def test_a_live_label_sets_off_an_expression_on_the_head_and_particles(device, head):  # noqa: F811
     """The stand-in camera's face is happy all the time."""
     chosen = live_workflow.settings(bpy.context)
@@ -87,6 +98,19 @@ def test_a_live_label_sets_off_an_expression_on_the_head_and_particles(device, h
         rule.use = True
     label = overlay.samples[head.name].label
     assert set(wanted(scene.effects, {}, label)) == {"sparkles", "hearts"}
+
+    # It is worn on when another setting changes.
+    running.wearer._strengths = [0.7]
+    chosen.smoothing = 0.3
+    assert running.wearer._strengths == [0.7]
+
+    # An expression that was saved is worn no more once it is removed.
+    scene.expressions.add().name = "mine"
+    chosen.triggers.add().label = "anger"
+    chosen.triggers[-1].expression = "mine"
+    assert len(running.wearer._triggers) == 2
+    assert bpy.ops.mien.preview_expression_remove(name="mine") == {"FINISHED"}
+    assert len(running.wearer._triggers) == 1
 
     # The strength can be changed meanwhile, and without the trigger the capture is back.
     chosen.triggers[0].strength = 0.0

@@ -262,7 +262,13 @@ def test_expressions():
         "mouthSmileLeft": 0.5,
         "mouthSmileRight": 0.5,
     }
+    # And back, of one that was saved on a head with ARKit shapes; where there are both, each has its own.
+    saved = {"browInnerUp": 0.9, "mouthSmileLeft": 0.4, "mouthSmileRight": 0.2}
+    assert on_shapes(saved, UNITS) == {"BrowRaise": pytest.approx(0.3), "Smile": pytest.approx(0.3)}
+    assert on_shapes(saved, (*UNITS, *saved)) == saved
     face = {"Smile": 0.2, "BlinkLeft": 1.0, "JawOpen": 0.4}
+    assert blend(face, {"Grin of another head": 1.0}, 1.0) == face
+    assert blend(face, BASIC["neutral"], 1.0) == {"Smile": 0.0, "BlinkLeft": 1.0, "JawOpen": 0.4}
     assert blend(face, BASIC["happiness"], 0.0) == face
     worn = blend(face, BASIC["sadness"], 1.0)
     assert worn["Smile"] == 0.0
