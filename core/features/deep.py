@@ -33,7 +33,7 @@ class DeepNet:
     Notes
     -----
     OpenCV's DNN module rather than onnxruntime: it is in the wheel that Mien ships anyhow,
-    equals torch to some 1e-6 on these networks, and took 2.1 ms of one core for the first of
+    equals torch to some 1e-5 on these networks, and took 2.1 ms of one core for the first of
     them where onnxruntime took 1.3.
     """
 

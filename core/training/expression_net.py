@@ -139,7 +139,7 @@ def joined(arrays: dict[str, np.ndarray]) -> list[torch.Tensor]:
 
 
 def _shrink(image: np.ndarray) -> np.ndarray:
-    """Cut a press photo to the framing of FER2013 and bring it to 48 px."""
+    """Cut a press photo roughly to the framing of FER2013 and bring it to 48 px."""
     height, width = image.shape
     inset_y, inset_x = height * 8 // 100, width * 8 // 100
     inner = image[inset_y : height - inset_y // 2, inset_x : width - inset_x]
@@ -296,6 +296,8 @@ def train(options: argparse.Namespace) -> nn.Module:
         average.load_state_dict(state["average"])
         if "optimizer" in state:  # not in a checkpoint of `restore`
             optimizer.load_state_dict(state["optimizer"])
+        elif state["epoch"] >= options.epochs:
+            raise SystemExit(f"The restored network has had {state['epoch']} epochs: ask for more with --epochs.")
         said, times_said = state["said"].cpu(), state["times_said"].cpu()
         first, history = state["epoch"], state["history"]
         sys.stderr.write(f"resuming after epoch {first}\n")

@@ -68,6 +68,15 @@ def describe(key: str, net: DeepNet) -> dict[str, np.ndarray]:
     }
 
 
+def blocks(part: dict[str, np.ndarray], mean: np.ndarray, axes: np.ndarray, basis: GeometryBasis) -> dict:
+    """Return the kinds of features of a set's pictures, each (n, d); `mean` and `axes` are those of the histograms."""
+    return {
+        "HOG": (part["hog"] - mean) @ axes.T,
+        "deep": part["deep"],
+        "geometry": basis.describe(part["mesh"], part["blendshapes"]),
+    }
+
+
 def _surprise(probabilities: np.ndarray, truth: np.ndarray) -> float:
     """Return the mean negative logarithm of the true class's probability."""
     return float(-np.mean(np.log(probabilities[np.arange(len(truth)), truth] + 1e-9)))
@@ -146,16 +155,10 @@ def main(arguments: list[str] | None = None) -> int:
     )
     basis = GeometryBasis.fit(train["mesh"], COMPONENTS)
 
-    def blocks(part):
-        return {
-            "HOG": (part["hog"] - pca.mean_) @ pca.components_.T,
-            "deep": part["deep"],
-            "geometry": basis.describe(part["mesh"], part["blendshapes"]),
-        }
-
     tests = {"public": sets["public"], "mux": {k: v[sets["mux"]["held"]] for k, v in sets["mux"].items()}}
     truths = {name: part["labels"] for name, part in tests.items()}
-    inputs = {"train": blocks(train), **{name: blocks(part) for name, part in tests.items()}}
+    kinds = (pca.mean_, pca.components_, basis)
+    inputs = {"train": blocks(train, *kinds), **{name: blocks(part, *kinds) for name, part in tests.items()}}
     lifts = balanced(train["labels"], options.balance)
     table = []
 

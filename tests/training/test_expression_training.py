@@ -71,6 +71,16 @@ def test_a_checkpoint_of_another_network_is_told(crops, tmp_path):
         crops(tmp_path)
 
 
+def test_a_restored_network_goes_on_or_stays_as_it_is(crops, tmp_path):
+    """Without more epochs nothing would be learnt, and yet a file written that is not the shipped one."""
+    crops(tmp_path)
+    state = torch.load(tmp_path / "expression_net.pt", weights_only=True)
+    del state["optimizer"]
+    torch.save(state, tmp_path / "expression_net.pt")
+    with pytest.raises(SystemExit, match="ask for more"):
+        crops(tmp_path)
+
+
 def test_machines_are_those_of_liblinear():
     from sklearn.svm import LinearSVC
 

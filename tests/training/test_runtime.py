@@ -1,5 +1,7 @@
 """What runs in the product, without torch, gives what the torch originals give."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -12,11 +14,13 @@ from mien.core.action_unit_model import (
     Regressor,
     eye_crops,
     histograms,
+    load_arrays,
     mouth_crop,
 )
 from mien.core.capture import open_source
-from mien.core.expression import DEEP_VIEW
+from mien.core.expression import DEEP_CROP, DEEP_VIEW, ExpressionClassifier, deep_view, hog_of
 from mien.core.features.deep import DeepNet
+from mien.core.features.geometry import GeometryBasis, mesh_of
 from mien.core.ict_face import IctFace, random_look, random_scene, render
 from mien.core.landmarks import Landmarker
 from mien.core.models import landmark_model
@@ -40,6 +44,8 @@ from mien.core.training.action_unit_net import (
 )
 from mien.core.training.export import export
 from mien.core.training.expression_net import ExpressionNet
+from mien.core.training.expression_svm import COMBINATIONS, blocks
+from mien.core.training.paths import MODELS
 from mien.core.training.rasteriser import rasterise
 from mien.core.training.synthesis import CLOSE_UP_ROOM
 from mien.core.units import LANDMARK_COUNT
@@ -163,6 +169,26 @@ def test_a_frame_and_its_mirror_image_are_described_as_in_training(tmp_path, dat
             size = float(wanted[0, PARTS[name]].abs().max())
             np.testing.assert_allclose(said[view, PARTS[name]], wanted[0, PARTS[name]], atol=0.015 * size, err_msg=name)
             assert np.abs(said[0, PARTS[name]] - said[1, PARTS[name]]).max() > 0.1 * size, name
+
+
+def test_an_expression_is_described_as_the_svm_learnt_it(data):
+    arrays, classifier = load_arrays(MODELS / "expression.npz"), ExpressionClassifier()
+    net = DeepNet(MODELS / "expression_net.onnx", ["features", "logits"])
+    with open_source(data / "video" / "d10.mp4") as source, Landmarker(landmark_model()) as landmarker:
+        shots = [(landmarker.detect(frame.image, frame.time), frame.image) for frame in itertools.islice(source, 3)]
+    crops = [deep_view(aligned_crop(picture, face.landmarks, DEEP_CROP)) for face, picture in shots]
+    part = {
+        "hog": np.stack([hog_of(picture, face.landmarks) for face, picture in shots]),
+        "deep": net(np.stack(crops))[0],
+        "mesh": np.stack([mesh_of(face) for face, _ in shots]),
+        "blendshapes": np.stack([face.blendshapes for face, _ in shots]),
+    }
+    basis = GeometryBasis(arrays["mean"], arrays["axes"].astype(np.float32))
+    kinds = blocks(part, arrays["hog_mean"], arrays["hog_axes"].astype(np.float32), basis)
+    wanted = (np.concatenate([kinds[kind] for kind in COMBINATIONS[-1]], 1) - arrays["centre"]) * arrays["scale"]
+    found = np.stack([classifier.features(face, picture) for face, picture in shots])
+    np.testing.assert_allclose(found, wanted, atol=1e-3)
+    assert np.abs(found[0] - found[2]).max() > 0.1
 
 
 def test_training_draws_the_same_pictures(data):
