@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from . import relative
 from .action_units import BlendshapeEstimator
-from .capture.images import EXTENSIONS, read_picture
+from .capture.images import read_picture
 from .datasets import load_expression_set
 from .errors import MienError
 from .files import read_arrays
@@ -26,6 +26,7 @@ from .fusion import fuse
 from .head import head_pose
 from .landmarks import POINTS68, Face, Landmarker
 from .models import landmark_model
+from .pictures import EXTENSIONS
 from .stills import StillLandmarker
 from .units import ACTION_UNITS, ARKIT, EXPRESSIONS, UNITS
 

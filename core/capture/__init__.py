@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ..errors import MienError
+from ..pictures import UNREAD, is_sequence
 from .ahead import read_ahead
-from .images import EXTENSIONS, ImageSequence, is_pattern
+from .images import ImageSequence
 from .source import Source
 from .video import VideoFile
 
@@ -27,9 +29,15 @@ def open_source(path: str | os.PathLike, fps: float | None = None) -> Source:
     Raises
     ------
     MienError
-        See `VideoFile` and `ImageSequence`.
+        ``picture-format``, and see `VideoFile` and `ImageSequence`.
     """
     path = Path(path).expanduser()
-    if path.is_dir() or path.suffix.lower() in EXTENSIONS or (is_pattern(path.name) and not path.exists()):
+    if is_sequence(path):
         return ImageSequence(path, fps)
+    if path.suffix.lower() in UNREAD:
+        raise MienError(
+            "picture-format",
+            f"{path.name} is a picture of a kind that Mien does not read ({path.suffix[1:].upper()}).",
+            "Export the pictures as PNG or JPEG.",
+        )
     return VideoFile(path)

@@ -11,13 +11,9 @@ import numpy as np
 
 from ..errors import MienError
 from ..opencv import cv2
+from ..pictures import EXTENSIONS
 from ..types import Frame
 from .video import check_readable
-
-EXTENSIONS = frozenset(
-    (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2")
-)
-"""Lower-case suffixes that count as pictures."""
 
 DEFAULT_FPS = 24.0
 """Pictures carry no rate; this is the one that Blender gives a new scene."""
@@ -26,11 +22,6 @@ _MAX_GAP = 100
 """A larger jump in a sequence's numbers ends it: those are other pictures of that name."""
 
 _PATTERN = re.compile(r"%0?(\d*)d|#+")
-
-
-def is_pattern(name: str) -> bool:
-    """Whether a file name stands for numbered pictures: ``face_%04d.png`` or ``face_####.png``."""
-    return _PATTERN.search(name) is not None
 
 
 def _natural(path: Path) -> tuple:
@@ -69,7 +60,7 @@ class ImageSequence:
         self.name = path.name
         self.fps = fps
         self.incomplete = False
-        self._pictures = _find(path)
+        self._pictures = find_pictures(path)
         self.frame_count = len(self._pictures)
         height, width = read_picture(self._pictures[0][1]).shape[:2]
         self.size = (width, height)
@@ -96,8 +87,8 @@ class ImageSequence:
         self.close()
 
 
-def _find(path: Path) -> list[tuple[int, Path]]:
-    """Return (place in time, file) of each picture."""
+def find_pictures(path: Path) -> list[tuple[int, Path]]:
+    """Return (place in time, file) of each picture that a path names; see `ImageSequence`."""
     if path.is_dir():
         pictures = [entry for entry in _entries(path) if entry.suffix.lower() in EXTENSIONS]
         if not pictures:
@@ -105,8 +96,8 @@ def _find(path: Path) -> list[tuple[int, Path]]:
                 "no-pictures", f"There is no picture in {path}.", "Choose a folder of JPEG, PNG or TIFF pictures."
             )
         return list(enumerate(sorted(pictures, key=_natural)))
-    if is_pattern(path.name) and not path.is_file():
-        match = _PATTERN.search(path.name)
+    match = _PATTERN.search(path.name)
+    if match is not None and not os.path.isfile(path):
         prefix, suffix = path.name[: match.start()], path.name[match.end() :]
         width = int(match[1] or 0) if match[0].startswith("%") else len(match[0])
         numbered = _numbered(path.parent, prefix, suffix, width)

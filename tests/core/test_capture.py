@@ -295,6 +295,18 @@ def test_folder_or_pattern_without_pictures(tmp_path):
     assert code_of(tmp_path / "face_%04d.png") == "no-pictures"
 
 
+@pytest.mark.parametrize("name", ["face_0001.exr", "face_####.EXR", "face.tga", "a.heic"])
+def test_pictures_that_would_be_a_video_of_one_frame_are_refused(tmp_path, name):
+    (tmp_path / name).write_bytes(b"not looked at")
+    assert code_of(tmp_path / name) == "picture-format"
+
+
+def test_a_video_may_have_any_character_in_its_name(tmp_path):
+    with open_source(write_video(tmp_path / "Take #3, 50%d.mp4")) as source:
+        assert source.fps == 25.0
+    assert code_of(tmp_path / "Take #4.mp4") == "source-not-found"
+
+
 def test_pictures_of_differing_size(tmp_path):
     write_picture(tmp_path / "a1.png", picture())
     write_picture(tmp_path / "a2.png", picture(32, 32))
