@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from ..core.cli import add_capture_arguments, add_solve_arguments, capture_take, number, solve
+from ..core.cli import add_capture_arguments, add_solve_arguments, capture_take, number, solve, spare
 from ..core.errors import MienError
 from ..core.units import ARKIT, EXPRESSIONS, UNITS
 from .expressions import BASIC
@@ -90,6 +90,11 @@ def run(args, console) -> dict:
         raise MienError("bad-output", f"{out} is not a .blend file.", "Give --out a name that ends in .blend.")
     if not rig.is_file():
         raise MienError("rig-not-found", f"There is no file {rig}.", "Give --rig the path of a .blend file.")
+    # A take is baked as it is, and alone has no pictures to show.
+    is_take = args.source.suffix == SUFFIX
+    take_path = args.source if is_take else out.with_suffix(SUFFIX)
+    sheet = None if is_take or args.no_sheet else out.with_suffix(".png")
+    spare([args.source, rig, args.actor], [out, None if is_take else take_path, sheet])
     try:
         bpy.ops.wm.open_mainfile(filepath=str(rig.resolve()), load_ui=False)
     except RuntimeError as error:
@@ -104,12 +109,10 @@ def run(args, console) -> dict:
     target = find_target(mesh)
 
     captured = None
-    if args.source.suffix == SUFFIX:
-        take_path = args.source
+    if is_take:
         if args.actor is not None:
             console.say("Note: a take keeps the labels that it was captured with: --actor was not used")
     else:
-        take_path = out.with_suffix(SUFFIX)
         captured = capture_take(args, take_path, console)
     with Take(take_path) as take:
         triggers = [Trigger(shown, BASIC[worn], strength) for shown, worn, strength in args.trigger]
@@ -143,9 +146,7 @@ def run(args, console) -> dict:
             "capture": captured.to_dict() if captured is not None else None,
             "bake": baked.to_dict(),
         }
-        # A take alone has no pictures to show.
-        if not args.no_sheet and captured is not None:
-            sheet = out.with_suffix(".png")
+        if sheet is not None:
             write_contact_sheet(
                 sheet,
                 scene,

@@ -7,17 +7,20 @@ A command is a module (or any object) with ``NAME``, ``HELP``, ``add_arguments(p
 from __future__ import annotations
 
 import argparse
+import contextlib
+import itertools
 import json
 import math
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NoReturn, TextIO
 
 from .errors import MienError
+from .pictures import is_sequence
 from .threads import SINGLE_THREADED
 from .units import ESTIMATORS, POINT_BACKENDS
 
@@ -80,6 +83,35 @@ def _make_folder(path: Path):
             f"The folder {path.parent} cannot be made: {error.strerror or error}.",
             "Give a place where you may write.",
         ) from error
+
+
+def spare(read: Iterable[Path | None], written: Iterable[Path | None]):
+    """Refuse to write over what is read; to be called before anything is done.
+
+    Parameters
+    ----------
+    read : iterable of Path
+        Files, and sources as `capture.open_source` takes them; None stands for none.
+    written : iterable of Path
+
+    Raises
+    ------
+    MienError
+        ``usage``, or what is wrong with a sequence of pictures.
+    """
+    spared = itertools.chain.from_iterable(_files(path.expanduser()) for path in filter(None, read))
+    for file, path in itertools.product(spared, filter(None, written)):
+        with contextlib.suppress(OSError):  # most are not there yet
+            if path.samefile(file):
+                raise MienError("usage", f"{path} is read, and would be overwritten.", "Give another name to write to.")
+
+
+def _files(source: Path) -> list[Path]:
+    if not is_sequence(source):
+        return [source]
+    from .capture.images import find_pictures
+
+    return [file for _number, file in find_pictures(source)]
 
 
 def capture_take(args: argparse.Namespace, take: Path, console: Console):
@@ -157,6 +189,7 @@ def _capture_arguments(parser):
 
 
 def _capture(args, console):
+    spare([args.source, args.actor], [args.out])
     summary = capture_take(args, args.out, console)
     console.say(
         f"{args.out}: {summary.frames} frames, face in {summary.found}, "
@@ -176,6 +209,7 @@ def _export(args, console):
     from . import livelink_csv
     from .take import Take
 
+    spare([args.take], [args.csv])
     with Take(args.take) as take:
         _make_folder(args.csv)
         rows = livelink_csv.export(solve(take, args), args.csv, fps=args.fps)
@@ -198,8 +232,7 @@ def _landmarks_arguments(parser):
 def _landmarks(args, console):
     from .points68 import read_points
 
-    if args.csv.exists() and args.source.exists() and args.csv.samefile(args.source):
-        raise MienError("usage", f"{args.csv} is the source itself.", "Give another name for the table.")
+    spare([args.source], [args.csv])
     found = read_points(args.source, args.by, args.fps, console.progress("landmarks"))
     _make_folder(args.csv)
     found.write(args.csv)

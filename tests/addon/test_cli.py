@@ -192,6 +192,23 @@ def test_wrong_rigs_are_refused_before_the_capture(clip, rig_file, tmp_path):
     assert refused("--out", "x.png").code == "bad-output"
 
 
+def test_what_is_read_is_never_written_over(rig_file, tmp_path):
+    parser = argparse.ArgumentParser()
+    cli.add_arguments(parser)
+    rig = rig_file()
+    for name in ("a.mp4", "face_1.png", "face_2.png", "linked.mp4"):
+        (tmp_path / name).write_text("not looked at")
+    (tmp_path / "linked.mien").hardlink_to(tmp_path / "linked.mp4")
+    before = {entry.name: entry.read_bytes() for entry in tmp_path.iterdir()}
+    # The file itself, and what is written beside it: the contact sheet and the take.
+    for source, out in (("a.mp4", rig.name), ("face_1.png", "face_2.blend"), ("linked.mp4", "linked.blend")):
+        arguments = [str(tmp_path / source), "--out", str(tmp_path / out), "--rig", str(rig)]
+        with pytest.raises(MienError, match="would be overwritten") as caught:
+            cli.run(parser.parse_args(arguments), Console(quiet=True))
+        assert caught.value.code == "usage"
+    assert {entry.name: entry.read_bytes() for entry in tmp_path.iterdir()} == before
+
+
 def test_a_place_that_cannot_be_written(mien, clip, tmp_path):
     (tmp_path / "x.blend").mkdir()
     assert failure(mien("bake", clip, "--out", "x.blend", "--no-sheet", "--json"))["code"] == "blend-not-written"
