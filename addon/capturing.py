@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import time
 from pathlib import Path
 
 from ..core.client import WorkerClient, WorkerDied
 from ..core.errors import MienError
+from ..core.files import file_stem
 from ..core.jobs import PART_SUFFIX, CaptureSummary
 from ..core.models import catalogue
 from ..core.protocol import Failed, Finished, Progress, StartCapture
@@ -145,11 +148,6 @@ class CaptureJob:
         self._client.stop(timeout=patience)
 
 
-def is_sequence(source: Path, picture_suffixes) -> bool:
-    """Whether a path names pictures, which carry no rate of their own, and not a video."""
-    return source.suffix.lower() in picture_suffixes or "#" in source.name or "%" in source.name or source.is_dir()
-
-
 def take_path(
     source: Path,
     folder: Path,
@@ -176,8 +174,9 @@ def take_path(
     """
     files = [source]
     if fps is not None:
-        beside = source if source.is_dir() else source.parent
-        files = sorted(beside.iterdir()) if beside.is_dir() else []
+        beside = source if os.path.isdir(source) else source.parent
+        with contextlib.suppress(OSError):  # the capture tells what is wrong with it
+            files = sorted(beside.iterdir())
     if actor is not None:
         files.append(actor)
     state = []
@@ -191,5 +190,4 @@ def take_path(
     identity = json.dumps([APP, str(source.absolute()), fps, state, estimator, models])
     digest = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:12]
     # A folder or a video alike: their own name, without what file systems dislike.
-    stem = "".join(c if c.isalnum() or c in "-_ ." else "_" for c in source.stem).strip(" .")[:80] or "take"
-    return folder / f"{stem}-{digest}{SUFFIX}"
+    return folder / f"{file_stem(source.stem) or 'take'}-{digest}{SUFFIX}"

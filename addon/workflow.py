@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +12,11 @@ import bpy
 
 from ..core.errors import MienError
 from ..core.files import actor_file
+from ..core.pictures import is_sequence
 from ..core.take import Take
 from . import markers, session, sound, takes
 from .bake import BakeOptions, BakeSummary, bake_into_scene
-from .capturing import CaptureJob, is_sequence, take_path
+from .capturing import CaptureJob, take_path
 from .ids import LIVE_SETTINGS, SETTINGS
 from .preferences import actors_folder, takes_folder
 from .rig.targets import Target, find_target
@@ -54,17 +56,28 @@ def chosen_source(context) -> tuple[Path, float | None]:
     Raises
     ------
     MienError
-        ``"source-none"`` or ``"source-not-found"``.
+        ``"source-none"``, ``"source-not-found"`` or ``"source-unreadable"``.
     """
     chosen = settings(context)
     if not chosen.source.strip():
         raise MienError("source-none", "No source is chosen.", "Choose a video or pictures under Source.")
     source = Path(bpy.path.abspath(chosen.source)).absolute()
-    pictures = is_sequence(source, bpy.path.extensions_image)
-    if not source.exists() and not (pictures and source.parent.is_dir()):
+    pictures = is_sequence(source)
+    try:
+        source.stat()
+    except FileNotFoundError:
+        if not (pictures and source.parent.is_dir()):  # a pattern is no file
+            raise MienError(
+                "source-not-found",
+                f"There is no file {source}.",
+                "Choose another, or check that its drive is connected.",
+            ) from None
+    except OSError as error:
         raise MienError(
-            "source-not-found", f"There is no file {source}.", "Choose another, or check that its drive is connected."
-        )
+            "source-unreadable",
+            f"{source} cannot be read: {error.strerror or error}.",
+            "Check that you may read the file and its folder.",
+        ) from error
     return source, chosen.sequence_fps if pictures else None
 
 
@@ -154,7 +167,7 @@ def prepare_capture(context) -> tuple[CaptureJob, bool]:
         actor = None  # nothing was learnt yet
     take = take_path(source, takes_folder(), fps, chosen.estimator, actor)
     job = CaptureJob(source, take, fps, chosen.estimator, actor, session.worker_command)
-    return job, chosen.reuse_take and take.exists()
+    return job, chosen.reuse_take and os.path.exists(take)
 
 
 def bake_take(asked: Request, path: Path, source: Path | None = None) -> BakeSummary:

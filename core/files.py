@@ -79,6 +79,13 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise ValueError(f"it is damaged, or no .npz ({error})") from error
 
 
+def file_stem(name: str) -> str:
+    """Return a name without what file systems dislike, short enough for endings to follow; it may be empty."""
+    stem = "".join(c if c.isalnum() or c in "-_ ." else "_" for c in name).strip(" .")[:80]
+    # Names are limited to 255 bytes, not characters.
+    return stem.encode()[:220].decode(errors="ignore")
+
+
 def actor_file(name: str) -> str:
     """Return the name of an actor's file: the actor's, without what file systems dislike.
 
@@ -87,7 +94,7 @@ def actor_file(name: str) -> str:
     MienError
         ``actor-none`` where nothing is left of the name.
     """
-    stem = "".join(c if c.isalnum() or c in "-_ ." else "_" for c in name).strip(" .")[:80]
+    stem = file_stem(name)
     if not stem:
         raise MienError("actor-none", "The actor has no name.", "Type the actor's name first.")
     return f"{stem}.npz"

@@ -7,9 +7,9 @@ from pathlib import Path
 import bpy
 
 from ...core.errors import MienError
+from ...core.pictures import is_sequence
 from ...core.units import UNITS
 from .. import session, workflow
-from ..capturing import is_sequence
 from ..ids import (
     LIVE_SETTINGS,
     OP_ADD_SAMPLE_HEAD,
@@ -56,7 +56,7 @@ class MIEN_PT_main(_Panel, bpy.types.Panel):
         column.enabled = not running
         column.label(text="Source", icon="FILE_MOVIE")
         column.prop(chosen, "source", text="")
-        if chosen.source and is_sequence(Path(bpy.path.abspath(chosen.source)), bpy.path.extensions_image):
+        if chosen.source and is_sequence(Path(bpy.path.abspath(chosen.source))):
             column.prop(chosen, "sequence_fps")
 
         layout.separator()

@@ -10,8 +10,9 @@ import bpy
 import numpy as np
 import pytest
 
-from mien.addon import preferences, session
+from mien.addon import preferences, session, workflow
 from mien.addon.capturing import CaptureJob, take_path
+from mien.core.jobs import PART_SUFFIX
 from mien.core.solve import Neutral
 from mien.core.take import TakeHeader, TakeWriter
 from mien.core.types import FrameResult
@@ -148,6 +149,31 @@ def test_source_gone(ready, unchanged, tmp_path):
     bpy.context.scene.mien.source = str(tmp_path / "gone.mp4")
     unchanged()
     assert "There is no file" in bake_fails()
+
+
+def test_a_path_that_cannot_be_looked_at_is_told(ready, unchanged, tmp_path, monkeypatch):
+    bpy.context.scene.mien.source = str(tmp_path / ("x" * 300 + ".mp4"))
+    unchanged()
+    assert "cannot be read" in bake_fails() or sys.platform == "win32"
+    # Nor is a folder that may not be read a reason to fail here: its capture tells.
+    monkeypatch.setattr(Path, "iterdir", _refuse)
+    assert take_path(tmp_path, tmp_path, 24.0) == take_path(tmp_path, tmp_path, 24.0)
+
+
+def _refuse(_path):
+    raise PermissionError(13, "Permission denied")
+
+
+def test_a_video_with_the_name_of_a_pattern_is_a_video(ready, fake_worker, tmp_path):
+    """Its take is of this file alone, so that a neighbour's change captures nothing again."""
+    video = tmp_path / "Take #3, 50%.mp4"
+    video.write_bytes(b"not looked at by the fake worker")
+    bpy.context.scene.mien.source = str(video)
+    fake_worker(CAPTURE)
+    bpy.ops.mien.bake("EXEC_DEFAULT")
+    fake_worker("raise MienError('x', 'captured again')")
+    assert bpy.ops.mien.bake("EXEC_DEFAULT") == {"FINISHED"}
+    assert workflow.chosen_source(bpy.context) == (video, None)
 
 
 def test_no_target_is_told_before_anything_is_captured(ready, fake_worker, unchanged):
@@ -319,10 +345,11 @@ def test_the_chosen_actors_file_goes_with_the_capture(ready, fake_worker, tmp_pa
 
 
 def test_odd_names_make_takes_too(tmp_path):
-    for name in ("..", "a:b?.mp4", "é—ü", "x" * 300, ""):
+    for name in ("..", "a:b?.mp4", "é—ü", "x" * 300, "顔" * 84, "𠮷" * 62, ""):
         path = take_path(tmp_path / name, tmp_path)
         assert path.parent == tmp_path
         assert len(path.name) < 120
+        path.with_name(path.name + PART_SUFFIX).touch()
 
 
 def test_cancel_without_a_capture_cannot_be_called():
