@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from ..core.errors import MienError
 from ..core.files import actor_file
 from ..core.pictures import is_sequence
 from ..core.take import Take
+from ..core.wav import sound_path
 from . import markers, session, sound, takes
 from .bake import BakeOptions, BakeSummary, bake_into_scene
 from .capturing import CaptureJob, take_path
@@ -81,15 +83,15 @@ def chosen_source(context) -> tuple[Path, float | None]:
     return source, chosen.sequence_fps if pictures else None
 
 
-def actor_path(context) -> Path | None:
+def actor_path(scene: bpy.types.Scene) -> Path | None:
     """Return where the chosen actor's own expressions are kept, or will be; None where no actor is chosen."""
-    name = getattr(context.scene, LIVE_SETTINGS).actor
+    name = getattr(scene, LIVE_SETTINGS).actor
     return actors_folder() / actor_file(name) if name.strip(" .") else None
 
 
 def actor_notice(context) -> list[str]:
     """Return what to tell where the chosen actor has no expressions yet, or the name is misspelt: a line, or none."""
-    path = actor_path(context)
+    path = actor_path(context.scene)
     if path is None or path.is_file():
         return []
     return [f"No expressions of {path.stem} are recorded: only the basic ones are labelled"]
@@ -162,7 +164,7 @@ def prepare_capture(context) -> tuple[CaptureJob, bool]:
     """
     source, fps = chosen_source(context)
     chosen = settings(context)
-    actor = actor_path(context)
+    actor = actor_path(context.scene)
     if actor is not None and not actor.is_file():
         actor = None  # nothing was learnt yet
     take = take_path(source, takes_folder(), fps, chosen.estimator, actor)
@@ -216,6 +218,53 @@ def bake_take(asked: Request, path: Path, source: Path | None = None) -> BakeSum
     return summary
 
 
+def bake_file(operator: bpy.types.Operator, context, path: Path) -> set[str]:
+    """Bake a take's file with the options as they are now; returns what the operator ends with.
+
+    Raises
+    ------
+    MienError
+    """
+    with Take(path) as take:
+        name = Path(take.header.source).stem or path.stem
+    return tell(operator, outcome_of(bake_take(request(context, name), path)))
+
+
+def export_csv(
+    operator: bpy.types.Operator, context, take: Path, path: Path, fps: float = 60.0, with_sound: bool = True
+) -> set[str]:
+    """Write a take as Live Link Face CSV, its sound beside it; returns what the operator ends with.
+
+    Raises
+    ------
+    MienError
+    """
+    from ..core import livelink_csv
+
+    performance = solve(take, solving(context))
+    try:
+        again = path.exists()
+        rows = livelink_csv.export(performance, path, fps=fps)
+        also = _export_sound(take, path, again) if with_sound else ""
+    except OSError as error:
+        raise MienError(
+            "csv-not-written", f"{path} cannot be written: {error.strerror or error}.", "Choose another folder."
+        ) from error
+    operator.report({"INFO"}, f"{rows} rows written to {path}{also}")
+    return {"FINISHED"}
+
+
+def _export_sound(take: Path, path: Path, again: bool) -> str:
+    """Put the take's sound beside the file; returns what to tell."""
+    heard, beside = takes.sound_of(take), sound_path(path)
+    if heard is None or heard == beside:
+        return ""
+    if beside.exists() and not again:
+        return f", without the sound: there is another {beside.name}"
+    shutil.copyfile(heard, beside)
+    return f", the sound to {beside.name}"
+
+
 def solve(path: Path, solving: dict) -> Performance:
     """Return the performance of a take's file; see `solved`.
 
@@ -241,6 +290,14 @@ def placed(options: BakeOptions, take: Take) -> BakeOptions:
     if not isinstance(frame, int | float) or not abs(frame) < 1e6:
         return options
     return dataclasses.replace(options, start_frame=round(frame), new_action=False)
+
+
+def tell(operator: bpy.types.Operator, outcome: session.Outcome) -> set[str]:
+    """Tell what a bake gave in the panel and by Blender's own means; returns what the operator ends with."""
+    session.outcome = outcome
+    operator.report({"INFO"}, outcome.lines[0])
+    redraw_panels()
+    return {"FINISHED"}
 
 
 def refuse(operator: bpy.types.Operator, error: MienError) -> set[str]:

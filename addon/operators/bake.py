@@ -89,10 +89,7 @@ class MIEN_OT_bake(bpy.types.Operator):
             summary = workflow.bake_take(self._request, self._job.take, video)
         except MienError as error:
             return workflow.refuse(self, error)
-        session.outcome = workflow.outcome_of(summary, self._job.summary, self._notices)
-        self.report({"INFO"}, session.outcome.lines[0])
-        workflow.redraw_panels()
-        return {"FINISHED"}
+        return workflow.tell(self, workflow.outcome_of(summary, self._job.summary, self._notices))
 
     def _end(self, context):
         if self._timer is not None:

@@ -8,7 +8,6 @@ from ...core.errors import MienError
 from ...core.wav import sound_path
 from .. import live_workflow, session, sound, takes, workflow
 from ..ids import (
-    OP_BAKE_TAKE,
     OP_EXPORT_CSV,
     OP_TAKE_BAKE,
     OP_TAKE_DELETE,
@@ -17,11 +16,6 @@ from ..ids import (
     OP_TAKE_RENAME,
     OP_TAKES_REFRESH,
 )
-
-
-def _operator(idname: str):
-    module, name = idname.split(".")
-    return getattr(getattr(bpy.ops, module), name)
 
 
 class _OnTake:
@@ -108,9 +102,17 @@ class MIEN_OT_take_bake(_OnTake, bpy.types.Operator):
 
     bl_idname = OP_TAKE_BAKE
     bl_label = "Bake Take"
+    bl_options = {"UNDO", "INTERNAL"}
 
-    def work(self, _context, path):
-        return _operator(OP_BAKE_TAKE)("EXEC_DEFAULT", True, filepath=str(path))
+    @classmethod
+    def poll(cls, context):
+        if session.running():
+            cls.poll_message_set("A capture is running: wait for it, or cancel it")
+            return False
+        return super().poll(context)
+
+    def work(self, context, path):
+        return workflow.bake_file(self, context, path)
 
 
 class MIEN_OT_take_export(_OnTake, bpy.types.Operator):
@@ -122,5 +124,6 @@ class MIEN_OT_take_export(_OnTake, bpy.types.Operator):
     def work(self, context, path):
         workflow.settings(context).take = str(path)
         if bpy.app.background:
-            return _operator(OP_EXPORT_CSV)("EXEC_DEFAULT", filepath=str(path.with_suffix(".csv")))
-        return _operator(OP_EXPORT_CSV)("INVOKE_DEFAULT")
+            return workflow.export_csv(self, context, path, path.with_suffix(".csv"))
+        module, name = OP_EXPORT_CSV.split(".")
+        return getattr(getattr(bpy.ops, module), name)("INVOKE_DEFAULT")  # asks for a name

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import bpy
 from bpy_extras.io_utils import ExportHelper, ImportHelper
 
 from ...core.errors import MienError
-from ...core.take import SUFFIX, Take
-from ...core.wav import sound_path
-from .. import session, takes, workflow
+from ...core.take import SUFFIX
+from .. import session, workflow
 from ..ids import OP_BAKE_TAKE, OP_EXPORT_CSV
 from ..preferences import takes_folder
 
@@ -37,17 +35,10 @@ class MIEN_OT_bake_take(bpy.types.Operator, ImportHelper):
         return ImportHelper.invoke(self, context, event)
 
     def execute(self, context):
-        path = Path(bpy.path.abspath(self.filepath))
         try:
-            with Take(path) as take:
-                name = Path(take.header.source).stem or path.stem
-            summary = workflow.bake_take(workflow.request(context, name), path)
+            return workflow.bake_file(self, context, Path(bpy.path.abspath(self.filepath)))
         except MienError as error:
             return workflow.refuse(self, error)
-        session.outcome = workflow.outcome_of(summary)
-        self.report({"INFO"}, session.outcome.lines[0])
-        workflow.redraw_panels()
-        return {"FINISHED"}
 
 
 class MIEN_OT_export_csv(bpy.types.Operator, ExportHelper):
@@ -83,31 +74,9 @@ class MIEN_OT_export_csv(bpy.types.Operator, ExportHelper):
         return ExportHelper.invoke(self, context, event)
 
     def execute(self, context):
-        from ...core import livelink_csv
-
-        chosen = workflow.settings(context)
+        take = Path(bpy.path.abspath(workflow.settings(context).take))
         try:
-            path = Path(bpy.path.abspath(chosen.take))
-            performance = workflow.solve(path, workflow.solving(context))
-            again = Path(self.filepath).exists()
-            rows = livelink_csv.export(performance, self.filepath, fps=self.fps)
-            also = self._export_sound(path, again)
+            return workflow.export_csv(self, context, take, Path(self.filepath), self.fps, self.sound)
         except MienError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        except OSError as error:
-            self.report({"ERROR"}, f"{self.filepath} cannot be written: {error.strerror}. Choose another folder.")
-            return {"CANCELLED"}
-        self.report({"INFO"}, f"{rows} rows written to {self.filepath}{also}")
-        return {"FINISHED"}
-
-    def _export_sound(self, take: Path, again: bool) -> str:
-        """Put the take's sound beside the file; returns what to tell."""
-        heard = takes.sound_of(take) if self.sound else None
-        beside = sound_path(self.filepath)
-        if heard is None or heard == beside:
-            return ""
-        if beside.exists() and not again:
-            return f", without the sound: there is another {beside.name}"
-        shutil.copyfile(heard, beside)
-        return f", the sound to {beside.name}"

@@ -474,6 +474,22 @@ def test_a_take_of_the_list_is_exported(tmp_path):
     assert exported.arkit[:, ARKIT_INDEX["jawOpen"]] == pytest.approx(0.75, abs=0.01)
 
 
+def test_mistakes_with_a_take_of_the_list_are_told_in_words(tmp_path):
+    """Not as the traceback of an operator that another one called."""
+    bpy.context.preferences.addons["mien"].preferences.takes_folder = str(tmp_path)
+    path = takes.new_path(tmp_path)
+    with TakeWriter(path, TakeHeader("test", fps=30)) as writer:
+        writer.write(FrameResult(0, 0.0, found=True))
+    path.with_suffix(".csv").mkdir()
+    bpy.context.scene.mien.target = None
+    bpy.ops.mien.takes_refresh()
+    for operator, words in ((bpy.ops.mien.take_bake, "No head is chosen"), (bpy.ops.mien.take_export, "written")):
+        with pytest.raises(RuntimeError, match=words) as caught:
+            operator()
+        assert "Traceback" not in str(caught.value)
+        assert session.outcome.failed
+
+
 def test_take_list(device, head, tmp_path):
     bpy.context.preferences.addons["mien"].preferences.takes_folder = str(tmp_path / "takes")
     path = takes.new_path(tmp_path / "takes")

@@ -107,9 +107,10 @@ def test_undo_takes_one_step(ready, fake_worker):
 
 
 def test_what_changes_the_scene_can_be_undone():
-    from mien.addon.operators import bake, sample_head, takes
+    from mien.addon.operators import bake, sample_head, take_list, takes
 
-    for cls in (bake.MIEN_OT_bake, takes.MIEN_OT_bake_take, sample_head.MIEN_OT_add_sample_head):
+    bakes = (bake.MIEN_OT_bake, takes.MIEN_OT_bake_take, take_list.MIEN_OT_take_bake)
+    for cls in (*bakes, sample_head.MIEN_OT_add_sample_head):
         assert "UNDO" in cls.bl_options
 
 
