@@ -21,6 +21,14 @@ JAW_ANGLE = math.radians(20.0)
 """The jaw's turn for an armature that does not tell its own."""
 
 
+_ROTATIONS = {"QUATERNION": "rotation_quaternion", "AXIS_ANGLE": "rotation_axis_angle"}
+
+_OVERRIDING = frozenset(
+    ("COPY_ROTATION", "COPY_TRANSFORMS", "DAMPED_TRACK", "IK", "LOCKED_TRACK", "SPLINE_IK", "STRETCH_TO", "TRACK_TO")
+)
+"""Constraints that turn a bone elsewhere than it is keyed; others add to its rotation, or limit it."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Bone:
     """What the bake has to know of one bone.
@@ -134,7 +142,7 @@ def find_target(mesh: bpy.types.Object | None, *, need_keys: bool = True) -> Tar
         armature=armature if bones else None,
         rig=Rig(keys=keys, bones=bones, jaw_angle=angle),
         missing_units=missing if len(missing) < len(UNITS) else (),
-        missing_bones=tuple(name for name in BONES if name not in bones),
+        missing_bones=tuple(name for name in BONES if armature is None or name not in armature.data.bones),
         notices=tuple(notices),
     )
 
@@ -195,10 +203,13 @@ def _find_keys(mesh, need_keys, notices) -> tuple[str, ...]:
 
 
 def _driven_keys(key) -> set[str]:
-    if key.animation_data is None:
-        return set()
-    paths = {driver.data_path for driver in key.animation_data.drivers if not driver.mute}
+    paths = _driven_paths(key)
     return {block.name for block in key.key_blocks if block.path_from_id("value") in paths}
+
+
+def _driven_paths(owner) -> set[str]:
+    data = owner.animation_data
+    return {driver.data_path for driver in data.drivers if not driver.mute} if data is not None else set()
 
 
 def _find_armature(mesh):
@@ -224,16 +235,30 @@ def _find_bones(mesh, armature, notices) -> tuple[dict[str, Bone], float]:
         raise MienError(
             "target-edit-mode", f'"{armature.name}" is in Edit Mode.', "Leave Edit Mode (Tab) and try again."
         )
-    bones = {}
+    bones, driven, turned, paths = {}, [], [], _driven_paths(armature)
     for name in names:
         pose_bone = armature.pose.bones[name]
+        if pose_bone.path_from_id(_ROTATIONS.get(pose_bone.rotation_mode, "rotation_euler")) in paths:
+            driven.append(name)
+            continue
+        if any(map(_overrides, pose_bone.constraints)):
+            turned.append(name)
         bones[name] = Bone(
             name=name,
             mode=pose_bone.rotation_mode,
             rest=tuple(pose_bone.bone.matrix_local.to_quaternion()),
             ancestors=_turning_ancestors(pose_bone.bone),
         )
+    if driven:
+        notices.append(f"Drivers turn {_listed(driven, len(BONES))}: not baked")
+    if turned:
+        notices.append(f"Constraints turn {_listed(turned, len(BONES))}: baked, but not seen as long as they do")
     return bones, float(armature.get(JAW_ANGLE_PROPERTY, JAW_ANGLE))
+
+
+def _overrides(constraint) -> bool:
+    mixes = getattr(constraint, "mix_mode", "REPLACE") != "REPLACE"
+    return constraint.type in _OVERRIDING and not (constraint.mute or constraint.influence == 0.0 or mixes)
 
 
 def _turning_ancestors(bone) -> tuple[str, ...]:

@@ -94,6 +94,29 @@ def test_drivers_win_and_are_told(rig):
     assert refused(rig) == "target-driven-keys"
 
 
+def test_bones_that_drivers_hold_are_left_out_and_told(rig):
+    armature = rig.parent
+    armature.pose.bones["jaw"].driver_add("rotation_quaternion", 1)
+    armature.pose.bones["head"].driver_add("rotation_euler")  # not what the bone's mode reads
+    for driver in armature.pose.bones["neck"].driver_add("rotation_quaternion"):
+        driver.mute = True
+    target = find_target(rig)
+    assert set(target.rig.bones) == set(BONES) - {"jaw"}
+    assert target.notices == ("Drivers turn jaw: not baked",)
+    assert target.missing_bones == ()
+
+
+def test_constraints_that_turn_bones_are_told(rig):
+    bones = rig.parent.pose.bones
+    bones["eye.L"].constraints.new("DAMPED_TRACK")
+    bones["eye.R"].constraints.new("TRACK_TO").mute = True
+    bones["jaw"].constraints.new("COPY_ROTATION").mix_mode = "ADD"
+    bones["neck"].constraints.new("COPY_LOCATION")
+    target = find_target(rig)
+    assert set(target.rig.bones) == set(BONES)
+    assert target.notices == ("Constraints turn eye.L: baked, but not seen as long as they do",)
+
+
 def test_muted_and_pinned_keys_are_told(rig):
     rig.data.shape_keys.key_blocks["Frown"].mute = True
     rig.show_only_shape_key = True
