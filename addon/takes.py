@@ -117,14 +117,20 @@ def rename(path: Path, name: str) -> Path:
         ``"take-name"``, ``"take-exists"`` or ``"take-not-moved"``.
     """
     name = name.strip().removesuffix(SUFFIX)
-    if not name or name.startswith(".") or any(c in '<>:"/\\|?*' or ord(c) < 32 for c in name) or len(name) > 120:
+    # Names are limited to 255 bytes, not characters, and endings follow.
+    long = len(os.fsencode(name)) > 200
+    if not name or long or name.startswith(".") or any(c in '<>:"/\\|?*' or ord(c) < 32 for c in name):
         raise MienError(
-            "take-name", f'A take cannot be called "{name}".', 'Use letters, numbers and spaces; no < > : " / \\ | ? *.'
+            "take-name",
+            f'A take cannot be called "{name}".',
+            'Use a few letters, numbers and spaces; no < > : " / \\ | ? *.',
         )
     goal = path.with_name(name + SUFFIX)
     if goal == path:
         return path
-    if goal.exists() or sound_path(goal).exists():
+    # Where case makes no difference, a change of case finds the take itself.
+    itself = goal.exists() and goal.samefile(path)
+    if not itself and (goal.exists() or sound_path(goal).exists()):
         raise MienError("take-exists", f'There is a take "{name}" already.', "Choose another name.")
     return _move(path, goal)
 

@@ -265,6 +265,15 @@ def _export_sound(take: Path, path: Path, again: bool) -> str:
     return f", the sound to {beside.name}"
 
 
+def take_moved(old: Path, new: Path) -> None:
+    """Have whatever names a take, or its sound, name it where it is now."""
+    sound.moved(sound_path(old), sound_path(new))
+    for scene in bpy.data.scenes:
+        chosen = getattr(scene, SETTINGS)
+        if Path(bpy.path.abspath(chosen.take)).absolute() == old.absolute():
+            chosen.take = str(new)
+
+
 def solve(path: Path, solving: dict) -> Performance:
     """Return the performance of a take's file; see `solved`.
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import bpy
 
 from ...core.errors import MienError
-from ...core.wav import sound_path
-from .. import live_workflow, session, sound, takes, workflow
+from .. import live_workflow, session, takes, workflow
 from ..ids import (
     OP_EXPORT_CSV,
     OP_TAKE_BAKE,
@@ -77,7 +76,7 @@ class MIEN_OT_take_rename(_OnTake, bpy.types.Operator):
 
     def work(self, _context, path):
         renamed = takes.rename(path, self.name)
-        sound.moved(sound_path(path), sound_path(renamed))
+        workflow.take_moved(path, renamed)
         live_workflow.refresh_takes()
         live_workflow.select_take(renamed)
         return {"FINISHED"}
@@ -91,7 +90,7 @@ class MIEN_OT_take_delete(_OnTake, bpy.types.Operator):
 
     def work(self, _context, path):
         gone = takes.delete(path)
-        sound.moved(sound_path(path), sound_path(gone))
+        workflow.take_moved(path, gone)
         live_workflow.refresh_takes()
         self.report({"INFO"}, f"{path.name} is in {gone.parent} now")
         return {"FINISHED"}

@@ -500,13 +500,29 @@ def test_take_list(device, head, tmp_path):
     bpy.ops.mien.takes_refresh()
     listed = bpy.context.window_manager.mien_takes.items
     assert [(item.frames, round(item.duration, 3)) for item in listed] == [(4, 0.1)]
+    scene, other, third = bpy.context.scene, bpy.data.scenes.new("Other"), bpy.data.scenes.new("Third")
+    scene.mien.take = other.mien.take = str(path)
     assert bpy.ops.mien.take_rename(name="Happy take") == {"FINISHED"}
     assert live_workflow.active_take().name == "Happy take.mien"
-    with pytest.raises(RuntimeError, match="cannot be called"):
-        bpy.ops.mien.take_rename(name="../out")
+    assert scene.mien.take == other.mien.take == str(path.with_name("Happy take.mien"))
+    for name in ("../out", "顔" * 90):
+        with pytest.raises(RuntimeError, match="cannot be called"):
+            bpy.ops.mien.take_rename(name=name)
     assert bpy.ops.mien.take_delete() == {"FINISHED"}
     assert (path.parent / "bin" / "Happy take.mien").exists()
+    assert scene.mien.take == other.mien.take == str(path.parent / "bin" / "Happy take.mien")
+    assert third.mien.take == ""
     assert not listed
+
+
+def test_a_take_is_renamed_to_another_case(tmp_path):
+    path = tmp_path / "happy.mien"
+    with TakeWriter(path, TakeHeader("test", fps=30)) as writer:
+        writer.write(FrameResult(0, 0.0, found=True))
+    if not (tmp_path / "Happy.mien").exists():  # as it does where case makes no difference
+        (tmp_path / "Happy.mien").hardlink_to(path)
+    assert takes.rename(path, "Happy") == tmp_path / "Happy.mien"
+    assert (tmp_path / "Happy.mien").exists()
 
 
 # --- the real thing
