@@ -44,7 +44,9 @@ class MIEN_OT_bake(bpy.types.Operator):
         return {"RUNNING_MODAL"}
 
     def modal(self, context, event):
-        if event.type == "ESC" and event.value == "PRESS" and self._job.running:
+        escape = event.type == "ESC" and event.value == "PRESS"
+        # While the timeline plays, Esc is pressed to stop that.
+        if escape and self._job.running and not context.screen.is_animation_playing:
             self._job.cancel()
         if event.type == "TIMER" and self._job.poll():
             workflow.redraw_panels()

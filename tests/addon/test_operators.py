@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import bpy
 import numpy as np
@@ -285,6 +286,18 @@ def test_cancel_ends_the_worker_and_keeps_nothing(tmp_path, fake_worker):
     assert pid
     assert list(tmp_path.glob("*.mien*")) == []
     job.cancel()  # again: nothing
+
+
+@pytest.mark.parametrize("playing", [True, False])
+def test_esc_stops_the_timeline_before_the_capture(playing):
+    from mien.addon.operators.bake import MIEN_OT_bake
+
+    job = SimpleNamespace(running=True)
+    job.cancel = lambda: setattr(job, "running", False)
+    operator = SimpleNamespace(_job=job, _end=lambda _context: None, _conclude=lambda: {"CANCELLED"})
+    context = SimpleNamespace(screen=SimpleNamespace(is_animation_playing=playing))
+    ended = MIEN_OT_bake.modal(operator, context, SimpleNamespace(type="ESC", value="PRESS"))
+    assert (ended, job.running) == (({"PASS_THROUGH"}, True) if playing else ({"CANCELLED"}, False))
 
 
 def test_polls_never_wait(tmp_path, fake_worker):
