@@ -95,6 +95,19 @@ class CurveStore:
         _set(curve, _merged(before, _columns(keyframes), span))
 
 
+def paths_in_use(owner: bpy.types.ID) -> set[str]:
+    """Return the data paths that the action in use animates on a data-block."""
+    action = _action_of(owner)
+    if action is None:
+        return set()
+    if not slotted():
+        return {curve.data_path for curve in action.fcurves}
+    slot = owner.animation_data.action_slot
+    strips = (strip for layer in action.layers for strip in layer.strips) if slot is not None else ()
+    bags = filter(None, (strip.channelbag(slot) for strip in strips))
+    return {curve.data_path for bag in bags for curve in bag.fcurves}
+
+
 def open_stores(
     owners: dict[str, bpy.types.ID], *, new_action: bool, name: str, rollback: contextlib.ExitStack
 ) -> dict[str, CurveStore]:

@@ -264,6 +264,7 @@ def bake_into_scene(
     """
     fps = scene.render.fps / scene.render.fps_base
     planned = plan(performance, target.rig, options, fps)
+    aside = _put_aside(planned, target) if options.new_action else []
     names = write(planned, target, options)
     if options.extend_range and scene.frame_end < planned.end:
         scene.frame_end = planned.end
@@ -279,8 +280,25 @@ def bake_into_scene(
         keys_before=planned.keys_before,
         keys_after=planned.keys_after,
         actions=names,
-        notices=(*target.notices, *_missing(target, options)),
+        notices=(*target.notices, *_missing(target, options), *aside),
     )
+
+
+def _put_aside(planned: Plan, target: Target) -> list[str]:
+    """Return what to tell about actions in use that hold more than the new one: the rest of them stands still."""
+    names = []
+    for kind, owner in _owners(target).items():
+        baked = {channel.data_path for channel in planned.channels if channel.owner == kind}
+        if baked and actions.paths_in_use(owner) - baked:
+            names.append(owner.animation_data.action.name)
+    return [
+        f'The action "{name}" was put aside: choose Current under Action to keep its other channels'
+        for name in dict.fromkeys(names)
+    ]
+
+
+def _owners(target: Target) -> dict[str, bpy.types.ID]:
+    return {KEY: target.mesh.data.shape_keys, OBJECT: target.armature}
 
 
 def _missing(target: Target, options: BakeOptions) -> list[str]:
@@ -299,11 +317,10 @@ def write(planned: Plan, target: Target, options: BakeOptions) -> tuple[str, ...
 
     All or nothing: whatever goes wrong, what was done by then is undone.
     """
-    owners = {KEY: target.mesh.data.shape_keys, OBJECT: target.armature}
     wanted = {channel.owner for channel in planned.channels}
     with contextlib.ExitStack() as rollback:
         stores = actions.open_stores(
-            {kind: owner for kind, owner in owners.items() if kind in wanted},
+            {kind: owner for kind, owner in _owners(target).items() if kind in wanted},
             new_action=options.new_action,
             name=options.action_name.strip() or "Mien",
             rollback=rollback,

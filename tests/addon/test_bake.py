@@ -203,6 +203,19 @@ def test_a_new_action_keeps_the_old_one(rig):
         assert bpy.data.actions[name].use_fake_user
 
 
+def test_an_action_with_more_in_it_is_told_when_a_new_one_takes_its_place(rig):
+    def told(**options):
+        return [line for line in run(rig, make_performance(24, 24.0), **options).notices if "put aside" in line]
+
+    assert told() == told() == []  # a bake of the same channels is but another version
+    rig.parent.keyframe_insert("location", frame=1)
+    rig.parent.animation_data.action.name = "Walk"
+    assert told(head=False, jaw=False, eyes=False) == told(new_action=False) == []
+    walk = 'The action "Walk" was put aside: choose Current under Action to keep its other channels'
+    assert told() == [walk]
+    assert told() == []
+
+
 def test_into_the_current_action_replaces_only_the_range(rig):
     key = rig.data.shape_keys
     block = key.key_blocks["Smile"]
