@@ -64,7 +64,7 @@ class TakeHeader:
     Attributes
     ----------
     source : str
-        Where the pictures came from: a file's path or a camera's name.
+        Where the pictures came from: the name of a file, folder or camera, without its path.
     fps : float
         The source's nominal frames per second; 0 where unknown.
     size : tuple of int
