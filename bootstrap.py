@@ -254,12 +254,12 @@ def up_to_date(environment: Environment) -> bool:
 
 def works(environment: Environment) -> bool:
     """Whether there is an environment of the right Python with a pip of its own, at the place it was made for."""
-    ask = "import sys, pip; print(sys.prefix, *sys.version_info[:2])"
+    ask = "import sys, pip; print(sys.prefix, *sys.version_info[:2], sep='\\n')"
     try:
         done = subprocess.run([str(environment.executable), "-c", ask], capture_output=True, text=True)
     except OSError:
         return False
-    return done.stdout.split() == [str(ROOT / environment.folder), *map(str, environment.python)]
+    return done.stdout.splitlines() == [str(ROOT / environment.folder), *map(str, environment.python)]
 
 
 def fetch_model() -> None:

@@ -60,6 +60,20 @@ def test_core_imports_neither_blender_nor_training_libraries():
     assert not offences("core", wrong)
 
 
+def test_an_environment_below_a_folder_with_a_space_is_known_again(tmp_path, monkeypatch):
+    import venv
+
+    from mien import bootstrap
+
+    monkeypatch.setattr(bootstrap, "ROOT", tmp_path / "my checkout")
+    environment = bootstrap.Environment(".venv", sys.version_info[:2], "", "")
+    venv.create(bootstrap.ROOT / ".venv", symlinks=sys.platform != "win32")
+    assert not bootstrap.works(environment)  # has no pip
+    (bootstrap.ROOT / ".venv" / "pip.py").touch()
+    monkeypatch.setenv("PYTHONPATH", str(bootstrap.ROOT / ".venv"))
+    assert bootstrap.works(environment)
+
+
 def test_addon_starts_no_thread_and_reaches_no_network():
     """Blender's extension platform refuses both, and neither is safe beside bpy."""
     forbidden = {"concurrent", "http", "multiprocessing", "requests", "threading", "urllib"}
