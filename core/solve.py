@@ -37,6 +37,9 @@ MIN_SEEN = 0.1
 MIN_HIDDEN = 0.1
 """Seconds; a face hidden for less is not worth a look."""
 
+MIN_REST = 1.0
+"""Seconds of face from which on a recording is taken to show the actor's rest, too."""
+
 MAX_REST = 0.5
 """No more than this is taken for rest, so that a face that smiles all the time still smiles."""
 
@@ -68,7 +71,8 @@ class SolveOptions:
         0..1: 0 leaves the noise in, 0.5 suits a webcam, 1 is strongest.
     neutral : str
         ``"none"``, or ``"auto"``: what each channel reads at rest, found from the
-        recording itself, becomes 0 while 1 stays 1.
+        recording itself, becomes 0 while 1 stays 1. A picture or a recording under
+        `MIN_REST` need not show a rest: it stays as it reads.
     level_head : bool
         Take the head's mean rotation out, so that a camera below or beside the face does
         not tilt the rig.
@@ -444,7 +448,7 @@ def _lasting(times, found) -> npt.NDArray[np.bool_]:
 def _solve(times, found, rows, measured, options: SolveOptions, neutral: Neutral | None) -> Performance:
     if found.any():
         seen = rows[found]
-        if options.neutral == "auto":
+        if options.neutral == "auto" and (neutral is not None or np.ptp(times[found]) >= MIN_REST):
             rest = neutral or _find_neutral(seen, measured[found])
             _without_rest(seen, rest.weights)
             _refine(seen, measured[found], rest)
@@ -526,11 +530,14 @@ class Solver:
         self.reset()
 
     def tune(self, options: SolveOptions) -> None:
-        """Go on with other options, from the pose that is."""
-        if options == self.options:
-            return
-        self.options = options
-        self._set_up()
+        """Go on with other options, from the pose that is; what was learnt of the actor's rest stays."""
+        before, self.options = self.options, options
+        if options.smoothing != before.smoothing:
+            self._set_up_filter()
+        if options.neutral != before.neutral:
+            self._set_up_rest()
+        if (options.neutral, options.level_head) != (before.neutral, before.level_head):
+            self._set_up_level()
 
     def calibrate(self, neutral: Neutral | None) -> None:
         """Take a face as neutral from now on, in place of what ``neutral="auto"`` finds; None forgets it."""
@@ -547,12 +554,20 @@ class Solver:
         self._time = -math.inf
 
     def _set_up(self) -> None:
+        self._set_up_filter()
+        self._set_up_rest()
+        self._set_up_level()
+
+    def _set_up_filter(self) -> None:
         self._filter = OneEuro(*_settings(self.options.smoothing))
+
+    def _set_up_rest(self) -> None:
         automatic = self.options.neutral == "auto"
-        calibrated = automatic and self.neutral is not None
-        self._fixed = self.neutral if calibrated else None
-        self._rest = _LiveRest() if automatic and not calibrated else None
-        self._level = _LiveLevel() if self.options.level_head and not calibrated else None
+        self._fixed = self.neutral if automatic else None
+        self._rest = _LiveRest() if automatic and self.neutral is None else None
+
+    def _set_up_level(self) -> None:
+        self._level = _LiveLevel() if self.options.level_head and self._fixed is None else None
 
     def step(self, result: FrameResult) -> FrameResult:
         """Return the result as it should be shown.

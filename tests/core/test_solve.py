@@ -243,6 +243,12 @@ def test_rest_becomes_0_and_full_stays_1():
     np.testing.assert_allclose(out[60:90], (values[60:90] - 0.2) / 0.8, atol=1e-5)
 
 
+@pytest.mark.parametrize(("count", "shown"), [(1, 0.4), (20, 0.4), (40, 0.0)])
+def test_a_picture_or_a_moment_shows_no_rest(count, shown):
+    performance = solve_take(take_of([result(i, i / 30, jaw(0.4)) for i in range(count)]))
+    assert performance.units[:, UNITS.index("JawOpen")] == pytest.approx(np.full(count, shown), abs=0.01)
+
+
 def test_a_face_that_smiles_throughout_still_smiles():
     raw = [result(i, i / 30, jaw(0.9)) for i in range(60)]
     assert solve_take(take_of(raw), SolveOptions(0.0, "auto")).units[:, JAW].min() > 0.7
