@@ -49,6 +49,9 @@ STATUS_INTERVAL = 0.25
 SOUND_INTERVAL = 0.1
 """Seconds between two reports of the microphone's level."""
 
+ASK_INTERVAL = 2.0
+"""Seconds between two requests to a phone that does not send."""
+
 PICTURE_INTERVAL = 1 / 15
 """Seconds between two small pictures."""
 
@@ -90,7 +93,9 @@ class LiveSession:
         self.ended = False
         self._emit = emit
         self._tuning = TuneLive(order.job)
-        self._grabber = self._network = self._recorder = None
+        self._grabber = self._network = None
+        self._recorder: _Recorder | None = None
+        self._draining: list[_Recorder] = []
         self._microphone: Microphone | None = None
         self._senders: list[Any] = []
         self._calibration: list[FrameResult] | None = None
@@ -104,6 +109,7 @@ class LiveSession:
         self._trouble: MienError | None = None
         self._status_due = self._picture_due = 0.0
         self._sound_due = np.inf
+        self._ask_due = now() + ASK_INTERVAL
         self._picture_wanted = True
         self._pipeline = self._labeller = None
         self._expressions: Expressions | None = None
@@ -164,8 +170,13 @@ class LiveSession:
         )
 
     def record(self, order: Record) -> None:
-        """Begin a take; one that runs is finished first."""
-        self._finish_take()
+        """Begin a take; one that runs ends here, and gets the pictures captured by now."""
+        self.end_take()
+        if self._recorder is not None:
+            # The microphone is wanted for the new one.
+            self._recorder.end_sound(self._recorder.until)
+            self._draining.append(self._recorder)
+            self._recorder = None
         extra: dict[str, Any] = {"live": True, **(self._pipeline.settings if self._pipeline is not None else {})}
         if order.scene_frame is not None:
             extra["scene_frame"] = order.scene_frame
@@ -184,13 +195,14 @@ class LiveSession:
         if self._grabber is not None:
             self._recorder.lost_before = self._grabber.tally.lost
             self._grabber.keep_all = True
-        self._emit(self._recorder.status(self._lost()))
+        self._emit(self._recorder.status(self._lost(self._recorder)))
 
     def end_take(self) -> None:
         """Finish the take with the pictures captured by now."""
-        if self._recorder is not None:
-            self._recorder.until = now()
-            self._conclude_take()
+        recorder = self._recorder
+        if recorder is not None and recorder.until is None:
+            recorder.until, recorder.lost = now(), self._lost(recorder)
+        self._conclude_takes()
 
     def calibrate(self, clear: bool) -> None:
         """Take the face of the next moments as neutral, or forget what was taken."""
@@ -229,15 +241,16 @@ class LiveSession:
     def stop(self) -> None:
         """Finish the take and let go of everything; says that it stopped."""
         self.end_take()
-        while self._recorder is not None:
+        while self._recorders:
             self.step()
         self._close_all()
         self.ended = True
         self._emit(self._status("stopped", None))
 
     def fail(self, error: MienError) -> None:
-        """Close the take and end for a reason."""
-        self._finish_take()
+        """Close the takes and end for a reason."""
+        for recorder in self._recorders:
+            self._finish_take(recorder)
         self._close_all()
         self.ended = True
         self._emit(LiveStatus(self.order.job, "failed", error))
@@ -247,6 +260,7 @@ class LiveSession:
     def step(self) -> None:
         """Do what there is to do: at most one picture, and wait for it only shortly."""
         if self._network is not None:
+            self._ask_phone()
             for result in self._network.wait(_WAIT):
                 began = now()
                 self._take_in(result, began, None)
@@ -256,9 +270,16 @@ class LiveSession:
                 began = now()
                 result = self._pipeline.step(frame)
                 self._take_in(result, began, frame)
-        self._conclude_take()
+        self._conclude_takes()
         self._report()
         self._report_expressions()
+
+    def _ask_phone(self) -> None:
+        """Ask an iFacialMocap phone for its frames for as long as none come: its app may be opened later."""
+        asked = self.order.host and self.order.name == "ifacialmocap"
+        if asked and self._network.state != "live" and now() >= self._ask_due:
+            self._ask_due = now() + ASK_INTERVAL
+            self._network.request(self.order.host)
 
     def _take_in(self, result: FrameResult, began: float, frame: Frame | None) -> None:
         moment = result.time
@@ -266,12 +287,13 @@ class LiveSession:
             # Two stamps of one moment, or a driver whose clock went back: times in a take only rise.
             moment = self._last + 1e-6
         self._last = moment
-        if self._recorder is not None:
+        for recorder in self._recorders:
             # Before it is sent: a crash of either side loses at most the frame in flight.
-            error = self._recorder.write(result, moment)
+            error = recorder.write(result, moment)
             if error is not None:
-                self._finish_take(error)
-        self._calibrate_with(result)
+                self._finish_take(recorder, error)
+        if self._calibration is not None and result.found:
+            self._calibration.append(result)
         solved = self._solver.step(_at(result, moment, self._index))
         self._index += 1
         done = now()
@@ -287,13 +309,11 @@ class LiveSession:
             width, height, pixels = small_picture(frame.image, result, self._tuning.picture)
             self._emit(LivePicture(self.order.job, width, height, pixels))
 
-    def _calibrate_with(self, result: FrameResult) -> None:
+    def _conclude_calibration(self) -> None:
         if self._calibration is None:
             return
         from .solve import Neutral
 
-        if result.found:
-            self._calibration.append(result)
         span = self._calibration[-1].time - self._calibration[0].time if self._calibration else 0.0
         if span < CALIBRATION and now() - self._calibration_began < _CALIBRATION_PATIENCE:
             return
@@ -305,20 +325,25 @@ class LiveSession:
 
     # --- takes
 
-    def _conclude_take(self) -> None:
-        """Close a take that was ended, once no picture of its time waits any more."""
-        recorder = self._recorder
-        if recorder is None or recorder.until is None:
-            return
-        if recorder.past or self._grabber is None or not self._grabber.tally.waiting:
-            self._finish_take()
+    @property
+    def _recorders(self) -> list[_Recorder]:
+        """The takes that are not closed yet: those that wait for their last pictures, and the one that runs."""
+        return [*self._draining, *([self._recorder] if self._recorder is not None else [])]
 
-    def _finish_take(self, error: MienError | None = None) -> None:
-        recorder, self._recorder = self._recorder, None
-        if recorder is None:
-            return
+    def _conclude_takes(self) -> None:
+        """Close what was ended, once no picture of its time waits any more."""
+        for recorder in self._recorders:
+            nothing_waits = self._grabber is None or not self._grabber.tally.waiting
+            if recorder.until is not None and (recorder.past or nothing_waits):
+                self._finish_take(recorder)
+
+    def _finish_take(self, recorder: _Recorder, error: MienError | None = None) -> None:
+        if recorder is self._recorder:
+            self._recorder = None
+        else:
+            self._draining.remove(recorder)
         if self._grabber is not None:
-            self._grabber.keep_all = False
+            self._grabber.keep_all = bool(self._recorders)
         lost = self._lost(recorder)
         try:
             recorder.close()
@@ -327,8 +352,10 @@ class LiveSession:
         self._emit(recorder.status(lost, recording=False, error=error))
         give_memory_back()
 
-    def _lost(self, recorder=None) -> int:
-        recorder = recorder or self._recorder
+    def _lost(self, recorder: _Recorder) -> int:
+        """Return how many pictures of a take's time were lost."""
+        if recorder.lost is not None:
+            return recorder.lost
         return self._grabber.tally.lost - recorder.lost_before if self._grabber is not None else 0
 
     # --- reports
@@ -346,9 +373,10 @@ class LiveSession:
             return "live", None
         host, port = self._network.address
         where = "this machine alone" if host == "127.0.0.1" else "the local network"
+        asked = f" The phone at {self.order.host} is asked again and again." if self.order.host else ""
         if state == "waiting":
             return "opening", MienError(
-                "network-waiting", f"Nothing has come on UDP port {port} yet.", f"Mien listens on {where}."
+                "network-waiting", f"Nothing has come on UDP port {port} yet.", f"Mien listens on {where}.{asked}"
             )
         return "stalled", MienError(
             "network-silent", f"The sender has been silent for {self._network.age:.0f} s.", "Check that the app runs."
@@ -425,6 +453,7 @@ class LiveSession:
         return next(iter(self._pipeline.notices), None) if self._pipeline is not None else None
 
     def _report(self) -> None:
+        self._conclude_calibration()
         if now() >= self._sound_due:
             self._report_sound()
         state, error = self._state()
@@ -436,7 +465,7 @@ class LiveSession:
         self._told, self._status_due = key, now() + STATUS_INTERVAL
         self._emit(self._status(state, error), droppable=not changed)
         if self._recorder is not None:
-            self._emit(self._recorder.status(self._lost()), droppable=True)
+            self._emit(self._recorder.status(self._lost(self._recorder)), droppable=True)
 
     def _report_sound(self) -> None:
         microphone = self._microphone
@@ -478,6 +507,7 @@ class _Recorder:
         self.until: float | None = None
         self.past = False
         self.lost_before = 0
+        self.lost: int | None = None  # known when it has ended
         self._order = order
         self._writer = TakeWriter(order.take, header)
         self._microphone = microphone

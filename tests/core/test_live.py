@@ -435,6 +435,28 @@ def test_a_recording_keeps_every_picture(session, tmp_path, monkeypatch):
     assert (status.lost, status.error) == (0, None)
 
 
+def test_a_take_that_follows_at_once_cuts_nothing_off_the_one_before(session, tmp_path, monkeypatch):
+    one, said = session()
+    until(one, lambda: len(of(said, LiveFrame)) > 3)
+    monkeypatch.setattr(Pipeline, "pause", 0.03)
+    one.record(Record(1, str(tmp_path / "a.mien")))
+    until(one, lambda: of(said, TakeStatus)[-1].frames >= 15)
+    waiting = one._grabber.tally.waiting
+    assert waiting > 10
+    frames = of(said, TakeStatus)[-1].frames
+    one.record(Record(1, str(tmp_path / "b.mien")))
+    until(one, lambda: any(not status.recording for status in of(said, TakeStatus)))
+    until(one, lambda: of(said, TakeStatus)[-1].frames >= 5)
+    one.stop()
+    with Take(tmp_path / "a.mien") as first, Take(tmp_path / "b.mien") as second:
+        assert len(first) >= frames + waiting - 1
+        assert len(second) > 5
+        for take in (first, second):
+            assert (np.diff(take.column("index")) == 1).all()
+    ended = [status for status in of(said, TakeStatus) if not status.recording]
+    assert [(Path(status.take).name, status.lost) for status in ended] == [("a.mien", 0), ("b.mien", 0)]
+
+
 def test_every_picture_is_accounted_for(session, device, tmp_path, monkeypatch):
     """With a slow model, a queue too small for the recording, a Blender that does not read and a camera that goes."""
     monkeypatch.setattr(grabber_module, "BACKLOG_BYTES", 4 * BLACK.nbytes)
@@ -794,13 +816,16 @@ def test_prediction_leads():
         SolveOptions(prediction=MAX_PREDICTION * 2)
 
 
-def test_tuning_keeps_the_pose():
-    solver = Solver(SolveOptions(neutral="none", smoothing=0.8))
-    for i in range(30):
-        before = solver.step(FrameResult(i, i / 30, found=True, units=np.full(11, 0.4)))
-    solver.tune(dataclasses.replace(solver.options, smoothing=0.1))
-    after = solver.step(FrameResult(31, 31 / 30, found=True, units=np.full(11, 0.4)))
-    assert after.units == pytest.approx(before.units, abs=0.02)
+@pytest.mark.parametrize(("neutral", "shown"), [("none", 0.4), ("auto", 0.0)])
+def test_tuning_keeps_the_pose(neutral, shown):
+    solver = Solver(SolveOptions(neutral=neutral, smoothing=0.8))
+    told = []
+    for i in range(330):
+        if i == 300:
+            solver.tune(dataclasses.replace(solver.options, smoothing=0.1, prediction=0.05))
+        told.append(solver.step(FrameResult(i, i / 30, found=True, units=np.full(11, 0.4))).units)
+    assert told[299] == pytest.approx(np.full(11, shown), abs=0.02)
+    assert np.array(told[300:]) == pytest.approx(np.tile(told[299], (30, 1)), abs=0.02)
 
 
 # --- the small picture
