@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 import bpy
@@ -9,11 +10,14 @@ import gpu
 import numpy as np
 from bpy.app.handlers import persistent
 
+from ...core.errors import MienError
 from ..ids import ENGINE
 from . import compose, overlay, playback, properties
 from .compose import ShadowMap
 from .drawing import LINEAR, Target, View, draw_picture
 from .heads import Head
+
+log = logging.getLogger(__name__)
 
 SAMPLES = 2
 """Pixels per side that are averaged to one, against jagged edges."""
@@ -61,8 +65,13 @@ class MienPreviewEngine(bpy.types.RenderEngine):
             seconds = (scene.frame_current + scene.frame_subframe) * scene.render.fps_base / scene.render.fps
             draw(target, depsgraph, view, _kept, seconds, playback.at(scene.frame_current))
             pixels = target.read()
-        except (SystemError, RuntimeError) as error:
-            self.report({"ERROR"}, f"Mien Preview cannot draw on this machine: {error}")
+        except MienError as error:
+            self.report({"ERROR"}, str(error))
+            return
+        except Exception as error:
+            # Whatever it is, the render has to end, and say why.
+            log.exception("render")
+            self.report({"ERROR"}, f"{overlay.UNABLE}: {error}")
             return
         smoothed = pixels.reshape(height, SAMPLES, width, SAMPLES, 4).mean(axis=(1, 3))
         if scene.render.use_border:

@@ -76,6 +76,10 @@ class Head:
             Compare coordinates too, if something hints at a change.
         """
         original = obj.original if depsgraph is not None else obj
+        if original.data.is_editmode and self.gpu is not None:
+            # Half of the mesh lies elsewhere until Edit Mode is left, which tells of a change.
+            self.suspect = False
+            return
         looks = [read_look(slot.material) for slot in original.material_slots] or [Look()]
         if depsgraph is not None and not reading.is_exact(original):
             self.exact = False

@@ -42,7 +42,8 @@ class _State:
     handles: list = dataclasses.field(default_factory=list)
     heads: dict[int, Head] = dataclasses.field(default_factory=dict)
     faders: dict[int, Fader] = dataclasses.field(default_factory=dict)
-    hidden: set[int] = dataclasses.field(default_factory=set)
+    hidden: set[tuple[int, str, int]] = dataclasses.field(default_factory=set)
+    layers: set[tuple[int, str]] = dataclasses.field(default_factory=set)
     shadow: ShadowMap = dataclasses.field(default_factory=ShadowMap)
     window: Target | None = None
     smooth: dict[tuple[int, int], Target] = dataclasses.field(default_factory=dict)
@@ -87,13 +88,14 @@ def start() -> None:
 
 def stop() -> None:
     """Turn the preview off, show what it hid, and let go of all it put on the GPU."""
-    global _state
+    global _state, problem
+    problem = None
     if not running():
         return
     for handle in _state.handles:
         bpy.types.SpaceView3D.draw_handler_remove(handle, "WINDOW")
     _show_again()
-    for timer in (_settle, _tick):
+    for timer in (_settle, _tick, place_heads):
         if bpy.app.timers.is_registered(timer):
             bpy.app.timers.unregister(timer)
     _state = _State()
@@ -128,6 +130,7 @@ def place_heads() -> None:
     if not running():
         return
     _show_again()
+    _state.layers = {(scene.session_uid, layer.name) for scene in bpy.data.scenes for layer in scene.view_layers}
     for scene in bpy.data.scenes:
         if properties.settings(scene).placement != "IN_PLACE":
             continue
@@ -136,15 +139,23 @@ def place_heads() -> None:
                 shown = properties.head_settings(obj).show and obj.name in layer.objects
                 if shown and obj.visible_get(view_layer=layer):
                     obj.hide_set(True, view_layer=layer)
-                    _state.hidden.add(obj.session_uid)
+                    _state.hidden.add(_place(scene, layer, obj))
     redraw()
 
 
+def _place(scene, layer, obj) -> tuple[int, str, int]:
+    """Return what tells a head in one view layer from the same in another, where the user may have hidden it."""
+    return scene.session_uid, layer.name, obj.session_uid
+
+
 def _show_again() -> None:
+    heads = {uid for _scene, _layer, uid in _state.hidden}
     for scene in bpy.data.scenes:
         for layer in scene.view_layers:
+            # In a layer that was copied or renamed meanwhile none must stay hidden.
+            new = (scene.session_uid, layer.name) not in _state.layers
             for obj in layer.objects:
-                if obj.session_uid in _state.hidden:
+                if _place(scene, layer, obj) in _state.hidden or (new and obj.session_uid in heads):
                     obj.hide_set(False, view_layer=layer)
     _state.hidden.clear()
 
@@ -214,7 +225,11 @@ def sample_for(obj, scene, frame: int, live: Mapping[str, Sample] | None = None)
     That is what was handed over with `preview.set_sample`, or the frame of the take that the head plays.
     """
     sample = (samples if live is None else live).get(obj.name)
-    return sample if sample is not None else playback.sample_of(obj, scene, frame)
+    if sample is not None and (sample.weights or sample.bones):
+        return sample
+    # A label alone, of a rig that is driven live, takes no head off its take.
+    played = playback.sample_of(obj, scene, frame)
+    return sample if played is None else played
 
 
 def effects_of(chosen, posed: Posed) -> dict[str, float]:
@@ -236,7 +251,12 @@ def _posed_for(context) -> list[Posed]:
     for obj in heads_of(scene):
         if not properties.head_settings(obj).show or obj.name not in layer.objects:
             continue
-        seen = obj.session_uid in _state.hidden or obj.visible_get(view_layer=layer)
+        seen = _place(scene, layer, obj) in _state.hidden
+        if not seen and obj.visible_get(view_layer=layer):
+            seen = True
+            if chosen.placement == "IN_PLACE" and not bpy.app.timers.is_registered(place_heads):
+                # A head that came, or was shown, since: nothing may be hidden while Blender draws.
+                bpy.app.timers.register(place_heads, first_interval=0.0)
         if seen and (space.local_view is None or _in_local_view(obj, space)):
             objects.append(obj)
     gone = set(_state.heads) - {obj.session_uid for obj in bpy.data.objects}
@@ -424,7 +444,10 @@ def portrait(posed: list[Posed], aspect: float) -> View:
 
 
 def _show_camera(picture) -> None:
-    """Take the live picture, if any viewport shows it."""
+    """Take the live picture, if any viewport shows it; None takes it away."""
+    if picture is None:
+        compose.camera.set(None)
+        return
     if not running():
         return
     compose.camera.set_rgba(picture.width, picture.height, picture.pixels)
@@ -485,6 +508,7 @@ _HANDLERS = (
     ("depsgraph_update_post", _after_update),
     ("save_pre", _before_save),
     ("save_post", _after_save),
+    ("save_post_fail", _after_save),
 )
 
 

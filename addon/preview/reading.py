@@ -114,6 +114,8 @@ def _surface(mesh, colour_name) -> dict:
     material = get_array(mesh.loop_triangles, "material_index", 1, np.int32)
     corner_vertex = get_array(mesh.loops, "vertex_index", 1, np.int32)
     uv = mesh.uv_layers.active
+    if uv is not None and len(uv.uv) != len(corner_vertex):
+        uv = None  # in Edit Mode it lies elsewhere
     return {
         "corner_vertex": corner_vertex,
         "corner_normal": get_array(mesh.corner_normals, "vector", 3),
@@ -133,6 +135,8 @@ def _colour(mesh, corner_vertex, name: str | None):
     found = attributes.get(name) if name else attributes[max(attributes.render_color_index, 0)]
     if found is None:
         return None
+    if len(found.data) != (len(mesh.vertices) if found.domain == "POINT" else len(corner_vertex)):
+        return None  # in Edit Mode it lies elsewhere
     values = get_array(found.data, "color", 4)
     return values[corner_vertex] if found.domain == "POINT" else values
 

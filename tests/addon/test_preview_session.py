@@ -302,6 +302,49 @@ def test_a_head_that_the_user_hid_stays_hidden():
     assert head.hide_get()
 
 
+def test_a_head_that_is_hidden_in_one_view_layer_alone_stays_so():
+    head, layer = make_rig(), bpy.context.scene.view_layers.new("Other")
+    head.hide_set(True, view_layer=layer)
+    preview.start()
+    assert head.hide_get()
+    bpy.context.view_layer.name = "Renamed"
+    preview.stop()
+    assert not head.hide_get()
+    assert head.hide_get(view_layer=layer)
+
+
+def test_a_head_that_comes_while_the_preview_runs_is_hidden_soon():
+    preview.start()
+    head = make_rig()
+    overlay_seen = with_gpu(lambda _: overlay._posed_for(viewport()))
+    assert len(overlay_seen) == 1
+    assert bpy.app.timers.is_registered(overlay.place_heads)
+    overlay.place_heads()
+    assert head.hide_get()
+    preview.stop()
+    assert not bpy.app.timers.is_registered(overlay.place_heads)
+    assert not head.hide_get()
+
+
+def test_edit_mode_leaves_the_head_as_it_was():
+    head = make_rig()
+    head.data.uv_layers.new()
+    head.data.color_attributes.new("Colour", "BYTE_COLOR", "POINT")
+    bpy.context.view_layer.objects.active = head
+    with_gpu(lambda _: draw_in_place(head))
+    kept = overlay.head(head)
+    uploads = kept.uploads
+    bpy.ops.object.mode_set(mode="EDIT")
+    kept.suspect = True
+    with_gpu(lambda _: draw_in_place(head))
+    assert kept.uploads == uploads
+    # One that is met there for the first time is drawn, too.
+    cache = {}
+    with_gpu(lambda _: overlay.pose_heads([head], bpy.context.scene, cache=cache))
+    assert cache[head.session_uid].uploads == 1
+    bpy.ops.object.mode_set(mode="OBJECT")
+
+
 def test_samples():
     preview.set_sample("Head", np.linspace(0, 1, 11), {"head": (1, 0, 0, 0)}, "sadness")
     assert overlay.samples["Head"].weights[UNITS[-1]] == 1.0
@@ -467,9 +510,9 @@ def test_live_capture_sets_particles_off_and_shows_its_picture(tmp_path):
     chosen.use_particles = chosen.effects["hearts"].use = True
     posed = with_gpu(lambda _: draw_in_place(head))
     assert overlay.effects_of(chosen, posed[0]) == {}
-    assert live_workflow.tuning_of(bpy.context).picture == 0  # no window, and the preview shows none
+    assert live_workflow.tuning_of(bpy.context.scene).picture == 0  # no window, and the preview shows none
     chosen.background = "CAMERA"
-    assert live_workflow.tuning_of(bpy.context).picture == 320
+    assert live_workflow.tuning_of(bpy.context.scene).picture == 320
     session.worker_command, _gone = make_worker(tmp_path)
     try:
         assert bpy.ops.mien.live_start() == {"FINISHED"}
@@ -488,6 +531,7 @@ def test_live_capture_sets_particles_off_and_shows_its_picture(tmp_path):
         live.stop()
         live.wait_for_end()
         session.worker_command = None
+    assert compose.camera.size is None  # no face of before on a stream
     posed = with_gpu(lambda _: draw_in_place(head))
     assert overlay.effects_of(chosen, posed[0]) == {}
 
@@ -538,6 +582,9 @@ def test_each_head_has_its_own_source(tmp_path):
     (first, happy), (second, sad), (third, none) = with_gpu(job)
     assert (first, second, third) == pytest.approx((0.8, 0.3, 0.55), abs=0.02)
     assert (happy, sad, none) == ("happiness", "sadness", "")
+    preview.set_sample(heads[0].name, {}, label="anger")  # as a live session does beside its rig
+    assert with_gpu(job)[0] == (pytest.approx(0.8, abs=0.02), "happiness")
+    preview.clear_sample(heads[0].name)
     assert heads[0].data.shape_keys.key_blocks["Smile"].value == 0.0  # nothing is baked
     properties.head_settings(heads[1]).take = str(tmp_path / "gone.mien")
     (first, _), (second, _), _ = with_gpu(job)
