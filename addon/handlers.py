@@ -48,6 +48,12 @@ def go_on_after_rendering(*_args):
         cast.held.discard("render")
 
 
+@bpy.app.handlers.persistent
+def tune_after_undo(*_args):
+    """An undo changes settings, and Blender tells nobody which."""
+    live_workflow.tune()
+
+
 def _casts():
     return [thing.cast for thing in (session.live, session.playback) if thing is not None and thing.running]
 
@@ -69,6 +75,8 @@ HANDLERS = {
     "save_post": put_on_after_save,
     "save_post_fail": put_on_after_save,
     "frame_change_post": win_over_animation,
+    "undo_post": tune_after_undo,
+    "redo_post": tune_after_undo,
     "render_init": hold_while_rendering,
     "render_complete": go_on_after_rendering,
     "render_cancel": go_on_after_rendering,

@@ -63,6 +63,9 @@ MAX_DEATHS = 5
 
 DEATH_WINDOW = 30.0
 
+TAKE_PATIENCE = 30.0
+"""Seconds for the pictures of a take that still wait when the session ends."""
+
 _JOB = 1
 
 _ENDED = ("stopped", "failed")
@@ -136,6 +139,11 @@ class Cast:
             else:
                 preview.clear_sample(puppet.name)
 
+    def note(self) -> None:
+        """Take what the rigs hold now for what `restore` puts back."""
+        for puppet in self.puppets:
+            puppet.note()
+
     def animation_changed(self) -> None:
         """Note that a rig was baked on meanwhile."""
         for puppet in self.puppets:
@@ -180,6 +188,8 @@ class Live:
         The actor's own expressions, as the worker told them last.
     wearer : Wearer
         Lays over the capture what the label sets off.
+    scene : int
+        ``session_uid`` of the scene whose settings it follows; 0 for none.
     """
 
     def __init__(self, order: StartLive, tuning: TuneLive, cast: Cast, command: list[str] | None = None):
@@ -196,6 +206,7 @@ class Live:
         self.hidden = False
         self.expressions = Expressions(_JOB)
         self.wearer = Wearer()
+        self.scene = 0
         self.found = False
         self.picture: LivePicture | None = None
         self.on_take: Callable[[TakeStatus], None] | None = None
@@ -293,10 +304,13 @@ class Live:
         self.wanted = self.count_from = None
         self.cast.restore()
         self.cast.show_label("")
+        session.forget_picture()
         if self._client.connected:
             self._client.send(StopLive(_JOB))
-        self._client.dismiss()
-        session.retiring.append(self._client)
+        # A take whose pictures still wait gets them.
+        unfinished = self.take is not None and self.take.recording
+        self._client.dismiss(*([TAKE_PATIENCE] if unfinished else []))
+        session.retiring.append(_Leaving(self._client, self.on_take))
         redraw_panels()
 
     def abandon(self, error: MienError) -> None:
@@ -375,7 +389,11 @@ class Live:
             self.abandon(status.error or MienError("live-ended", "Live capture ended."))
 
     def _note_take(self, status: TakeStatus) -> None:
-        self.take, self._dirty = status, True
+        self._dirty = True
+        # The one before may be closed when the next one runs already.
+        next_runs = self.wanted is not None and self.count_from is None
+        if not next_runs or self.wanted.take == status.take:
+            self.take = status
         if status.recording:
             return
         if self.wanted is not None and self.wanted.take == status.take and self.count_from is None:
@@ -420,6 +438,21 @@ class Live:
                 session.show_picture(self.picture)
                 self.picture = None
             redraw_panels()
+
+
+class _Leaving:
+    """A worker that was told to end, and what it still says of its take."""
+
+    def __init__(self, client: WorkerClient, on_take: Callable[[TakeStatus], None] | None):
+        self._client = client
+        self._on_take = on_take
+
+    def gone(self) -> bool:
+        """Whether it has ended; see `WorkerClient.gone`."""
+        for message in self._client.poll():
+            if isinstance(message, TakeStatus) and not message.recording and self._on_take is not None:
+                self._on_take(message)
+        return self._client.gone()
 
 
 def _dropped(status: LiveStatus) -> int:
@@ -532,7 +565,10 @@ def make_cast(meshes: list[bpy.types.Object], channels: Channels) -> Cast:
                 raise
             continue
         puppets.append(puppet)
-    return Cast(puppets)
+    cast = Cast(puppets)
+    if bpy.app.is_job_running("RENDER"):
+        cast.held.add("render")
+    return cast
 
 
 def start(order: StartLive, tuning: TuneLive, cast: Cast) -> Live:
@@ -543,6 +579,7 @@ def start(order: StartLive, tuning: TuneLive, cast: Cast) -> Live:
     MienError
     """
     stop()
+    cast.note()  # what ran before has put the rigs back
     live = Live(order, tuning, cast, session.worker_command)
     live.start()
     session.live = live
@@ -553,6 +590,7 @@ def start(order: StartLive, tuning: TuneLive, cast: Cast) -> Live:
 def play(performance: Any, cast: Cast, name: str) -> None:
     """Play a take on the rigs; a live session ends."""
     stop()
+    cast.note()
     session.playback = Playback(performance, cast, name)
     ensure_timer()
 
@@ -568,7 +606,7 @@ def stop() -> None:
 
 
 def continued(take: Path) -> Path:
-    """Return the path of the take that goes on where this one broke off: ``a.mien``, ``a-2.mien``, ``a-3.mien``."""
+    """Return the path of the take that goes on where this one broke off: of ``a.mien`` that is ``a-part2.mien``."""
     stem, dash, number = take.stem.rpartition("-part")
     base, count = (stem, int(number)) if dash and number.isdigit() else (take.stem, 1)
     return take.with_name(f"{base}-part{count + 1}{SUFFIX}")
@@ -627,12 +665,8 @@ def redraw_panels() -> None:
                         region.tag_redraw()
 
 
-def wait_for_end(seconds: float = 3.0) -> None:
-    """Bury the workers that were dismissed: for leaving, when no timer will."""
-    end = time.monotonic() + seconds
-    while session.retiring and time.monotonic() < end:
+def wait_for_end() -> None:
+    """Bury the workers that were dismissed: for leaving, when no timer will. Patience with each has an end."""
+    while session.retiring:
         session.retiring = [client for client in session.retiring if not client.gone()]
         time.sleep(0.005)
-    for client in session.retiring:
-        client.stop(timeout=0)
-    session.retiring = []

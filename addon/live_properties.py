@@ -34,10 +34,10 @@ def _find_microphones(_self, _context, text):
     return [name for name in session.microphones if text.lower() in name.lower()]
 
 
-def _tune(_self, context):
+def _tune(_self, _context):
     from .live_workflow import tune
 
-    tune(context)
+    tune()
 
 
 class MienLiveTarget(bpy.types.PropertyGroup):

@@ -66,9 +66,9 @@ def order_of(context) -> StartLive:
     return StartLive(_JOB, "network", chosen.format, port=chosen.port, host=phone, **more)
 
 
-def tuning_of(context) -> TuneLive:
-    """Return the settings that may change while live."""
-    chosen, common = settings(context), workflow.settings(context)
+def tuning_of(scene: bpy.types.Scene) -> TuneLive:
+    """Return a scene's settings that may change while live."""
+    chosen = getattr(scene, LIVE_SETTINGS)
     outputs = []
     if chosen.send_livelink:
         outputs.append(Output("livelink", chosen.livelink_host.strip(), chosen.livelink_port))
@@ -76,29 +76,31 @@ def tuning_of(context) -> TuneLive:
         outputs.append(Output("vmc", chosen.vmc_host.strip(), chosen.vmc_port, chosen.vmc_blends))
     return TuneLive(
         _JOB,
-        smoothing=chosen.smoothing,
-        neutral=common.neutral,
-        level_head=common.level_head,
+        **workflow.solving_of(scene) | {"smoothing": chosen.smoothing},
         prediction=chosen.prediction / 1000.0,
-        picture=picture_width(context),
+        picture=picture_width(scene),
         outputs=tuple(outputs),
         microphone=chosen.microphone_name.strip() if chosen.microphone else None,
-        actor=str(workflow.actor_path(context) or ""),
+        actor=str(workflow.actor_path(scene) or ""),
     )
 
 
-def picture_width(context) -> int:
-    """Return the width of the small pictures, px; as large as they get where the preview shows them."""
-    if overlay.running() and overlay.wants_camera(context.scene):
+def picture_width(scene: bpy.types.Scene) -> int:
+    """Return the width of the small pictures, px; as large as they get where a preview shows them."""
+    scenes = {scene, *(window.scene for window in bpy.context.window_manager.windows)}
+    if overlay.running() and any(map(overlay.wants_camera, scenes)):
         return LARGEST_PICTURE
-    return PICTURE_WIDTH if settings(context).show_picture and not bpy.app.background else 0
+    return PICTURE_WIDTH if getattr(scene, LIVE_SETTINGS).show_picture and not bpy.app.background else 0
 
 
-def tune(context) -> None:
-    """Send changed settings to the worker, if one runs."""
-    if session.live_running():
-        session.live.tune(tuning_of(context))
-        session.live.wearer.change(triggers_of(context.scene))
+def tune() -> None:
+    """Send changed settings to the worker, if one runs: those of the scene that it was started in."""
+    if not session.live_running():
+        return
+    scene = next((scene for scene in bpy.data.scenes if scene.session_uid == session.live.scene), None)
+    if scene is not None:
+        session.live.tune(tuning_of(scene))
+        session.live.wearer.change(triggers_of(scene))
 
 
 def learn(context, *, rest: bool) -> None:
@@ -144,7 +146,8 @@ def start(context) -> None:
     ------
     MienError
     """
-    session_live = live.start(order_of(context), tuning_of(context), cast_of(context))
+    session_live = live.start(order_of(context), tuning_of(context.scene), cast_of(context))
+    session_live.scene = context.scene.session_uid
     session_live.on_take = on_take
     session_live.wearer = Wearer(triggers_of(context.scene))
 
@@ -211,10 +214,10 @@ def refresh_takes() -> None:
     known.active = paths.index(str(active)) if str(active) in paths else 0
 
 
-def refresh_takes_soon(seconds: float = 0.1) -> None:
+def refresh_takes_soon() -> None:
     """Read the takes folder into the list in a moment."""
     if not bpy.app.timers.is_registered(refresh_takes):
-        bpy.app.timers.register(refresh_takes, first_interval=seconds, persistent=True)
+        bpy.app.timers.register(refresh_takes, first_interval=0.1, persistent=True)
 
 
 def _add(known, entry: takes.Entry) -> None:
@@ -244,4 +247,7 @@ def play_take(context, path: Path) -> None:
     ------
     MienError
     """
-    live.play(workflow.solve(path, workflow.solving(context)), cast_of(context), path.stem)
+    performance = workflow.solve(path, workflow.solving(context))
+    if not len(performance):
+        raise MienError("performance-empty", "The take has no frames.", "It ended before the first picture came.")
+    live.play(performance, cast_of(context), path.stem)

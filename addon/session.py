@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from ..core.client import WorkerClient
@@ -50,11 +50,19 @@ cameras: list[tuple[str, str]] = []
 microphones: list[str] = []
 """Names of the microphones, as told last."""
 
-retiring: list[WorkerClient] = []
+
+class Retiring(Protocol):
+    """A worker that was told to end."""
+
+    def gone(self) -> bool:
+        """Whether it has ended."""
+
+
+retiring: list[Retiring] = []
 """Workers that were told to end and have not yet."""
 
-picture_followers: list[Callable[[LivePicture], None]] = []
-"""Called with each live picture."""
+picture_followers: list[Callable[[LivePicture | None], None]] = []
+"""Called with each live picture, and with None when there is none any more."""
 
 previews: Any = None
 """Blender's collection of generated icons, where the live picture is kept."""
@@ -94,8 +102,10 @@ def picture_icon() -> int:
 
 
 def forget_picture() -> None:
-    """Free the live picture."""
+    """Free the live picture, and have whoever else shows it let go of it."""
     global previews
+    for follower in picture_followers:
+        follower(None)
     if previews is not None:
         import bpy.utils.previews
 

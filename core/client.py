@@ -295,18 +295,18 @@ class WorkerClient:
             events.append(self._obituary())
         return events
 
-    def dismiss(self) -> None:
-        """Ask the worker to finish what it has and end; does not wait: see `gone`."""
+    def dismiss(self, patience: float = _GRACE) -> None:
+        """Ask the worker to finish what it has and end, within `patience` seconds; does not wait: see `gone`."""
         if self._process is None:
             return
         if self._connection is not None:
             self.send(Shutdown())
         else:
             self._hang_up()
-        self._deadline = time.monotonic() + _GRACE
+        self._deadline = time.monotonic() + patience
 
     def gone(self) -> bool:
-        """Whether the dismissed worker has ended; one that does not within seconds is made to. Never waits."""
+        """Whether the dismissed worker has ended; one that does not in time is made to. Never waits."""
         if self._process is None:
             return True
         if self._process.poll() is None:

@@ -65,8 +65,6 @@ class MIEN_OT_live_stop(bpy.types.Operator):
     def execute(self, context):
         if session.live_running() and session.live.recording:
             live_workflow.end_take(context)
-            # The worker closes the take while it ends, and tells nobody any more.
-            live_workflow.refresh_takes_soon(1.0)
         live.stop()
         return {"FINISHED"}
 
@@ -257,5 +255,5 @@ class MIEN_OT_live_trigger_remove(bpy.types.Operator):
 
     def execute(self, context):
         live_workflow.settings(context).triggers.remove(self.index)
-        live_workflow.tune(context)
+        live_workflow.tune()
         return {"FINISHED"}

@@ -35,7 +35,7 @@ class MIEN_OT_preview(bpy.types.Operator):
             overlay.start()
             if overlay.problem:
                 self.report({"WARNING"}, overlay.problem)
-        live_workflow.tune(context)  # the camera's picture may be larger now
+        live_workflow.tune()  # the camera's picture may be larger now
         return {"FINISHED"}
 
 
@@ -102,7 +102,7 @@ class MIEN_OT_preview_expression_save(bpy.types.Operator):
                 item = kept.values.add()
                 item.name, item.value = shape, value
         chosen.expression = name
-        live_workflow.tune(context)  # a label may set it off
+        live_workflow.tune()  # a label may set it off
         return {"FINISHED"}
 
 
@@ -120,7 +120,7 @@ class MIEN_OT_preview_expression_remove(bpy.types.Operator):
         if at < 0:
             return {"CANCELLED"}
         chosen.expressions.remove(at)
-        live_workflow.tune(context)
+        live_workflow.tune()
         return {"FINISHED"}
 
 

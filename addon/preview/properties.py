@@ -23,11 +23,11 @@ def redraw(_self=None, _context=None) -> None:
                 area.tag_redraw()
 
 
-def _show_camera(_self, context) -> None:
+def _show_camera(_self, _context) -> None:
     """Ask live capture for larger pictures when they are shown."""
     from .. import live_workflow
 
-    live_workflow.tune(context)
+    live_workflow.tune()
     redraw()
 
 

@@ -61,16 +61,16 @@ class _Handle:
     """An object found again by its identity in this session, whatever became of it meanwhile."""
 
     def __init__(self, obj: bpy.types.Object):
-        self._name = obj.name
+        self.name = obj.name
         self._uid = obj.session_uid
 
     def __call__(self) -> bpy.types.Object | None:
-        obj = bpy.data.objects.get(self._name)
+        obj = bpy.data.objects.get(self.name)
         if obj is not None and obj.session_uid == self._uid:
             return obj
         obj = next((o for o in bpy.data.objects if o.session_uid == self._uid), None)
         if obj is not None:
-            self._name = obj.name
+            self.name = obj.name
         return obj
 
 
@@ -85,20 +85,22 @@ class Puppet:
     Attributes
     ----------
     name : str
-        The mesh object's name at the start.
+        The mesh object's name, the last one where it is gone.
     """
 
     def __init__(self, target: Target, channels: Channels):
-        self.name = target.mesh.name
         self._mesh = _Handle(target.mesh)
         self._armature = _Handle(target.armature) if target.armature is not None else None
         rig = target.rig
         self._keys = _key_sources(rig) if channels.shape_keys else []
         self._turns = _turns(rig, channels)
         self._last: dict[str, tuple[float, ...]] = {}
-        self._before = self._read()
-        self._frame = bpy.context.scene.frame_current_final
-        self._stale = False
+        self.note()
+
+    @property
+    def name(self) -> str:
+        self._mesh()
+        return self._mesh.name
 
     @property
     def channels(self) -> int:
@@ -129,6 +131,12 @@ class Puppet:
                 if bone is not None:
                     last[name] = _rotate(bone, turn(sample), last.get(name, _REST))
         return True
+
+    def note(self) -> None:
+        """Take what the rig holds now for what `restore` puts back."""
+        self._before = self._read()
+        self._frame = bpy.context.scene.frame_current_final
+        self._stale = False
 
     def restore(self) -> None:
         """Put every driven channel back as it was before the first sample."""

@@ -35,6 +35,7 @@ class Pipeline:
     labeller, notices = None, ()
     def __init__(self, estimator): self.settings = {{"estimator": estimator}}
     def step(self, frame):
+        time.sleep(0.1 if os.path.exists({slow!r}) else 0.0)
         sure = 0.2 if os.path.exists({hand!r}) else 1.0
         units = np.full(11, 0.5 + 0.4 * np.sin(frame.time * 3))
         return FrameResult(frame.index, frame.time, found=True, confidence=sure, size=(64, 48), box=(10, 10, 20, 20),
@@ -51,8 +52,9 @@ sys.exit(worker.main())
 def make_worker(folder: Path) -> tuple[list[str], Path]:
     """Return the command of the worker, and the file whose existence unplugs its camera.
 
-    While there is a file ``hand`` beside that, the face is hidden.
+    While there is a file ``hand`` beside that, the face is hidden; with one named ``slow`` the model is slow.
     """
     gone, script = folder / "gone", folder / "worker.py"
-    script.write_text(SCRIPT.format(root=str(ROOT), gone=str(gone), hand=str(folder / "hand")))
+    flags = {name: str(folder / name) for name in ("gone", "hand", "slow")}
+    script.write_text(SCRIPT.format(root=str(ROOT), **flags))
     return [sys.executable, str(script)], gone

@@ -17,6 +17,7 @@ from mien.addon import bake, live, live_workflow, session, takes
 from mien.addon.rig.puppet import Channels, Puppet, Sample
 from mien.addon.rig.targets import find_target
 from mien.core import clock, livelink_csv
+from mien.core.errors import MienError
 from mien.core.network import LiveLinkFaceSender
 from mien.core.take import Take, TakeHeader, TakeWriter
 from mien.core.types import FrameResult
@@ -183,8 +184,12 @@ def test_undo_while_live(device, head):
     bpy.ops.ed.undo_push(message="one")
     head.location.x = 3.0
     bpy.ops.ed.undo_push(message="two")
-    start()
+    bpy.context.scene.mien_live.send_vmc = True
+    running = start()
+    assert len(running.tuning.outputs) == 1
     bpy.ops.ed.undo()
+    assert not bpy.context.scene.mien_live.send_vmc
+    assert running.tuning.outputs == ()
     run_for(0.3)
     mesh = bpy.context.scene.mien.target
     assert mesh.location.x == 0.0
@@ -261,12 +266,18 @@ def test_renaming_and_edit_mode(device, head):
 
 
 def test_switching_scenes(device, head):
-    start()
+    scene, running = bpy.context.scene, start()
     other = bpy.data.scenes.new("Other")
     bpy.context.window.scene = other
     before = values(head)
     run_for(0.3)
     assert values(head) != before
+    # Its settings are those of the scene where it began, wherever the user is now.
+    began = running.tuning
+    other.mien_live.smoothing, other.mien_live.send_vmc = 0.9, True
+    assert running.tuning == began
+    scene.mien_live.smoothing = 0.9
+    assert (running.tuning.smoothing, running.tuning.outputs) == (pytest.approx(0.9), ())
     assert bpy.ops.mien.live_stop() == {"FINISHED"}
 
 
@@ -353,12 +364,28 @@ def test_stop_finishes_the_take(device, head):
     path, frames = Path(running.take.take), running.take.frames
     bpy.ops.mien.live_stop()
     until(lambda: not live.busy())
-    assert bpy.app.timers.is_registered(live_workflow.refresh_takes)
-    live_workflow.refresh_takes()
     assert path.stem in [item.name for item in bpy.context.window_manager.mien_takes.items]
+    assert path.stem in session.outcome.lines[0]
     with Take(path) as take:
         assert len(take) >= frames
         assert not take.truncated
+
+
+def test_stop_waits_for_the_pictures_of_the_take(device, head):
+    """A model that takes 0.1 s for each of 60 pictures a second: those that wait outlast any worker's usual end."""
+    bpy.context.scene.mien_live.countdown = 0
+    running = start()
+    (device.parent / "slow").touch()
+    bpy.ops.mien.live_record()
+    until(lambda: running.status.waiting >= 40)
+    path, least = Path(running.take.take), running.take.frames + running.status.waiting
+    bpy.ops.mien.live_record()
+    bpy.ops.mien.live_stop()
+    live.wait_for_end()
+    with Take(path) as take:
+        assert len(take) >= least
+        assert (np.diff(take.column("index")) == 1).all()
+    assert f"{len(take)} frames" in session.outcome.lines[0]
 
 
 def test_countdown(device, head):
@@ -421,6 +448,7 @@ def test_playback(device, head, unchanged, tmp_path):
         for i in range(20):
             writer.write(FrameResult(i, i / 30, found=True, units=np.full(11, min(i / 19, 1.0))))
     unchanged()
+    start()  # what was on the rig before this comes back, not what it is made to show
     live_workflow.play_take(bpy.context, path)
     seen = []
     while session.playback is not None:
@@ -428,6 +456,14 @@ def test_playback(device, head, unchanged, tmp_path):
         seen.append(values(head)[UNIT_INDEX["Smile"]])
         time.sleep(0.01)
     assert max(seen) > 0.3
+
+
+def test_a_take_without_frames_is_not_played(device, head, tmp_path):
+    path = takes.new_path(tmp_path)
+    TakeWriter(path, TakeHeader("test", fps=30)).close()
+    with pytest.raises(MienError, match="no frames"):
+        live_workflow.play_take(bpy.context, path)
+    assert session.playback is None
 
 
 def test_takes_are_listed_when_a_file_opens(tmp_path):

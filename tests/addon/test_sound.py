@@ -324,11 +324,11 @@ def test_the_microphone_is_off_unless_it_is_switched_on():
     from mien.addon import live_workflow
 
     chosen = live_workflow.settings(bpy.context)
-    assert live_workflow.tuning_of(bpy.context).microphone is None
+    assert live_workflow.tuning_of(bpy.context.scene).microphone is None
     chosen.microphone = True
-    assert live_workflow.tuning_of(bpy.context).microphone == ""
+    assert live_workflow.tuning_of(bpy.context.scene).microphone == ""
     chosen.microphone_name = " Headset "
-    assert live_workflow.tuning_of(bpy.context).microphone == "Headset"
+    assert live_workflow.tuning_of(bpy.context.scene).microphone == "Headset"
 
 
 def test_what_went_wrong_with_the_sound_is_told(take):
