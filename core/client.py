@@ -287,7 +287,7 @@ class WorkerClient:
             drained = self._receive(events)
         self._more = not drained
         if self._connection is None and not ended and time.monotonic() > self._deadline:
-            self._fail("worker-timeout", "Mien's worker does not answer.", "Try again; if it stays so, report its log.")
+            self._fail("worker-timeout", "Mien's worker does not answer.", "Try again; if it stays so, report it.")
             self._process.kill()
             self._process.wait()
             ended = True

@@ -4,8 +4,8 @@ A live sample carries the moment of its capture, and Blender's process tells its
 read `now`: Python's ``perf_counter``, which every process of a machine reads alike and
 which no change of the time of day touches. It is CLOCK_MONOTONIC on Linux,
 mach_absolute_time on macOS and the performance counter on Windows, where
-``time.monotonic`` has steps of 16 ms before Python 3.13. It stands still while the
-machine sleeps, and starts anew with the machine, so its stamps never leave a session.
+``time.monotonic`` has steps of 16 ms before Python 3.13. On Linux and macOS it stands still
+while the machine sleeps, and it starts anew with the machine, so its stamps never leave a session.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 from . import jobs
 from .errors import MienError
@@ -314,8 +315,10 @@ class Worker:
 
 
 def _unexpected(error: Exception) -> MienError:
-    what = f"Mien met an error that it did not expect ({type(error).__name__}: {error})"[:500]
-    return MienError("internal", f"{what}.", "Report it with the worker's log.")
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{Path(place.filename).name}, line {place.lineno}"
+    what = f"Mien met an error that it did not expect, in {where} ({type(error).__name__}: {error})"[:500]
+    return MienError("internal", f"{what}.", "Report it with this message.")
 
 
 def _lower_priority() -> None:

@@ -117,6 +117,9 @@ def find_target(mesh: bpy.types.Object | None, *, need_keys: bool = True) -> Tar
         raise MienError(
             "target-not-mesh", f'"{mesh.name}" is not a mesh.', "Choose the mesh object that carries the shape keys."
         )
+    if not mesh.users_scene:
+        # The setting that names it keeps it alive.
+        raise MienError("target-gone", f'"{mesh.name}" was deleted.', "Choose another head under Target.")
     if mesh.data.is_editmode:
         raise MienError("target-edit-mode", f'"{mesh.name}" is in Edit Mode.', "Leave Edit Mode (Tab) and try again.")
     if mesh.library is not None:

@@ -64,6 +64,13 @@ def test_neither_keys_nor_bones():
     assert refused(make_rig(keys=(), bones=()), need_keys=False) == "target-nothing"
 
 
+def test_a_deleted_head_that_a_setting_still_names(rig):
+    bpy.context.scene.mien.target = rig
+    for collection in list(rig.users_collection):
+        collection.objects.unlink(rig)
+    assert refused(bpy.context.scene.mien.target) == "target-gone"
+
+
 def test_edit_mode(rig):
     bpy.context.view_layer.objects.active = rig
     bpy.ops.object.mode_set(mode="EDIT")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -28,7 +29,7 @@ from mien.core.clock import now
 from mien.core.errors import MienError
 from mien.core.labelling import Labeller
 from mien.core.live import LiveSession, give_memory_back, small_picture
-from mien.core.network import LiveLinkFaceSender, NetworkSource
+from mien.core.network import LiveLinkFaceSender, NetworkSource, ifacialmocap
 from mien.core.opencv import cv2
 from mien.core.protocol import (
     PICTURE_HEIGHT,
@@ -144,6 +145,28 @@ def until(session, condition, seconds=20.0):
 
 def of(said, cls):
     return [message for message in said if isinstance(message, cls)]
+
+
+def test_a_phone_that_does_not_send_is_asked_again(session, monkeypatch):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as phone:
+        phone.bind(("127.0.0.1", 0))
+        phone.setblocking(False)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        monkeypatch.setattr(ifacialmocap, "PORT", phone.getsockname()[1])
+        monkeypatch.setattr(live_module, "ASK_INTERVAL", 0.05)
+        one, said = session(source="network", name="ifacialmocap", host="127.0.0.1", port=port)
+        asked = []
+
+        def heard():
+            with contextlib.suppress(BlockingIOError):
+                asked.append(phone.recvfrom(200))
+            return len(asked) >= 3
+
+        until(one, heard)
+        assert {request for request, _address in asked} == {ifacialmocap.REQUEST}
+        assert "127.0.0.1 is asked again" in of(said, LiveStatus)[-1].error.hint
 
 
 # --- expressions of the actor's own
