@@ -112,11 +112,12 @@ _SAME_AS = {
         "eyeBlink": 45,
     }.items()
     for side in ("Left", "Right")
-} | {ARKIT_INDEX["mouthPucker"]: _AU18, ARKIT_INDEX["browInnerUp"]: AU_INDEX["AU1L"]}
+} | {ARKIT_INDEX["mouthPucker"]: _AU18}
 _SHAPES, _UNITS = (list(part) for part in zip(*_SAME_AS.items(), strict=True))
+_BROW_INNER_UP = ARKIT_INDEX["browInnerUp"]
 
 # Change from rest at which each begins and at which it is full, in the units of `measure`. Tuned on
-# the rendered performance of the sample head and checked against twelve clips of eight people.
+# the rendered performance of the sample head and checked against our twelve clips.
 _FURROW = (0.008, 0.045)  # brows down plus `_GAP_SHARE` of how much closer they are
 _GAP_SHARE = 1.5
 _BROW_UP = (0.004, 0.040)
@@ -195,4 +196,6 @@ def refine(
     units[:, _AU15] = units[:, _AU15] * unsure + drop * sure[:, None]
     units[:, _AU18] = np.minimum(units[:, _AU18], np.maximum(narrow, unsure[:, 0]))
     shapes[:, _SHAPES] = units[:, _UNITS]
+    # ARKit has one shape for both inner brows.
+    shapes[:, _BROW_INNER_UP] = units[:, _AU1].mean(axis=1)
     return units, shapes

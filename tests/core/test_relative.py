@@ -84,6 +84,15 @@ def test_raised_brows_need_brows_above_rest():
     assert up[AU_INDEX["AU1L"]] == up[AU_INDEX["AU2L"]] == pytest.approx(0.8)
 
 
+def test_one_raised_inner_brow_is_half_of_arkits_shape_for_both():
+    for side in ("AU1L", "AU1R"):
+        raised = NOTHING[0].copy()
+        raised[0, AU_INDEX[side]] = 0.8
+        units, shapes = refined(changed(INNER_BROW=0.1), raised)
+        assert units[AU_INDEX[side]] == pytest.approx(0.8)
+        assert shapes[ARKIT_INDEX["browInnerUp"]] == pytest.approx(0.4)
+
+
 def test_a_head_turned_far_away_is_left_to_the_model():
     estimated = np.full((1, len(ACTION_UNITS)), 0.3)
     units, _ = refined(changed(INNER_BROW=-0.05, OUTER_BROW=-0.05, APERTURE=-0.1), estimated, np.array([60.0]))
