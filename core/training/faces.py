@@ -34,15 +34,19 @@ def main(arguments: list[str] | None = None) -> int:
             if target.is_file():
                 continue
             images = load_expression_set(data_folder() / "expression" / name).images
-            parts = []
+            chunks, parts = [], []
             for start in range(0, len(images), _CHUNK):
                 part = work / f"_{key}_{start:06d}.npz"
                 if not part.is_file():
                     began = time.monotonic()
                     np.savez(part, **_find(stills, images[start : start + _CHUNK]))
                     sys.stderr.write(f"{key} {start} of {len(images)}, {time.monotonic() - began:.0f} s\n")
+                chunks.append(part)
                 parts.append(dict(np.load(part, allow_pickle=False)))
             np.savez(target, **{k: np.concatenate([part[k] for part in parts]) for k in parts[0]})
+            # Chunks left behind would stand in for a new look when the joined file is deleted.
+            for chunk in chunks:
+                chunk.unlink()
             sys.stderr.write(f"{key}: found in {np.mean(np.load(target)['found']):.1%}\n")
     return 0
 
