@@ -78,8 +78,8 @@ _SHAPES: dict[str, dict[str, float]] = {
 # faces at rest reach, and the one at their strongest. AU27 (mouth stretched) is the end of AU26's way.
 _ARKIT_RANGE: dict[str, tuple[float, float]] = {"AU26": (0.0, 0.7), "AU27": (0.6, 1.0)}
 
-# MediaPipe's weights rest above 0 and saturate below 1, each differently. Read off 3,690 frames of
-# twelve clips of eight people: 10th percentile of resting faces, strongest seen on a face that shows it.
+# MediaPipe's weights rest above 0 and saturate below 1, each differently. Read off our
+# twelve clips: 10th percentile of resting faces, strongest seen on a face that shows it.
 _MEDIAPIPE_RANGE: dict[str, tuple[float, float]] = {
     "AU1{s}": (0.05, 0.95),
     "AU2{s}": (0.05, 0.95),
@@ -189,7 +189,8 @@ class BlendshapeEstimator:
     AU25
         The gap between the lips.
 
-    AU19, AU23, AU29 and AU34 stay 0: neither blendshapes nor mesh show them.
+    AU19 and AU23 stay 0: neither blendshapes nor mesh show them. AU29 and AU34 are the dead
+    jawForward and cheekPuff as they come, nearly 0.
     """
 
     def estimate(self, face: Face, image: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.float32]:
