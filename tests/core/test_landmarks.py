@@ -10,13 +10,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mien.core.action_unit_model import load_arrays, weights_file
 from mien.core.capture import open_source
+from mien.core.features.geometry import mirrored_points
 from mien.core.landmarks import MODEL_BLENDSHAPES, POINTS68, Landmarker
 from mien.core.models import landmark_model
 from mien.core.opencv import cv2
 from mien.core.units import ARKIT, LANDMARK_COUNT
 
 from .face_helpers import needs_model
+
+ACROSS = [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1)]
+ACROSS += [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
+ACROSS += [*range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), *range(67, 64, -1)]
+"""Which of the 68 points lies across the face from each."""
 
 
 @pytest.fixture
@@ -46,7 +53,9 @@ def test_blendshape_order_is_the_published_one(data, name):
 def test_points68_are_68_mesh_points_mirrored_about_the_middle():
     assert POINTS68.shape == (68,)
     assert len(set(POINTS68)) == 68
-    assert POINTS68.max() < LANDMARK_COUNT
+    twins = mirrored_points(load_arrays(weights_file("action_units"))["mean"])
+    assert twins.shape == (LANDMARK_COUNT,)
+    np.testing.assert_array_equal(twins[POINTS68], POINTS68[ACROSS])
 
 
 @pytest.mark.data
@@ -72,11 +81,9 @@ def test_mirrored_picture_gives_mirrored_points(data):
     with Landmarker(landmark_model()) as one, Landmarker(landmark_model()) as other:
         face = one.detect(image, 0.0)
         mirrored = other.detect(np.ascontiguousarray(image[:, ::-1]), 0.0)
-    mirror = [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1)]
-    mirror += [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
-    mirror += [*range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), *range(67, 64, -1)]
+    # The model's points are shares of the width, so it is the picture's edge, x = 640, that comes to lie at 0.
     expected = face.landmarks[POINTS68, :2] * [-1, 1] + [640, 0]
-    error = np.linalg.norm(mirrored.landmarks[POINTS68[mirror], :2] - expected, axis=1)
+    error = np.linalg.norm(mirrored.landmarks[POINTS68[ACROSS], :2] - expected, axis=1)
     eyes = np.linalg.norm(expected[36] - expected[45])
     assert error.mean() < 0.03 * eyes
 
