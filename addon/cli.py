@@ -94,7 +94,7 @@ def run(args, console) -> dict:
     is_take = args.source.suffix == SUFFIX
     take_path = args.source if is_take else out.with_suffix(SUFFIX)
     sheet = None if is_take or args.no_sheet else out.with_suffix(".png")
-    spare([args.source, rig, args.actor], [out, None if is_take else take_path, sheet])
+    spare(args.source, [rig, args.actor], [out, None if is_take else take_path, sheet])
     try:
         bpy.ops.wm.open_mainfile(filepath=str(rig.resolve()), load_ui=False)
     except RuntimeError as error:

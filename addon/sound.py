@@ -105,9 +105,14 @@ def _show(scene) -> None:
         workspace.sequencer_scene = scene
 
 
-def _is_file(sound, path: Path) -> bool:
-    theirs = bpy.path.abspath(sound.filepath, library=sound.library)
+def names(told: str, path: Path, library: bpy.types.Library | None = None) -> bool:
+    """Return whether a path as Blender's data tells it is that of a file."""
+    theirs = bpy.path.abspath(told, library=library)
     return os.path.normcase(os.path.abspath(theirs)) == os.path.normcase(os.path.abspath(path))
+
+
+def _is_file(sound, path: Path) -> bool:
+    return names(sound.filepath, path, sound.library)
 
 
 def _move(strip, frame: int) -> None:

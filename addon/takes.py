@@ -129,7 +129,9 @@ def rename(path: Path, name: str) -> Path:
     if goal == path:
         return path
     # Where case makes no difference, a change of case finds the take itself.
-    itself = goal.exists() and goal.samefile(path)
+    itself = False
+    with contextlib.suppress(OSError):  # one of them is not there
+        itself = goal.samefile(path)
     if not itself and (goal.exists() or sound_path(goal).exists()):
         raise MienError("take-exists", f'There is a take "{name}" already.', "Choose another name.")
     return _move(path, goal)

@@ -13,7 +13,7 @@ import bpy
 
 from ..core.errors import MienError
 from ..core.files import actor_file
-from ..core.pictures import is_sequence
+from ..core.pictures import UNREAD, is_sequence
 from ..core.take import Take
 from ..core.wav import sound_path
 from . import markers, session, sound, takes
@@ -21,6 +21,7 @@ from .bake import BakeOptions, BakeSummary, bake_into_scene
 from .capturing import CaptureJob, take_path
 from .ids import LIVE_SETTINGS, SETTINGS
 from .preferences import actors_folder, takes_folder
+from .preview.properties import head_settings
 from .rig.targets import Target, find_target
 from .triggers import Trigger, triggers_of, wear
 
@@ -68,7 +69,8 @@ def chosen_source(context) -> tuple[Path, float | None]:
     try:
         source.stat()
     except FileNotFoundError:
-        if not (pictures and source.parent.is_dir()):  # a pattern is no file
+        # A pattern is no file, and the capture tells why it cannot read one of pictures that Mien does not know.
+        if not ((pictures or source.suffix.lower() in UNREAD) and source.parent.is_dir()):
             raise MienError(
                 "source-not-found",
                 f"There is no file {source}.",
@@ -268,9 +270,9 @@ def _export_sound(take: Path, path: Path, again: bool) -> str:
 def take_moved(old: Path, new: Path) -> None:
     """Have whatever names a take, or its sound, name it where it is now."""
     sound.moved(sound_path(old), sound_path(new))
-    for scene in bpy.data.scenes:
-        chosen = getattr(scene, SETTINGS)
-        if Path(bpy.path.abspath(chosen.take)).absolute() == old.absolute():
+    heads = (obj for obj in bpy.data.objects if obj.type == "MESH")
+    for chosen in (*(getattr(scene, SETTINGS) for scene in bpy.data.scenes), *map(head_settings, heads)):
+        if chosen.take and sound.names(chosen.take, old):
             chosen.take = str(new)
 
 

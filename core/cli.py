@@ -85,13 +85,15 @@ def _make_folder(path: Path):
         ) from error
 
 
-def spare(read: Iterable[Path | None], written: Iterable[Path | None]):
+def spare(source: Path, read: Iterable[Path | None], written: Iterable[Path | None]):
     """Refuse to write over what is read; to be called before anything is done.
 
     Parameters
     ----------
+    source : Path
+        As `capture.open_source` takes it.
     read : iterable of Path
-        Files, and sources as `capture.open_source` takes them; None stands for none.
+        Other files; None stands for none.
     written : iterable of Path
 
     Raises
@@ -99,7 +101,7 @@ def spare(read: Iterable[Path | None], written: Iterable[Path | None]):
     MienError
         ``usage``, or what is wrong with a sequence of pictures.
     """
-    spared = itertools.chain.from_iterable(_files(path.expanduser()) for path in filter(None, read))
+    spared = [*_files(source.expanduser()), *(path.expanduser() for path in filter(None, read))]
     for file, path in itertools.product(spared, filter(None, written)):
         with contextlib.suppress(OSError):  # most are not there yet
             if path.samefile(file):
@@ -189,7 +191,7 @@ def _capture_arguments(parser):
 
 
 def _capture(args, console):
-    spare([args.source, args.actor], [args.out])
+    spare(args.source, [args.actor], [args.out])
     summary = capture_take(args, args.out, console)
     console.say(
         f"{args.out}: {summary.frames} frames, face in {summary.found}, "
@@ -209,7 +211,7 @@ def _export(args, console):
     from . import livelink_csv
     from .take import Take
 
-    spare([args.take], [args.csv])
+    spare(args.take, [], [args.csv])
     with Take(args.take) as take:
         _make_folder(args.csv)
         rows = livelink_csv.export(solve(take, args), args.csv, fps=args.fps)
@@ -232,7 +234,7 @@ def _landmarks_arguments(parser):
 def _landmarks(args, console):
     from .points68 import read_points
 
-    spare([args.source], [args.csv])
+    spare(args.source, [], [args.csv])
     found = read_points(args.source, args.by, args.fps, console.progress("landmarks"))
     _make_folder(args.csv)
     found.write(args.csv)
