@@ -215,14 +215,11 @@ def _bone_turns(performance, rig: Rig, options: BakeOptions, sampled) -> dict[st
     bones = rig.bones
     if options.head and ("head" in bones or "neck" in bones):
         total = pose.normalised(pose.to_armature(sampled(pose.continuous(performance.head))))
-        if "head" not in bones:
-            turns["neck"] = total
-        elif "neck" in bones and "neck" in bones["head"].ancestors:
-            neck = pose.share(total, options.neck_share)
-            turns["neck"] = neck
-            turns["head"] = pose.multiply(pose.inverse(neck), total)
-        else:
-            turns["head"] = total
+        share = rig.neck_share(options.neck_share)
+        if share is not None:
+            turns["neck"] = pose.share(total, share)
+        if "head" in bones:
+            turns["head"] = total if share is None else pose.multiply(pose.inverse(turns["neck"]), total)
     if options.jaw and "jaw" in bones:
         opening = sampled(performance.units)[:, UNIT_INDEX["JawOpen"]]
         turns["jaw"] = pose.about(0, opening * rig.jaw_angle)

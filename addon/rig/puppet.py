@@ -209,13 +209,11 @@ def _turns(rig: Rig, channels: Channels) -> list[tuple[str, Turn]]:
         turns.append((name, make(axes, *more)))
 
     if channels.head and ("head" in bones or "neck" in bones):
-        if "head" not in bones:
-            add("neck", _head, 1.0)
-        elif "neck" in bones and "neck" in bones["head"].ancestors:
-            add("neck", _head, channels.neck_share)
-            add("head", _head, 1.0 - channels.neck_share)
-        else:
-            add("head", _head, 1.0)
+        share = rig.neck_share(channels.neck_share)
+        if share is not None:
+            add("neck", _head, share)
+        if "head" in bones:
+            add("head", _head, 1.0 - (share or 0.0))
     if channels.jaw and "jaw" in bones:
         add("jaw", _jaw, rig.jaw_angle / 2.0)
     if channels.eyes:

@@ -62,11 +62,22 @@ class Rig:
         Bones of `BONES` that the rig has.
     jaw_angle : float
         Radians at JawOpen 1.
+    driven : tuple of str
+        Bones of `BONES` that are not among `bones`, since drivers turn them.
     """
 
     keys: tuple[str, ...] = ()
     bones: dict[str, Bone] = dataclasses.field(default_factory=dict)
     jaw_angle: float = JAW_ANGLE
+    driven: tuple[str, ...] = ()
+
+    def neck_share(self, wanted: float) -> float | None:
+        """Return how much of the head's turn the neck takes, where `wanted` is chosen; None where it has none."""
+        if "neck" not in self.bones:
+            return None
+        if "head" in self.bones:
+            return wanted if "neck" in self.bones["head"].ancestors else None
+        return wanted if "head" in self.driven else 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +143,7 @@ def find_target(mesh: bpy.types.Object | None, *, need_keys: bool = True) -> Tar
     notices: list[str] = []
     keys = _find_keys(mesh, need_keys, notices)
     armature = _find_armature(mesh)
-    bones, angle = _find_bones(mesh, armature, notices)
+    bones, driven, angle = _find_bones(mesh, armature, notices)
     if not keys and not bones:
         raise MienError(
             "target-nothing",
@@ -143,7 +154,7 @@ def find_target(mesh: bpy.types.Object | None, *, need_keys: bool = True) -> Tar
     return Target(
         mesh=mesh,
         armature=armature if bones else None,
-        rig=Rig(keys=keys, bones=bones, jaw_angle=angle),
+        rig=Rig(keys=keys, bones=bones, jaw_angle=angle, driven=driven),
         missing_units=missing if len(missing) < len(UNITS) else (),
         missing_bones=tuple(name for name in BONES if armature is None or name not in armature.data.bones),
         notices=tuple(notices),
@@ -223,17 +234,17 @@ def _find_armature(mesh):
     return max(candidates, key=lambda a: sum(name in a.data.bones for name in BONES), default=None)
 
 
-def _find_bones(mesh, armature, notices) -> tuple[dict[str, Bone], float]:
+def _find_bones(mesh, armature, notices) -> tuple[dict[str, Bone], tuple[str, ...], float]:
     if armature is None:
         notices.append("No armature: head, jaw and eyes are not baked")
-        return {}, JAW_ANGLE
+        return {}, (), JAW_ANGLE
     names = [name for name in BONES if name in armature.data.bones]
     if not names:
         notices.append(f'"{armature.name}" has none of the bones {_listed(BONES)}')
-        return {}, JAW_ANGLE
+        return {}, (), JAW_ANGLE
     if not _is_ours(armature):
         notices.append(f'"{armature.name}" is linked: its bones are not baked')
-        return {}, JAW_ANGLE
+        return {}, (), JAW_ANGLE
     if armature.mode == "EDIT":
         raise MienError(
             "target-edit-mode", f'"{armature.name}" is in Edit Mode.', "Leave Edit Mode (Tab) and try again."
@@ -256,7 +267,7 @@ def _find_bones(mesh, armature, notices) -> tuple[dict[str, Bone], float]:
         notices.append(f"Drivers turn {_listed(driven, len(BONES))}: not baked")
     if turned:
         notices.append(f"Constraints turn {_listed(turned, len(BONES))}: baked, but not seen as long as they do")
-    return bones, float(armature.get(JAW_ANGLE_PROPERTY, JAW_ANGLE))
+    return bones, tuple(driven), float(armature.get(JAW_ANGLE_PROPERTY, JAW_ANGLE))
 
 
 def _overrides(constraint) -> bool:

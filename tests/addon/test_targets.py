@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import bpy
 import pytest
 
 from mien.addon.bake import BakeOptions, bake_performance
-from mien.addon.rig.targets import find_target
+from mien.addon.rig.targets import Rig, find_target
 from mien.core.errors import MienError
 from mien.core.units import ARKIT, UNITS
 
@@ -62,6 +64,14 @@ def test_no_known_shape_keys():
 
 def test_neither_keys_nor_bones():
     assert refused(make_rig(keys=(), bones=()), need_keys=False) == "target-nothing"
+
+
+def test_the_neck_takes_the_whole_turn_only_where_there_is_no_head():
+    bones = {name: SimpleNamespace(ancestors=("neck",)) for name in ("neck", "head")}
+    assert Rig(bones=bones).neck_share(0.3) == 0.3
+    assert Rig(bones={"neck": bones["neck"]}).neck_share(0.3) == 1.0
+    assert Rig(bones={"neck": bones["neck"]}, driven=("head",)).neck_share(0.3) == 0.3
+    assert Rig(bones={"head": bones["head"]}).neck_share(0.3) is None
 
 
 def test_a_deleted_head_that_a_setting_still_names(rig):
