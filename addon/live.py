@@ -114,13 +114,21 @@ class Cast:
         """Rigs that are still there."""
         self.sample: Sample | None = None
         self.held: set[str] = set()
-        """Why nothing is put on the rigs for now: ``"render"``, ``"save"``."""
+        """Why nothing is put on the rigs for now: ``"render"``, ``"save"``, ``"render job"``: one that ran before."""
         self._label = ""
+        self._labelled: list[str] = []
+
+    @property
+    def still(self) -> bool:
+        """Whether nothing is put on the rigs for now."""
+        if "render job" in self.held and not bpy.app.is_job_running("RENDER"):
+            self.held.discard("render job")
+        return bool(self.held)
 
     def apply(self, sample: Sample | None = None) -> int:
         """Put a sample, or the last one again, on every rig; returns how many rigs are left."""
         self.sample = sample or self.sample
-        if self.sample is None or self.held:
+        if self.sample is None or self.still:
             return 0
         self.left = sum(puppet.apply(self.sample) for puppet in self.puppets)
         return self.left
@@ -132,15 +140,16 @@ class Cast:
         from . import preview
 
         self._label = label
-        for puppet in self.puppets:
-            if label:
-                # No weights of its own: the preview reads them off the rig.
-                preview.set_sample(puppet.name, {}, label=label)
-            else:
-                preview.clear_sample(puppet.name)
+        for name in self._labelled:
+            preview.clear_sample(name)
+        self._labelled = [puppet.name for puppet in self.puppets] if label else []
+        for name in self._labelled:
+            # No weights of its own: the preview reads them off the rig.
+            preview.set_sample(name, {}, label=label)
 
     def note(self) -> None:
-        """Take what the rigs hold now for what `restore` puts back."""
+        """Take what the rigs hold now for what `restore` puts back: what drove them before has let go."""
+        bpy.context.view_layer.update()  # their animation speaks again
         for puppet in self.puppets:
             puppet.note()
 
@@ -307,10 +316,11 @@ class Live:
         session.forget_picture()
         if self._client.connected:
             self._client.send(StopLive(_JOB))
-        # A take whose pictures still wait gets them.
-        unfinished = self.take is not None and self.take.recording
-        self._client.dismiss(*([TAKE_PATIENCE] if unfinished else []))
-        session.retiring.append(_Leaving(self._client, self.on_take))
+        if self.take is not None and self.take.recording:
+            self._client.dismiss(TAKE_PATIENCE)  # its pictures may still wait
+        else:
+            self._client.dismiss()
+        session.retiring.append(_Leaving(self._client, self.take, self.on_take))
         redraw_panels()
 
     def abandon(self, error: MienError) -> None:
@@ -362,7 +372,7 @@ class Live:
                 return
 
     def _apply(self, frame: LiveFrame) -> None:
-        if self.cast.held:
+        if self.cast.still:
             self.counts.held += 1
             return
         plain = frame.plain
@@ -391,8 +401,7 @@ class Live:
     def _note_take(self, status: TakeStatus) -> None:
         self._dirty = True
         # The one before may be closed when the next one runs already.
-        next_runs = self.wanted is not None and self.count_from is None
-        if not next_runs or self.wanted.take == status.take:
+        if status.recording or self.take is None or not self.take.recording or self.take.take == status.take:
             self.take = status
         if status.recording:
             return
@@ -404,6 +413,10 @@ class Live:
 
     def _revive(self, death: WorkerDied) -> None:
         """Start the worker again, and the recording in a take of its own: what was written is whole."""
+        if self.take is not None and self.take.recording:
+            self.take = dataclasses.replace(self.take, recording=False)
+            if self.on_take is not None:
+                self.on_take(self.take)
         moment = now()
         if len(self._deaths) == MAX_DEATHS and moment - self._deaths[0] < DEATH_WINDOW:
             self.abandon(death.error)
@@ -422,8 +435,6 @@ class Live:
             return
         self._give_orders()
         if self.wanted is not None and self.count_from is None:
-            if self.take is not None and self.on_take is not None and self.take.recording:
-                self.on_take(dataclasses.replace(self.take, recording=False))
             self.wanted = dataclasses.replace(
                 self.wanted, take=str(continued(Path(self.wanted.take))), scene_frame=None
             )
@@ -441,18 +452,33 @@ class Live:
 
 
 class _Leaving:
-    """A worker that was told to end, and what it still says of its take."""
+    """A worker that was told to end, and what it still says of its takes."""
 
-    def __init__(self, client: WorkerClient, on_take: Callable[[TakeStatus], None] | None):
+    def __init__(self, client: WorkerClient, take: TakeStatus | None, on_take: Callable[[TakeStatus], None] | None):
         self._client = client
+        self._open = {take.take: take} if take is not None and take.recording else {}
         self._on_take = on_take
 
     def gone(self) -> bool:
         """Whether it has ended; see `WorkerClient.gone`."""
         for message in self._client.poll():
-            if isinstance(message, TakeStatus) and not message.recording and self._on_take is not None:
-                self._on_take(message)
-        return self._client.gone()
+            if isinstance(message, TakeStatus):
+                self._open[message.take] = message
+                self._tell_closed()
+        if self._client.more or not self._client.gone():
+            return False
+        lost = MienError("take-cut", "Its last pictures were lost with the worker.", "What was written is kept.")
+        for name, take in self._open.items():
+            self._open[name] = dataclasses.replace(take, recording=False, error=take.error or lost)
+        self._tell_closed()
+        return True
+
+    def _tell_closed(self) -> None:
+        closed = [take for take in self._open.values() if not take.recording]
+        for take in closed:
+            del self._open[take.take]
+            if self._on_take is not None:
+                self._on_take(take)
 
 
 def _dropped(status: LiveStatus) -> int:
@@ -567,7 +593,7 @@ def make_cast(meshes: list[bpy.types.Object], channels: Channels) -> Cast:
         puppets.append(puppet)
     cast = Cast(puppets)
     if bpy.app.is_job_running("RENDER"):
-        cast.held.add("render")
+        cast.held.add("render job")
     return cast
 
 
@@ -579,7 +605,7 @@ def start(order: StartLive, tuning: TuneLive, cast: Cast) -> Live:
     MienError
     """
     stop()
-    cast.note()  # what ran before has put the rigs back
+    cast.note()
     live = Live(order, tuning, cast, session.worker_command)
     live.start()
     session.live = live

@@ -25,9 +25,16 @@ PICTURE_WIDTH = 256
 _JOB = 1
 
 
+def followed() -> bpy.types.Scene | None:
+    """Return the scene whose settings the running session follows: the one that it was started in."""
+    if not session.live_running():
+        return None
+    return next((scene for scene in bpy.data.scenes if scene.session_uid == session.live.scene), bpy.context.scene)
+
+
 def settings(context):
-    """Return the live settings of the context's scene."""
-    return getattr(context.scene, LIVE_SETTINGS)
+    """Return the live settings: those that a running session follows, else of the context's scene."""
+    return getattr(followed() or context.scene, LIVE_SETTINGS)
 
 
 def lan_allowed(chosen) -> bool:
@@ -94,10 +101,8 @@ def picture_width(scene: bpy.types.Scene) -> int:
 
 
 def tune() -> None:
-    """Send changed settings to the worker, if one runs: those of the scene that it was started in."""
-    if not session.live_running():
-        return
-    scene = next((scene for scene in bpy.data.scenes if scene.session_uid == session.live.scene), None)
+    """Send changed settings to the worker, if one runs."""
+    scene = followed()
     if scene is not None:
         session.live.tune(tuning_of(scene))
         session.live.wearer.change(triggers_of(scene))

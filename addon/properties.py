@@ -14,6 +14,12 @@ def _is_mesh(_self, obj):
     return obj.type == "MESH"
 
 
+def _tune(_self, _context):
+    from .live_workflow import tune
+
+    tune()
+
+
 class MienSettings(bpy.types.PropertyGroup):
     target: bpy.props.PointerProperty(
         name="Head",
@@ -59,10 +65,12 @@ class MienSettings(bpy.types.PropertyGroup):
             ("none", "As Captured", "Use the captured values as they are, relative to an average face"),
         ),
         default="auto",
+        update=_tune,
     )
     level_head: bpy.props.BoolProperty(
         name="Level Head",
         description="Take out the head's mean rotation: for a camera that stood below or beside the actor's face",
+        update=_tune,
     )
     estimator: bpy.props.EnumProperty(
         name="Reading",

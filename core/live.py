@@ -241,6 +241,10 @@ class LiveSession:
     def stop(self) -> None:
         """Finish the take and let go of everything; says that it stopped."""
         self.end_take()
+        # What is captured by now waits in the grabber; nobody is shown it any more.
+        self._close_senders()
+        if self._grabber is not None:
+            self._grabber.close()
         while self._recorders:
             self.step()
         self._close_all()
@@ -482,9 +486,7 @@ class LiveSession:
     def _open_senders(self, outputs: tuple[Output, ...]) -> None:
         from .network import LiveLinkFaceSender, VmcSender
 
-        for sender in self._senders:
-            sender.close()
-        self._senders = []
+        self._close_senders()
         for output in outputs:
             more = {"allow_lan": self.order.lan}
             if output.format == "vmc":
@@ -492,11 +494,16 @@ class LiveSession:
             else:
                 self._senders.append(LiveLinkFaceSender(output.host, output.port, **more))
 
+    def _close_senders(self) -> None:
+        for sender in self._senders:
+            sender.close()
+        self._senders = []
+
     def _close_all(self) -> None:
-        for thing in (*self._senders, self._microphone, self._grabber, self._network, self._pipeline):
+        self._close_senders()
+        for thing in (self._microphone, self._grabber, self._network, self._pipeline):
             if thing is not None:
                 thing.close()
-        self._senders = []
 
 
 class _Recorder:

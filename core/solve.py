@@ -534,9 +534,10 @@ class Solver:
         before, self.options = self.options, options
         if options.smoothing != before.smoothing:
             self._set_up_filter()
+        fixed = self._fixed
         if options.neutral != before.neutral:
             self._set_up_rest()
-        if (options.neutral, options.level_head) != (before.neutral, before.level_head):
+        if options.level_head != before.level_head or self._fixed is not fixed:
             self._set_up_level()
 
     def calibrate(self, neutral: Neutral | None) -> None:

@@ -251,12 +251,11 @@ def _posed_for(context) -> list[Posed]:
     for obj in heads_of(scene):
         if not properties.head_settings(obj).show or obj.name not in layer.objects:
             continue
-        seen = _place(scene, layer, obj) in _state.hidden
-        if not seen and obj.visible_get(view_layer=layer):
-            seen = True
-            if chosen.placement == "IN_PLACE" and not bpy.app.timers.is_registered(place_heads):
-                # A head that came, or was shown, since: nothing may be hidden while Blender draws.
-                bpy.app.timers.register(place_heads, first_interval=0.0)
+        visible = obj.visible_get(view_layer=layer)
+        if visible and chosen.placement == "IN_PLACE" and not bpy.app.timers.is_registered(place_heads):
+            # A head that came, or was shown, since: nothing may be hidden while Blender draws.
+            bpy.app.timers.register(place_heads, first_interval=0.0)
+        seen = visible or _place(scene, layer, obj) in _state.hidden
         if seen and (space.local_view is None or _in_local_view(obj, space)):
             objects.append(obj)
     gone = set(_state.heads) - {obj.session_uid for obj in bpy.data.objects}
@@ -447,6 +446,7 @@ def _show_camera(picture) -> None:
     """Take the live picture, if any viewport shows it; None takes it away."""
     if picture is None:
         compose.camera.set(None)
+        redraw()
         return
     if not running():
         return

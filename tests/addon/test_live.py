@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -278,6 +280,10 @@ def test_switching_scenes(device, head):
     assert running.tuning == began
     scene.mien_live.smoothing = 0.9
     assert (running.tuning.smoothing, running.tuning.outputs) == (pytest.approx(0.9), ())
+    scene.mien.level_head = True
+    assert running.tuning.level_head
+    # What the panel shows and its buttons change are those settings.
+    assert live_workflow.settings(bpy.context) == scene.mien_live
     assert bpy.ops.mien.live_stop() == {"FINISHED"}
 
 
@@ -386,6 +392,23 @@ def test_stop_waits_for_the_pictures_of_the_take(device, head):
         assert len(take) >= least
         assert (np.diff(take.column("index")) == 1).all()
     assert f"{len(take)} frames" in session.outcome.lines[0]
+
+
+def test_a_take_whose_worker_dies_after_stop_is_told(device, head):
+    bpy.context.scene.mien_live.countdown = 0
+    running = start()
+    (device.parent / "slow").touch()
+    bpy.ops.mien.live_record()
+    until(lambda: running.status.waiting >= 10)
+    pid = running._client.pid
+    bpy.ops.mien.live_stop()
+    os.kill(pid, signal.SIGKILL)
+    live.wait_for_end()
+    path = Path(running.take.take)
+    assert session.outcome.failed
+    assert path.stem in session.outcome.lines[0]
+    assert "last pictures were lost" in " ".join(session.outcome.lines)
+    assert path.stem in [item.name for item in bpy.context.window_manager.mien_takes.items]
 
 
 def test_countdown(device, head):

@@ -799,6 +799,16 @@ def test_calibration_without_a_face(session, monkeypatch):
     until(one, lambda: of(said, LiveStatus)[-1].neutral == "failed")
 
 
+def test_calibration_without_pictures(session, device, monkeypatch):
+    monkeypatch.setattr(live_module, "_CALIBRATION_PATIENCE", 0.2)
+    one, said = session()
+    until(one, lambda: len(of(said, LiveFrame)) > 3)
+    monkeypatch.setattr(Device, "plugged", False)
+    until(one, lambda: of(said, LiveStatus)[-1].state == "lost")
+    one.calibrate(clear=False)
+    until(one, lambda: of(said, LiveStatus)[-1].neutral == "failed")
+
+
 # --- solving live
 
 
