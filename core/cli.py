@@ -277,6 +277,12 @@ def _evaluate_arguments(parser):
     parser.add_argument(
         "--blocks", type=int, nargs="+", metavar="N", help="expression: only these of the set's twenty blocks, 0 to 19"
     )
+    parser.add_argument(
+        "--without",
+        type=Path,
+        metavar="SET",
+        help="expression: leave out the pictures that this set has, too, as one that a model was trained on",
+    )
 
 
 def _evaluate(args, console):
@@ -286,14 +292,14 @@ def _evaluate(args, console):
         raise MienError("usage", "`units` takes --base, and nothing else does.", "See `mien evaluate --help`.")
     if args.take is not None and args.what != "units":
         raise MienError("usage", "Only `units` takes --take.", "See `mien evaluate --help`.")
-    if args.blocks and args.what != "expression":
-        raise MienError("usage", "Only `expression` takes --blocks.", "See `mien evaluate --help`.")
+    if (args.blocks or args.without) and args.what != "expression":
+        raise MienError("usage", "Only `expression` takes --blocks and --without.", "See `mien evaluate --help`.")
     bar = console.progress(args.what, unit="picture")
     if args.what == "units":
         take = None if args.take is None else evaluate.load_weights(args.take)
         report = evaluate.units(args.set, args.base, take, progress=bar)
     elif args.what == "expression":
-        report = evaluate.expression(args.set, progress=bar, blocks=args.blocks)
+        report = evaluate.expression(args.set, progress=bar, blocks=args.blocks, without=args.without)
     else:
         report = evaluate.landmarks(args.set, progress=bar)
     console.close()

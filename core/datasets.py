@@ -15,7 +15,7 @@ import os
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -75,6 +75,14 @@ class ExpressionSet:
         if numbers is None:
             return self
         rows = np.flatnonzero(np.isin(self.blocks, list(numbers)))
+        return self._rows(rows)
+
+    def without(self, other: ExpressionSet) -> ExpressionSet:
+        """Return the pictures that another set does not have pixel for pixel."""
+        known = {(image.shape, image.tobytes()) for image in other.images}
+        return self._rows([i for i, image in enumerate(self.images) if (image.shape, image.tobytes()) not in known])
+
+    def _rows(self, rows: Sequence[int]) -> ExpressionSet:
         return dataclasses.replace(self, images=[self.images[i] for i in rows], labels=self.labels[rows])
 
 

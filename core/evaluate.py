@@ -5,6 +5,7 @@ Each function returns a `Report`: one JSON object and one table of the same figu
 
 from __future__ import annotations
 
+import collections
 import csv
 import dataclasses
 import os
@@ -27,6 +28,7 @@ from .head import head_pose
 from .landmarks import POINTS68, Face, Landmarker
 from .models import landmark_model
 from .pictures import EXTENSIONS
+from .solve import MAX_REST
 from .stills import StillLandmarker
 from .units import ACTION_UNITS, ARKIT, EXPRESSIONS, UNITS
 
@@ -103,12 +105,17 @@ def find_in_grey(stills: StillLandmarker, image: npt.NDArray[np.uint8]) -> Face 
     face = stills.find(cv2.cvtColor(padded, cv2.COLOR_GRAY2RGB))
     if face is None:
         return None
-    points = face.landmarks / np.float32(scale) - np.float32([margin, margin, 0])
+    # Pixels count from the middle of the first one, here as in the picture that was enlarged.
+    half = np.float32([0.5, 0.5, 0.0])
+    points = (face.landmarks + half) / np.float32(scale) - half - np.float32([margin, margin, 0])
     return dataclasses.replace(face, size=(width, height), landmarks=points)
 
 
 def expression(
-    path: str | os.PathLike[str], progress: Progress | None = None, blocks: Collection[int] | None = None
+    path: str | os.PathLike[str],
+    progress: Progress | None = None,
+    blocks: Collection[int] | None = None,
+    without: str | os.PathLike[str] | None = None,
 ) -> Report:
     """Score expression labels on a set, see `datasets` for its formats.
 
@@ -121,16 +128,22 @@ def expression(
     progress : callable, optional
     blocks : collection of int, optional
         Of the twenty blocks of `ExpressionSet.blocks`; all if not given.
+    without : path, optional
+        Another set, whose pictures are left out.
     """
     from .expression import THRESHOLD, ExpressionClassifier
 
     pictures = load_expression_set(path).of_blocks(blocks)
+    if without is not None:
+        pictures = pictures.without(load_expression_set(without))
     if not len(pictures):
         others = ", ".join(sorted(pictures.skipped)) or "none"
         raise MienError(
             "set-empty",
             f"{Path(path).name} holds no picture to score. Labels that Mien does not know: {others}.",
-            f"Mien knows {', '.join(EXPRESSIONS)}." + (" Or choose other blocks." if blocks is not None else ""),
+            f"Mien knows {', '.join(EXPRESSIONS)}."
+            + (" Or choose other blocks." if blocks is not None else "")
+            + (" Or leave --without away." if without is not None else ""),
         )
     classifier = ExpressionClassifier()
     probabilities = np.zeros((len(pictures), len(EXPRESSIONS)), np.float32)
@@ -206,51 +219,66 @@ class LabelledFace:
     points: npt.NDArray[np.float32]
 
 
-def load_landmarks(folder: str | os.PathLike[str]) -> list[LabelledFace]:
+def load_landmarks(folder: str | os.PathLike[str]) -> tuple[list[LabelledFace], dict[str, int]]:
     """Read the faces of all iBUG ``.xml`` and ``.pts`` files in a folder.
+
+    Returns
+    -------
+    faces : list of LabelledFace
+    skipped : dict of str to int
+        How many labelled faces were passed over, by the reason. The ``.pts`` of a picture
+        that an ``.xml`` has is none of them.
 
     Raises
     ------
     MienError
         ``set-not-found`` or ``set-unreadable``.
 
-    Notes
-    -----
-    Pictures that are not there are passed over, and so is the ``.pts`` of a picture that an ``.xml`` has.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise MienError("set-not-found", f"There is no folder {folder}.", "Give the folder of the pictures.")
-    faces = []
+    labelled: list[tuple[Path | None, npt.NDArray]] = []
     try:
         for path in sorted(folder.glob("*.xml")):
             for image in ElementTree.parse(path).iter("image"):
                 for box in image.iter("box"):
                     parts = {int(p.get("name")): (float(p.get("x")), float(p.get("y"))) for p in box.iter("part")}
-                    if sorted(parts) == list(range(68)):
-                        faces.append(
-                            LabelledFace(folder / image.get("file"), np.float32([parts[i] for i in range(68)]))
-                        )
-        known = {face.picture for face in faces}
+                    whole = sorted(parts) == list(range(68))
+                    points = np.float32([parts[i] for i in range(68)] if whole else np.zeros((0, 2)))
+                    labelled.append((folder / image.get("file"), points))
+        known = {picture for picture, _points in labelled}
         pictures = {entry.stem: entry for entry in sorted(folder.iterdir()) if entry.suffix.lower() in EXTENSIONS}
         for path in sorted(folder.glob("*.pts")):
             body = path.read_text().split("{")[1].split("}")[0]
             points = np.array(body.split(), np.float32).reshape(-1, 2)
             picture = pictures.get(path.stem)
-            if len(points) == 68 and picture and picture not in known:
-                faces.append(LabelledFace(picture, points - 1))  # .pts counts pixels from 1
+            if picture not in known:
+                labelled.append((picture, points - 1))  # .pts counts pixels from 1
     except (ElementTree.ParseError, ValueError, TypeError, IndexError) as error:
         raise MienError(
             "set-unreadable",
             f"{path.name} is not a landmark file: {error}.",
             "A .pts holds 68 lines `x y` between braces, an iBUG .xml boxes of 68 parts each.",
         ) from error
-    faces = [face for face in faces if face.picture.is_file() and _plausible(face.points)]
+    faces, skipped = [], collections.Counter()
+    for picture, points in labelled:
+        if picture is None or not picture.is_file():
+            skipped["without a picture"] += 1
+        elif len(points) != 68:
+            skipped["without 68 points"] += 1
+        elif not _plausible(points):
+            skipped["whose points are no face's"] += 1
+        else:
+            faces.append(LabelledFace(picture, points))
     if not faces:
+        told = "; ".join(f"{count} {reason}" for reason, count in skipped.items())
         raise MienError(
-            "set-unreadable", f"{folder.name} holds no pictures with 68 points.", "Put .xml or .pts beside them."
+            "set-unreadable",
+            f"{folder.name} holds no pictures with 68 points{f' ({told})' if told else ''}.",
+            "Put .xml or .pts beside them.",
         )
-    return faces
+    return faces, dict(skipped)
 
 
 def _plausible(points: npt.NDArray) -> bool:
@@ -268,7 +296,7 @@ def landmarks(folder: str | os.PathLike[str], progress: Progress | None = None) 
     """
     from .landmarks68 import HogLandmarker, overlap, window_of
 
-    faces = load_landmarks(folder)
+    faces, skipped = load_landmarks(folder)
     hog = HogLandmarker()
     errors: dict[str, list[float]] = {"mesh": [], "histograms": [], "histograms, window given": []}
     nme: dict[str, list[float]] = {name: [] for name in errors}
@@ -309,6 +337,7 @@ def landmarks(folder: str | os.PathLike[str], progress: Progress | None = None) 
         "pictures": len(detections),
         "detector_recall": found_faces / len(faces),
         "detector_false_alarms": false_alarms,
+        "skipped": skipped,
     }
     for name in errors:
         key = name.replace(", ", "_").replace(" ", "_")
@@ -335,7 +364,8 @@ def _mesh_around(stills: StillLandmarker, image: npt.NDArray[np.uint8], window: 
         part = cv2.resize(part, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC) if zoom > 1 else part
         face = stills.find(np.ascontiguousarray(part))
         if face is not None:
-            points = face.landmarks[POINTS68, :2] / np.float32(zoom) + low
+            # As in `find_in_grey`.
+            points = (face.landmarks[POINTS68, :2] + 0.5) / np.float32(zoom) - 0.5 + low
             if overlap(window_of(points), window) > 0.4:
                 return points
     return None
@@ -423,17 +453,21 @@ def units(
     Returns
     -------
     Report
-        PCC and mean absolute error per channel, on the same pictures, for Mien's model and for the
-        landmark model's blendshapes; each by the one frame alone, and with the person's rest known
-        from one more picture, under other light and from another side.
+        PCC and mean absolute error per channel, on the same pictures, for Mien's model, for the
+        landmark model's blendshapes, and for both combined as the product reads a face unless told
+        otherwise; the first two also with the person's rest known from one more picture, under
+        other light and from another side.
     """
     from .action_unit_model import LearnedEstimator
+    from .estimators import HybridEstimator
     from .ict_face import IctFace, drill_expression, random_look, random_scene, render
 
     model = IctFace(base)
     heads = load_identities(path, model)
     learned, plain = LearnedEstimator(), BlendshapeEstimator()
-    guesses: dict[str, list] = {name: [] for name in ("mien", "mien_rest", "blendshapes", "blendshapes_rest")}
+    combined = HybridEstimator()
+    names = ("mien", "mien_rest", "combined", "blendshapes", "blendshapes_rest")
+    guesses: dict[str, list] = {name: [] for name in names}
     truth, found = [], 0
     with Landmarker(landmark_model()) as landmarker:
         stills = StillLandmarker(landmarker)
@@ -460,6 +494,7 @@ def units(
                 description = learned.describe(face, picture)
                 for name, learned.rest in (("mien", None), ("mien_rest", known)):
                     guesses[name].append(learned.read(description)[0])
+                guesses["combined"].append(combined.estimate(face, picture))
                 said = plain.estimate(face)
                 guesses["blendshapes"].append(said)
                 guesses["blendshapes_rest"].append(beside_rest(face, said, rest, plain.estimate(rest)))
@@ -484,7 +519,8 @@ def beside_rest(face: Face, said: npt.NDArray, rest: Face, said_rest: npt.NDArra
         for f, rotation in ((face, turned), (rest, level))
     )
     turn = np.degrees(2 * np.arccos(np.clip(np.abs(turned @ level), 0, 1)))
-    above = np.clip((said - said_rest) / np.maximum(1 - said_rest, 0.5), 0, 1)
+    calm_units = np.minimum(said_rest, MAX_REST)
+    above = np.clip((said - calm_units) / (1 - calm_units), 0, 1)
     return relative.refine(above[None], face.blendshapes[None], measured, calm[0], np.array([turn]))[0][0]
 
 

@@ -9,8 +9,13 @@ import numpy as np
 import pytest
 
 from mien.core import evaluate
+from mien.core.capture import open_source
 from mien.core.datasets import BLOCKS, label_index, load_expression_set
 from mien.core.errors import MienError
+from mien.core.landmarks import POINTS68, Landmarker
+from mien.core.landmarks68 import window_of
+from mien.core.models import landmark_model
+from mien.core.stills import StillLandmarker
 from mien.core.units import ACTION_UNITS, ARKIT, AU_INDEX, EXPRESSIONS
 
 from .face_helpers import needs_model
@@ -50,6 +55,17 @@ def test_npz_set_is_read_and_other_labels_are_counted(tmp_path):
     assert found.name == "small"
     assert [EXPRESSIONS[i] for i in found.labels] == ["anger", "happiness", "happiness"]
     assert found.skipped == {"contempt": 1}
+
+
+def test_pictures_that_another_set_has_are_left_out(tmp_path):
+    whole = load_expression_set(write_npz(tmp_path / "whole.npz"))
+    part = load_expression_set(write_npz(tmp_path / "part.npz", labels=(0, 1)))  # the same first two pictures
+    rest = whole.without(part)
+    assert len(rest) == len(whole) - 2 == 1
+    assert np.array_equal(rest.images[0], whole.images[2])
+    assert rest.labels.tolist() == whole.labels[2:].tolist()
+    with pytest.raises(MienError, match="no picture to score"):
+        evaluate.expression(tmp_path / "part.npz", without=tmp_path / "whole.npz")
 
 
 PICTURE = cv2.imencode(".png", np.full((20, 30), 90, np.uint8))[1].tobytes()
@@ -203,15 +219,19 @@ def test_landmark_files_are_read(tmp_path):
         f"<dataset><images><image file='a.png'><box top='0' left='0' width='9' height='9'>{parts}</box></image>"
         "</images></dataset>"
     )
-    from_xml, from_pts = evaluate.load_landmarks(tmp_path)
+    (from_xml, from_pts), skipped = evaluate.load_landmarks(tmp_path)
+    assert skipped == {"without a picture": 1}
     assert (from_xml.picture.name, from_pts.picture.name) == ("a.png", "b.PNG")
     np.testing.assert_allclose(from_xml.points, points, atol=1e-4)
     np.testing.assert_allclose(from_pts.points, points - 1, atol=1e-4)
-    pts("b.pts", np.where(np.arange(68)[:, None] == 3, np.nan, points))
-    assert len(evaluate.load_landmarks(tmp_path)) == 1
-    pts("b.pts", np.full((68, 2), -1))  # no face's
-    assert len(evaluate.load_landmarks(tmp_path)) == 1
-    pts("b.pts", points[:60])
+    for wrong, reason in (
+        (np.where(np.arange(68)[:, None] == 3, np.nan, points), "whose points are no face's"),
+        (np.full((68, 2), -1), "whose points are no face's"),
+        (points[:60], "without 68 points"),
+    ):
+        pts("b.pts", wrong)
+        faces, skipped = evaluate.load_landmarks(tmp_path)
+        assert (len(faces), skipped) == (1, {"without a picture": 1, reason: 1})
     (tmp_path / "c.pts").write_text("no points")
     with pytest.raises(MienError, match="68 lines"):
         evaluate.load_landmarks(tmp_path)
@@ -227,6 +247,21 @@ def test_labels_beyond_the_picture_and_damaged_pictures_are_told(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no picture")
     with pytest.raises(MienError, match=r"a\.png is not a picture"):
         evaluate.landmarks(tmp_path)
+
+
+@needs_model
+@pytest.mark.data
+def test_points_of_a_small_face_lie_where_those_of_a_large_one_do(data):
+    with open_source(data / "video" / "d10.mp4") as source, Landmarker(landmark_model()) as landmarker:
+        stills, picture = StillLandmarker(landmarker), next(iter(source)).image
+        wanted = (stills.find(picture).landmarks[POINTS68, :2] + 0.5) / 4 - 0.5
+        small = cv2.resize(picture, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
+        found = evaluate._mesh_around(stills, small, window_of(wanted))
+        x, y, side, _ = np.rint(window_of(wanted)).astype(int)
+        tight = cv2.cvtColor(small[y : y + side, x : x + side], cv2.COLOR_RGB2GRAY)
+        in_grey = evaluate.find_in_grey(stills, tight).landmarks[POINTS68, :2] + [x, y]
+    for points in (found, in_grey):
+        assert np.abs((points - wanted).mean(0)).max() < 0.2
 
 
 def test_folder_without_landmarks_is_refused(tmp_path):
