@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from ..core.units import EXPRESSIONS
+from ..core.units import ARKIT_INDEX, EXPRESSIONS, UNIT_INDEX
 
 BASIC: dict[str, dict[str, float]] = {
     "neutral": {},
@@ -58,7 +58,9 @@ def blend(captured: Mapping[str, float], expression: Mapping[str, float], streng
     """Lay an expression over captured weights.
 
     At strength 1 the face wears the expression; eyes still blink and the jaw still speaks, since for
-    those the larger of both counts. One that was saved on a head of quite other shapes changes nothing.
+    those the larger of both counts. Shapes that are no face's and that the expression does not name, such as
+    those of a character's build, stay as they are. An expression that was saved on a head of quite other
+    shapes changes nothing.
 
     Parameters
     ----------
@@ -83,6 +85,9 @@ def blend(captured: Mapping[str, float], expression: Mapping[str, float], streng
     if expression and not worn:
         return dict(captured)
     for name, value in captured.items():
+        if name not in worn and name not in UNIT_INDEX and name not in ARKIT_INDEX:
+            result[name] = value
+            continue
         mixed = (1.0 - strength) * value + strength * worn.get(name, 0.0)
         spoken = "blink" in name.lower() or name.lower() == "jawopen"
         result[name] = max(value, mixed) if spoken else mixed

@@ -274,6 +274,9 @@ def test_expressions():
     assert worn["Smile"] == 0.0
     assert worn["BlinkLeft"] == 1.0  # eyes still blink
     assert worn["JawOpen"] == 0.4  # and the mouth still speaks
+    # What is no face's stays, unless the expression itself was saved with it.
+    assert blend(face | {"Build": 0.7}, {"Smile": 0.9}, 1.0) == face | {"Smile": 0.9, "Build": 0.7}
+    assert blend(face | {"Build": 0.7}, {"Smile": 0.9, "Build": 0.1}, 1.0) == face | {"Smile": 0.9, "Build": 0.1}
 
 
 def test_effects_come_and_go():
