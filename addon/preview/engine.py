@@ -41,8 +41,9 @@ class MienPreviewEngine(bpy.types.RenderEngine):
 
     def render(self, depsgraph):
         scene = depsgraph.scene
-        percent = scene.render.resolution_percentage / 100.0
-        width, height = int(scene.render.resolution_x * percent), int(scene.render.resolution_y * percent)
+        # As Blender rounds it: 0.29 of 100 is 28 in floating point.
+        percent = scene.render.resolution_percentage
+        width, height = scene.render.resolution_x * percent // 100, scene.render.resolution_y * percent // 100
         camera = scene.camera
         if camera is None:
             self.report({"ERROR"}, "No camera to render from")
@@ -78,7 +79,7 @@ class MienPreviewEngine(bpy.types.RenderEngine):
             left, low, right, high = render_border(scene.render, width, height)
             smoothed = smoothed[low:high, left:right]
             height, width = smoothed.shape[:2]
-        result = self.begin_result(0, 0, width, height)
+        result = self.begin_result(0, 0, width, height, layer=depsgraph.view_layer.name)
         result.layers[0].passes["Combined"].rect.foreach_set(smoothed.ravel())
         self.end_result(result)
         # Blender's bar would stand at 100 % after the first of a take's frames.

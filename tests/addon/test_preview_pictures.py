@@ -16,7 +16,7 @@ from mien.addon.preview.particles import EFFECTS  # noqa: E402
 from mien.addon.sample_head import append_sample_head  # noqa: E402
 from mien.core.units import UNITS  # noqa: E402
 
-from .preview_helpers import Studio, compare, render, save, sheet, with_gpu  # noqa: E402
+from .preview_helpers import Studio, compare, load, render, save, sheet, with_gpu  # noqa: E402
 
 
 def turn(axis: int, degrees: float):
@@ -396,6 +396,29 @@ def test_a_modifier_is_drawn_as_blender_has_it(head, tmp_path):
     bpy.context.scene.mien_preview.background = "COLOUR"
     picture = render(tmp_path / "a.png", 60, 72)
     assert picture.std() > 0.05
+
+
+def test_each_view_layer_has_its_own_picture(head, tmp_path):
+    """The first one, which is the one that is saved, is without the head: the second one must not lie over it."""
+    scene = bpy.context.scene
+    first = scene.view_layers[0]
+    scene.view_layers.new("Head")
+    for collection in first.layer_collection.children:
+        collection.exclude = True
+    bpy.context.view_layer.update()
+    assert head.name not in first.objects
+    assert render(tmp_path / "a.png", 32, 32)[..., 3].max() == 0.0
+
+
+def test_a_percentage_is_rounded_as_blender_rounds_it(head, tmp_path):
+    """In floating point 29 % of 100 pixels are 28: a line and a column would stay empty."""
+    bpy.context.scene.mien_preview.background = "COLOUR"
+    render(tmp_path / "a.png", 100, 100)
+    bpy.context.scene.render.resolution_percentage = 29
+    bpy.ops.render.render(write_still=True)
+    picture = load(tmp_path / "a.png")
+    assert picture.shape == (29, 29, 4)
+    assert picture[..., 3].min() == 1.0
 
 
 def test_an_empty_scene(tmp_path):
