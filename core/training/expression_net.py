@@ -30,7 +30,7 @@ from ..preprocess import aligned_crop
 from ..units import EXPRESSIONS
 from .checkpoint import save
 from .export import export
-from .faces import SETS
+from .faces import SETS, made_of_faces
 from .layers import Conv, standardised
 from .paths import HELD_OUT_BLOCKS, MODELS, data_folder, work_folder
 from .schedule import course
@@ -109,8 +109,8 @@ def prepare(folder: Path, cache: Path) -> dict[str, np.ndarray]:
         For ``fer``, ``public`` and ``mux``: ``KEY`` (n, 48, 48), ``KEY_aligned`` the same or,
         where no mesh was found, the picture as it is; ``KEY_labels``, ``KEY_blocks``.
     """
-    target = cache / "expression_crops.npz"
-    if not target.is_file():
+
+    def make():
         arrays = {}
         for key, name in SETS.items():
             found = load_expression_set(folder / "expression" / name)
@@ -128,9 +128,9 @@ def prepare(folder: Path, cache: Path) -> dict[str, np.ndarray]:
             )
             arrays[f"{key}_labels"] = found.labels
             arrays[f"{key}_blocks"] = found.blocks
-        np.savez(target, **arrays)
-    with np.load(target, allow_pickle=False) as archive:
-        return dict(archive)
+        return arrays
+
+    return made_of_faces(cache / "expression_crops.npz", SETS, make)
 
 
 def joined(arrays: dict[str, np.ndarray]) -> list[torch.Tensor]:

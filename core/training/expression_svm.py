@@ -27,7 +27,7 @@ from ..features.geometry import GeometryBasis, mesh_of
 from ..landmarks import Face
 from ..preprocess import aligned_crop
 from ..units import EXPRESSIONS
-from .faces import SETS
+from .faces import SETS, made_of_faces
 from .paths import HELD_OUT_BLOCKS, MODELS, data_folder, work_folder
 
 HISTOGRAMS = 160
@@ -41,16 +41,15 @@ def describe(key: str, net: DeepNet) -> dict[str, np.ndarray]:
         faces = dict(archive)
     pictures = load_expression_set(data_folder() / "expression" / SETS[key])
     rows = np.flatnonzero(faces["found"])
-    slow = work_folder() / f"histograms_{key}.npz"
-    if not slow.is_file():
+
+    def make():
         parts = (faces["landmarks"][rows], faces["blendshapes"][rows], faces["matrix"][rows])
-        np.savez(
-            slow,
-            hog=np.stack([hog_of(pictures.images[i], faces["landmarks"][i]) for i in rows]).astype(np.float16),
-            mesh=np.stack([mesh_of(Face((0, 0), *face)) for face in zip(*parts, strict=True)]),
-        )
-    with np.load(slow, allow_pickle=False) as archive:
-        kept = dict(archive)
+        return {
+            "hog": np.stack([hog_of(pictures.images[i], faces["landmarks"][i]) for i in rows]).astype(np.float16),
+            "mesh": np.stack([mesh_of(Face((0, 0), *face)) for face in zip(*parts, strict=True)]),
+        }
+
+    kept = made_of_faces(work_folder() / f"histograms_{key}.npz", [key], make)
     deep, logits = [], []
     for start in range(0, len(rows), 64):
         part = [(pictures.images[i], faces["landmarks"][i]) for i in rows[start : start + 64]]

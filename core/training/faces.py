@@ -6,8 +6,11 @@ python -m mien.core.training.faces
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
 import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import numpy as np
 
@@ -49,6 +52,24 @@ def main(arguments: list[str] | None = None) -> int:
                 chunk.unlink()
             sys.stderr.write(f"{key}: found in {np.mean(np.load(target)['found']):.1%}\n")
     return 0
+
+
+def made_of_faces(
+    path: Path, keys: Iterable[str], make: Callable[[], dict[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """Return arrays that `make` makes of sets' faces, kept in `path` for as long as those faces stay the same."""
+    digest = hashlib.sha256()
+    for key in keys:
+        file = path.with_name(f"faces_{key}.npz")
+        digest.update(file.read_bytes() if file.is_file() else b"")
+    if path.is_file():
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = dict(archive)
+        if str(arrays.pop("faces", "")) == digest.hexdigest():
+            return arrays
+    arrays = make()
+    np.savez(path, faces=np.array(digest.hexdigest()), **arrays)
+    return arrays
 
 
 def _find(stills, images):

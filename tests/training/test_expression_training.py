@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mien.core.training import expression_net, expression_svm
+from mien.core.training.faces import made_of_faces
 from mien.core.units import EXPRESSIONS
 
 from .training_helpers import Cut, same
@@ -26,7 +27,7 @@ def crops(monkeypatch, tmp_path):
 
     def train(folder, seed=7):
         folder.mkdir(exist_ok=True)
-        np.savez(folder / "expression_crops.npz", **arrays)
+        made_of_faces(folder / "expression_crops.npz", expression_net.SETS, lambda: arrays)
         monkeypatch.setattr(expression_net, "work_folder", lambda: folder)
         short = ["--width", "16", "--epochs", "2", "--batch", "32", "--small-epochs", "1"]
         chosen = expression_net.options([*short, "--seed", str(seed)])

@@ -57,3 +57,16 @@ def test_a_cut_loses_no_whole_chunk(looked, monkeypatch):
             faces.main([])
     faces.main([])
     assert looked == [2, 1]
+
+
+def test_what_was_made_of_faces_is_made_anew_when_they_change(tmp_path):
+    made = []
+
+    def make():
+        made.append(len(made))
+        return {"count": np.array(len(made))}
+
+    for content, wanted in ((b"", 1), (b"", 1), (b"other faces", 2), (b"other faces", 2)):
+        (tmp_path / "faces_mux.npz").write_bytes(content)
+        kept = faces.made_of_faces(tmp_path / "crops.npz", ["mux", "gone"], make)
+        assert {name: int(value) for name, value in kept.items()} == {"count": wanted}
