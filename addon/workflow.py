@@ -127,12 +127,8 @@ def request(context, name: str) -> Request:
         rotation_tolerance=chosen.rotation_tolerance,
         new_action=chosen.action_mode == "NEW",
         action_name=chosen.action_name.strip() or name,
-        shape_keys=chosen.use_shape_keys,
-        head=chosen.use_head,
-        jaw=chosen.use_jaw,
-        eyes=chosen.use_eyes,
-        neck_share=chosen.neck_share,
         extend_range=chosen.extend_range,
+        **channels_of(context.scene),
     )
     return Request(
         scene=context.scene.session_uid,
@@ -142,8 +138,25 @@ def request(context, name: str) -> Request:
         sound=chosen.use_sound,
         sound_delay=chosen.sound_delay / 1000.0,
         markers=chosen.use_markers,
-        triggers=triggers_of(context.scene) if chosen.use_triggers else (),
+        triggers=worn_of(context.scene),
     )
+
+
+def channels_of(scene: bpy.types.Scene) -> dict:
+    """Return what a scene bakes, as keywords of `BakeOptions`."""
+    chosen = getattr(scene, SETTINGS)
+    return {
+        "shape_keys": chosen.use_shape_keys,
+        "head": chosen.use_head,
+        "jaw": chosen.use_jaw,
+        "eyes": chosen.use_eyes,
+        "neck_share": chosen.neck_share,
+    }
+
+
+def worn_of(scene: bpy.types.Scene) -> tuple[Trigger, ...]:
+    """Return what labels set off in a scene's bakes."""
+    return triggers_of(scene) if getattr(scene, SETTINGS).use_triggers else ()
 
 
 def solving(context) -> dict:
@@ -301,6 +314,17 @@ def placed(options: BakeOptions, take: Take) -> BakeOptions:
     if not isinstance(frame, int | float) or not abs(frame) < 1e6:
         return options
     return dataclasses.replace(options, start_frame=round(frame), new_action=False)
+
+
+def start_of(path: Path, scene: bpy.types.Scene) -> int:
+    """Return the frame of a scene at which a bake would begin a take's file.
+
+    Raises
+    ------
+    MienError
+    """
+    with Take(path) as take:
+        return placed(BakeOptions(getattr(scene, SETTINGS).start_frame), take).start_frame
 
 
 def tell(operator: bpy.types.Operator, outcome: session.Outcome) -> set[str]:

@@ -124,6 +124,18 @@ class MIEN_OT_preview_expression_remove(bpy.types.Operator):
         return {"FINISHED"}
 
 
+def named_for(path: str, film: bool) -> str:
+    """Return the name of a film, or of pictures without their numbers; the end of shot.010 is no kind of file.
+
+    >>> named_for("shot.010", film=True), named_for("shot.010.mp4", film=False)
+    ('shot.010.mp4', 'shot.010')
+    """
+    stem = path[:-4] if path.lower().endswith((".mp4", ".png")) else path
+    if not film or stem.endswith(("/", "\\")) or not stem:
+        return stem
+    return f"{stem}.mp4"
+
+
 class MIEN_OT_preview_render_take(bpy.types.Operator, ExportHelper):
     bl_idname = OP_PREVIEW_RENDER_TAKE
     bl_label = "Render Take"
@@ -143,12 +155,10 @@ class MIEN_OT_preview_render_take(bpy.types.Operator, ExportHelper):
         return not playback.busy()
 
     def check(self, _context):
-        wanted = ".mp4" if self.film else ""
-        path = Path(self.filepath)
-        if path.suffix.lower() in {".mp4", ".png", ""} and path.suffix != wanted and path.name:
-            self.filepath = str(path.with_suffix(wanted))
-            return True
-        return False
+        named = named_for(self.filepath, self.film)
+        changed = named != self.filepath
+        self.filepath = named
+        return changed
 
     def invoke(self, context, event):
         if not self.filepath:
@@ -161,14 +171,14 @@ class MIEN_OT_preview_render_take(bpy.types.Operator, ExportHelper):
         if head is None:
             self.report({"ERROR"}, "There is no head to render: choose one as Target")
             return {"CANCELLED"}
-        path = Path(bpy.path.abspath(self.filepath))
+        path = Path(named_for(bpy.path.abspath(self.filepath), self.film))
         if not self.film:
-            path = path.with_suffix("").with_name(f"{path.with_suffix('').name}_####")
+            path = path.with_name(f"{path.name}_####")
         try:
-            fps = context.scene.render.fps / context.scene.render.fps_base
             take = Path(bpy.path.abspath(chosen.take))
-            samples = playback.read_samples(take, head, fps, workflow.solving(context))
-            scene = playback.begin(context, head, samples, path, film=self.film)
+            samples = playback.samples_for(take, head, context.scene)
+            start = workflow.start_of(take, context.scene)
+            scene = playback.begin(context, head, samples, path, film=self.film, start=start)
         except MienError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}

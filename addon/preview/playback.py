@@ -16,6 +16,7 @@ from .. import workflow
 from ..bake import BakeOptions, plan
 from ..ids import ENGINE
 from ..rig.targets import Rig, find_target
+from ..triggers import Trigger, wear
 from .heads import Sample
 from .properties import head_settings
 from .reading import shape_keys
@@ -49,7 +50,12 @@ _taken: dict[int, _Taken] = {}
 
 
 def read_samples(
-    path: Path, obj: bpy.types.Object, fps: float, solving: dict, options: BakeOptions | None = None
+    path: Path,
+    obj: bpy.types.Object,
+    fps: float,
+    solving: dict,
+    options: BakeOptions | None = None,
+    triggers: tuple[Trigger, ...] = (),
 ) -> list[Sample]:
     """Read a take as samples of a head, with what each frame expresses: the actor's own goes before the basic label.
 
@@ -62,6 +68,8 @@ def read_samples(
     solving : dict
         Keywords of `core.solve.SolveOptions`.
     options : BakeOptions, optional
+    triggers : tuple of Trigger
+        What its labels set off.
 
     Returns
     -------
@@ -71,12 +79,29 @@ def read_samples(
     ------
     MienError
     """
-    performance = workflow.solve(path, solving)
     rig = find_target(obj, need_keys=False).rig
     with Take(path) as take:
+        performance = wear(workflow.solved(take, solving), take, triggers)
         own = take.column("own")
         labels = np.where(own == "", take.column("expression"), own)
         return samples_of(performance, rig, fps, options, (take.times, labels))
+
+
+def samples_for(path: Path, obj: bpy.types.Object, scene: bpy.types.Scene) -> list[Sample]:
+    """Read a take as samples of a head, as a scene would bake it.
+
+    Raises
+    ------
+    MienError
+    """
+    return read_samples(path, obj, *_asked(scene))
+
+
+def _asked(scene: bpy.types.Scene) -> tuple[float, dict, BakeOptions, tuple[Trigger, ...]]:
+    """Return what a scene asks of a bake, for `read_samples`."""
+    fps = scene.render.fps / scene.render.fps_base
+    options = BakeOptions(**workflow.channels_of(scene))
+    return fps, workflow.solving_of(scene), options, workflow.worn_of(scene)
 
 
 def sample_of(obj: bpy.types.Object, scene: bpy.types.Scene, frame: int) -> Sample | None:
@@ -86,16 +111,14 @@ def sample_of(obj: bpy.types.Object, scene: bpy.types.Scene, frame: int) -> Samp
         _taken.pop(obj.session_uid, None)
         return None
     path = Path(bpy.path.abspath(chosen.take))
-    fps = scene.render.fps / scene.render.fps_base
-    solving = workflow.solving_of(scene)
     keys = tuple(key.name for key in shape_keys(obj))
     changed = path.stat().st_mtime if path.is_file() else 0.0
-    key = (str(path), changed, fps, tuple(solving.items()), keys)
+    key = (str(path), changed, _asked(scene), keys)
     taken = _taken.get(obj.session_uid)
     if taken is None or taken.key != key:
         taken = _Taken(key, [])
         try:
-            taken.samples = read_samples(path, obj, fps, solving)
+            taken.samples = samples_for(path, obj, scene)
         except MienError as error:
             taken.trouble = error.message
         _taken[obj.session_uid] = taken
@@ -176,7 +199,7 @@ def at(frame: int) -> Mapping[str, Sample]:
     return {_playing.name: _playing.samples[index]}
 
 
-def begin(context, obj: bpy.types.Object, samples: list[Sample], path: Path, *, film: bool) -> str:
+def begin(context, obj: bpy.types.Object, samples: list[Sample], path: Path, *, film: bool, start: int = 1) -> str:
     """Set up a scene that renders a take, beside the one that is open.
 
     Parameters
@@ -185,11 +208,13 @@ def begin(context, obj: bpy.types.Object, samples: list[Sample], path: Path, *, 
     obj : bpy.types.Object
         The head.
     samples : list of Sample
-        One per frame; see `read_samples`.
+        One per frame; see `samples_for`.
     path : Path
         The film, or the pictures without their numbers.
     film : bool
         MP4 rather than PNG.
+    start : int
+        Frame of the first sample. Of what comes before frame 0 Blender renders nothing.
 
     Returns
     -------
@@ -208,14 +233,14 @@ def begin(context, obj: bpy.types.Object, samples: list[Sample], path: Path, *, 
         raise MienError("preview-camera", "The scene has no camera.", "Add one, or add the sample head, which has.")
     scene = context.scene.copy()
     scene.name = _SCENE
-    scene.frame_start, scene.frame_end, scene.frame_step = 1, len(samples), 1
+    scene.frame_start, scene.frame_end, scene.frame_step = start, start + len(samples) - 1, 1
     render = scene.render
     render.engine = ENGINE
     render.use_sequencer = render.use_compositing = False
     render.filepath = str(path)
     render.use_file_extension = True
     _set_format(render, film)
-    _playing = _Playing(obj.name, 1, samples, scene.name)
+    _playing = _Playing(obj.name, start, samples, scene.name)
     return scene.name
 
 
@@ -232,8 +257,10 @@ def _set_format(render, film: bool) -> None:
     render.ffmpeg.constant_rate_factor = "HIGH"
     render.ffmpeg.audio_codec = "NONE"
     # A film has even sides.
-    render.resolution_x += render.resolution_x % 2
-    render.resolution_y += render.resolution_y % 2
+    for side in ("resolution_x", "resolution_y"):
+        pixels = getattr(render, side) * render.resolution_percentage // 100
+        setattr(render, side, pixels + pixels % 2)
+    render.resolution_percentage = 100
 
 
 def finish() -> None:

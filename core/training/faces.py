@@ -54,9 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def made_of_faces(
-    path: Path, keys: Iterable[str], make: Callable[[], dict[str, np.ndarray]]
-) -> dict[str, np.ndarray]:
+def made_of_faces(path: Path, keys: Iterable[str], make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Return arrays that `make` makes of sets' faces, kept in `path` for as long as those faces stay the same."""
     digest = hashlib.sha256()
     for key in keys:
