@@ -176,7 +176,7 @@ class MIEN_OT_preview_render_take(bpy.types.Operator, ExportHelper):
             path = path.with_name(f"{path.name}_####")
         try:
             take = Path(bpy.path.abspath(chosen.take))
-            samples = playback.samples_for(take, head, context.scene)
+            samples = playback.read_samples(take, head, context.scene)
             start = workflow.start_of(take, context.scene)
             scene = playback.begin(context, head, samples, path, film=self.film, start=start)
         except MienError as error:

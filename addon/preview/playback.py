@@ -49,27 +49,15 @@ class _Taken:
 _taken: dict[int, _Taken] = {}
 
 
-def read_samples(
-    path: Path,
-    obj: bpy.types.Object,
-    fps: float,
-    solving: dict,
-    options: BakeOptions | None = None,
-    triggers: tuple[Trigger, ...] = (),
-) -> list[Sample]:
+def read_samples(path: Path, obj: bpy.types.Object, scene: bpy.types.Scene) -> list[Sample]:
     """Read a take as samples of a head, with what each frame expresses: the actor's own goes before the basic label.
 
     Parameters
     ----------
     path : Path
     obj : bpy.types.Object
-    fps : float
-        The scene's.
-    solving : dict
-        Keywords of `core.solve.SolveOptions`.
-    options : BakeOptions, optional
-    triggers : tuple of Trigger
-        What its labels set off.
+    scene : bpy.types.Scene
+        Whose bake they are the values of.
 
     Returns
     -------
@@ -79,29 +67,19 @@ def read_samples(
     ------
     MienError
     """
+    fps, solving, channels, triggers = _asked(scene)
     rig = find_target(obj, need_keys=False).rig
     with Take(path) as take:
         performance = wear(workflow.solved(take, solving), take, triggers)
         own = take.column("own")
         labels = np.where(own == "", take.column("expression"), own)
-        return samples_of(performance, rig, fps, options, (take.times, labels))
+        return samples_of(performance, rig, fps, BakeOptions(**channels), (take.times, labels))
 
 
-def samples_for(path: Path, obj: bpy.types.Object, scene: bpy.types.Scene) -> list[Sample]:
-    """Read a take as samples of a head, as a scene would bake it.
-
-    Raises
-    ------
-    MienError
-    """
-    return read_samples(path, obj, *_asked(scene))
-
-
-def _asked(scene: bpy.types.Scene) -> tuple[float, dict, BakeOptions, tuple[Trigger, ...]]:
-    """Return what a scene asks of a bake, for `read_samples`."""
+def _asked(scene: bpy.types.Scene) -> tuple[float, dict, dict, tuple[Trigger, ...]]:
+    """Return all that a scene says about what a take becomes."""
     fps = scene.render.fps / scene.render.fps_base
-    options = BakeOptions(**workflow.channels_of(scene))
-    return fps, workflow.solving_of(scene), options, workflow.worn_of(scene)
+    return fps, workflow.solving_of(scene), workflow.channels_of(scene), workflow.worn_of(scene)
 
 
 def sample_of(obj: bpy.types.Object, scene: bpy.types.Scene, frame: int) -> Sample | None:
@@ -118,7 +96,7 @@ def sample_of(obj: bpy.types.Object, scene: bpy.types.Scene, frame: int) -> Samp
     if taken is None or taken.key != key:
         taken = _Taken(key, [])
         try:
-            taken.samples = samples_for(path, obj, scene)
+            taken.samples = read_samples(path, obj, scene)
         except MienError as error:
             taken.trouble = error.message
         _taken[obj.session_uid] = taken
@@ -208,7 +186,7 @@ def begin(context, obj: bpy.types.Object, samples: list[Sample], path: Path, *, 
     obj : bpy.types.Object
         The head.
     samples : list of Sample
-        One per frame; see `samples_for`.
+        One per frame; see `read_samples`.
     path : Path
         The film, or the pictures without their numbers.
     film : bool

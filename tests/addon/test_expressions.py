@@ -315,7 +315,9 @@ def test_a_bake_sets_markers_when_asked(rig, take):
 
 
 def test_the_preview_plays_a_take_with_what_each_frame_expresses(rig, take):
-    labels = [sample.label for sample in read_samples(take, rig, 30.0, {})]
+    scene = bpy.context.scene
+    scene.render.fps = 30
+    labels = [sample.label for sample in read_samples(take, rig, scene)]
     assert labels == ["neutral"] * 30 + ["surprise"] * 15 + ["smirk"] * 16
 
 
@@ -337,6 +339,8 @@ def test_a_bake_wears_what_was_set_off_live(rig, take):
     scene.mien.use_triggers = True
     assert bpy.ops.mien.bake_take(filepath=str(take)) == {"FINISHED"}
     worn = baked(rig)
+    played = [sample.weights["BrowFurrow"] for sample in read_samples(take, rig, scene)]
+    np.testing.assert_allclose(played, worn["BrowFurrow"], atol=1e-4)
 
     wearer = Wearer(triggers_of(scene))
     with Take(take) as reader:

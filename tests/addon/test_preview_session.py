@@ -536,12 +536,12 @@ def test_live_capture_sets_particles_off_and_shows_its_picture(tmp_path):
     assert overlay.effects_of(chosen, posed[0]) == {}
 
 
-def write_take(path, smile, label=""):
+def write_take(path, smile, label="", count=24):
     from mien.core.take import TakeHeader, TakeWriter
     from mien.core.types import FrameResult
 
     with TakeWriter(path, TakeHeader("test", 24.0, (64, 48), "2026-01-01T00:00:00+00:00")) as writer:
-        for i in range(24):
+        for i in range(count):
             units = np.zeros(11)
             units[UNITS.index("Smile")] = smile
             probabilities = np.zeros(7)
@@ -617,6 +617,50 @@ def test_a_take_plays_as_it_bakes():
     assert samples[-1].weights["JawOpen"] == pytest.approx(1.0, abs=1e-3)
     assert samples[0].bones["jaw"] == pytest.approx((1, 0, 0, 0), abs=1e-3)
     assert samples[-1].bones["jaw"][0] < 0.999
+
+
+def test_a_head_plays_its_take_as_the_scene_would_bake_it(tmp_path):
+    head = make_rig()
+    write_take(tmp_path / "a.mien", 0.8)
+    chosen, scene = properties.head_settings(head), bpy.context.scene
+    chosen.take, chosen.source = str(tmp_path / "a.mien"), "TAKE"
+    everything = playback.sample_of(head, scene, 1)
+    assert "Smile" in everything.weights
+    assert "jaw" in everything.bones
+    scene.mien.use_shape_keys = scene.mien.use_jaw = False  # noticed though the take is the same
+    less = playback.sample_of(head, scene, 1)
+    assert less.weights == {}
+    assert set(less.bones) == set(everything.bones) - {"jaw"}
+
+
+@pytest.mark.parametrize("film", [False, True])
+def test_render_take_keeps_the_frames_of_a_bake_and_the_name(tmp_path, film):
+    head = append_sample_head(bpy.context)[0]
+    scene = bpy.context.scene
+    scene.render.resolution_x, scene.render.resolution_y, scene.render.resolution_percentage = 110, 90, 30
+    write_take(tmp_path / "a.mien", 0.8, count=3)
+    scene.mien.take, scene.mien.target, scene.mien.start_frame = str(tmp_path / "a.mien"), head, 5
+    rendered = []
+
+    def note(scene, *_):
+        render = scene.render
+        sides = [side * render.resolution_percentage // 100 for side in (render.resolution_x, render.resolution_y)]
+        rendered.append((scene.frame_current, *sides))
+
+    bpy.app.handlers.render_post.append(note)
+    try:
+        with_gpu(lambda _: None)
+        rendered.clear()
+        assert bpy.ops.mien.preview_render_take(filepath=str(tmp_path / "shot.010"), film=film) == {"FINISHED"}
+    finally:
+        bpy.app.handlers.render_post.remove(note)
+    files = sorted(path.name for path in tmp_path.glob("shot*"))
+    if film:
+        assert rendered == [(5, 34, 28), (6, 34, 28), (7, 34, 28)]  # of 33 by 27, as a film has even sides
+        assert files == ["shot.010.mp4"]
+    else:
+        assert rendered == [(5, 33, 27), (6, 33, 27), (7, 33, 27)]
+        assert files == ["shot.010_0005.png", "shot.010_0006.png", "shot.010_0007.png"]
 
 
 @pytest.mark.parametrize("film", [False, True])
