@@ -161,7 +161,8 @@ def _sources(socket, depth: int = 0):
     """Yield the nodes that feed a socket, nearest first."""
     for link in socket.links if depth < 8 else ():
         yield link.from_node
-        for other in link.from_node.inputs:
+        # Colours first: what mixes them is a mask.
+        for other in sorted(link.from_node.inputs, key=lambda each: each.type != "RGBA"):
             yield from _sources(other, depth + 1)
 
 
