@@ -19,6 +19,7 @@ from ..ids import (
 )
 from ..preview import overlay, playback
 from ..preview.properties import add_effects, settings
+from ..preview.reading import left_out
 from ..registration import register_classes, unregister_classes
 
 
@@ -182,6 +183,8 @@ class MIEN_OT_preview_render_take(bpy.types.Operator, ExportHelper):
         except MienError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
+        for notice in left_out(head, final=True):
+            self.report({"WARNING"}, f"{head.name}: {notice}")
         if bpy.app.background:
             try:
                 bpy.ops.render.render(animation=True, scene=scene)

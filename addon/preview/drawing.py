@@ -153,7 +153,6 @@ class GpuModel:
             type="TRIS", buf=self._shape, elem=gpu.types.GPUIndexBuf(type="TRIS", seq=everything)
         )
         self._blocks = [gpu.types.GPUUniformBuf(buffer(look.pack())) for look in looks]
-        self.images_ready = True
         self._images = [(self._image(look.base_image), self._image(look.normal_image)) for look in looks]
         self._nothing = texture(np.ones((1, 1, 4), np.float32))
         self._parts: list[tuple[int, gpu.types.GPUBatch]] = []
@@ -345,7 +344,10 @@ class Veil:
 
     def draw(self, eye: np.ndarray, scene_block, shadow_map) -> None:
         """Draw the part, its farthest triangles first."""
-        here = np.linalg.solve(self._matrix, eye)
+        try:
+            here = np.linalg.solve(self._matrix, eye)
+        except np.linalg.LinAlgError:
+            return  # its bone is scaled to nothing
         towards = here[:3] - self._middle * here[3]
         towards /= max(float(np.linalg.norm(towards)), 1e-12)
         if self._sorted_from is None or np.linalg.norm(towards - self._sorted_from) > RESORT:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import bpy
 import numpy as np
 
 from ..expressions import blend
@@ -52,7 +51,6 @@ class Head:
     def __init__(self, uid: int):
         self.uid = uid
         self.gpu: GpuModel | None = None
-        self.exact = True
         self.uploads = 0
         self.matrix = np.eye(4)
         self.frame = np.eye(4)
@@ -64,7 +62,7 @@ class Head:
         self._looks: list[Look] | None = None
         self.suspect = True
 
-    def sync(self, obj, depsgraph=None, *, thorough: bool = True) -> None:
+    def sync(self, obj, depsgraph=None, *, thorough: bool = True, laid_on: bool = False) -> None:
         """Read the object again if it changed since.
 
         Parameters
@@ -74,6 +72,8 @@ class Head:
             Where given, an object whose shape keys and bones alone cannot make is taken as it stands there.
         thorough : bool
             Compare coordinates too, if something hints at a change.
+        laid_on : bool
+            Values stand in for the scene's: the head is then made of shape keys and bones whatever else Blender does.
         """
         original = obj.original if depsgraph is not None else obj
         if original.data.is_editmode and self.gpu is not None:
@@ -81,13 +81,14 @@ class Head:
             self.suspect = False
             return
         looks = [read_look(slot.material) for slot in original.material_slots] or [Look()]
-        if depsgraph is not None and not reading.is_exact(original):
-            self.exact = False
-            mesh = reading.read_evaluated(original, depsgraph)
-            self._upload(mesh, looks, original)
-            self._structure = None
+        colour = next((look.colour_attribute for look in looks if look.colour_attribute), None)
+        if depsgraph is not None and not laid_on and not reading.is_exact(original, final=depsgraph.mode == "RENDER"):
+            # Whatever changes a shape that was evaluated is told, and makes it suspect.
+            if self.gpu is None or self._structure is not None or self.suspect or looks != self._looks:
+                self._upload(reading.read_evaluated(original, depsgraph, colour), looks, obj)
+                self._structure, self.suspect = None, False
             return
-        structure = reading.structure(original)
+        structure = (colour, *reading.structure(original))
         changed = structure != self._structure
         if self.suspect and thorough:
             content = reading.content(original)
@@ -95,8 +96,7 @@ class Head:
             self._content = content
             self.suspect = False
         if changed or self.gpu is None:
-            self.exact = reading.is_exact(original)
-            self._upload(reading.read_mesh(original), looks, original)
+            self._upload(reading.read_mesh(original, colour), looks, obj)
             self._structure = structure
         elif looks != self._looks:
             occlusion = self.gpu.occlusion
@@ -107,7 +107,7 @@ class Head:
     def _upload(self, mesh, looks: list[Look], obj) -> None:
         self.gpu = GpuModel(build_model(mesh), looks)
         self._looks = looks
-        self.face = any(key.name in KNOWN for key in reading.shape_keys(obj))
+        self.face = any(key.name in KNOWN for key in reading.shape_keys(obj.original))
         self.uploads += 1
         if len(mesh.positions):
             self._eyes = find_eyes(obj, mesh)
@@ -244,8 +244,3 @@ def find_eyes(obj, mesh: MeshArrays) -> np.ndarray:
     side = np.array((0.2 * span[0], 0.0, 0.0))
     front = np.array((middle[0], low[1] + 0.15 * span[1], middle[2]))
     return np.array((front + side, front - side), np.float64)
-
-
-def find(uid: int) -> bpy.types.Object | None:
-    """Return the object of a uid, if it still is there."""
-    return next((obj for obj in bpy.data.objects if obj.session_uid == uid), None)

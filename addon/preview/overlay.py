@@ -202,11 +202,15 @@ def pose_heads(
     posed = []
     for obj in objects:
         original = obj.original
+        if reading.is_flat(obj):
+            continue  # there is nothing to see
         kept = cache.setdefault(original.session_uid, Head(original.session_uid))
-        kept.sync(obj, depsgraph, **options)
+        sample = sample_for(original, scene, frame, live)
+        laid_on = sample is not None and bool(sample.weights or sample.bones)
+        laid_on |= layered is not None and chosen.strength > 0.0 and compose.has_face(original)
+        kept.sync(obj, depsgraph, laid_on=laid_on, **options)
         if not len(kept.gpu.model.position):
             continue
-        sample = sample_for(original, scene, frame, live)
         kept.pose(
             obj,
             sample,
@@ -270,8 +274,11 @@ def _posed_for(context) -> list[Posed]:
         # While a slider is dragged its own changes hide whether the mesh changed too: look when it rests.
         values = None if kept is None or kept.gpu is None else kept.weights(obj)
         resting = values == _state.last_values.get(obj.session_uid)
-        posed += pose_heads([obj], scene, thorough=resting)
-        kept = _state.heads[obj.session_uid]
+        found = pose_heads([obj], scene, thorough=resting)
+        if not found:
+            continue
+        posed += found
+        kept = found[0].head
         _state.last_values[obj.session_uid] = kept.weights(obj)
         if kept.suspect and not bpy.app.timers.is_registered(_settle):
             bpy.app.timers.register(_settle, first_interval=SETTLE)

@@ -27,11 +27,14 @@ def armature_modifier(obj):
     return None
 
 
-def left_out(obj) -> list[str]:
-    """Return sentences about what the fast path draws otherwise than Blender does."""
+def left_out(obj, *, final: bool = False) -> list[str]:
+    """Return sentences about what the fast path draws otherwise than Blender does in the viewport, or in a render."""
     notices = []
+    shown = "show_render" if final else "show_viewport"
     armature = armature_modifier(obj)
-    others = [m.name for m in obj.modifiers if m.show_viewport and m != armature]
+    others = [m.name for m in obj.modifiers if getattr(m, shown) and m != armature]
+    if armature and not getattr(armature, shown):
+        notices.append(f"With the modifier {armature.name}, which is not for renders")
     if others:
         notices.append(f"Without the modifiers {', '.join(others)}")
     if armature and armature.use_deform_preserve_volume:
@@ -42,9 +45,16 @@ def left_out(obj) -> list[str]:
     return notices
 
 
-def is_exact(obj) -> bool:
+def is_exact(obj, *, final: bool = False) -> bool:
     """Whether keys and bones alone make the object's shape, as the fast path has it."""
-    return not left_out(obj)
+    return not left_out(obj, final=final)
+
+
+def is_flat(obj) -> bool:
+    """Whether an object, or the armature that it follows, is scaled to nothing: there is no way back from its space."""
+    modifier = armature_modifier(obj)
+    objects = (obj,) if modifier is None else (obj, modifier.object)
+    return any(np.linalg.matrix_rank(object_matrix(each)[:3, :3]) < 3 for each in objects)
 
 
 def shape_keys(obj) -> list[Shape]:
@@ -113,7 +123,7 @@ def _surface(mesh, colour_name) -> dict:
     triangles = get_array(mesh.loop_triangles, "loops", 3, np.int32)
     material = get_array(mesh.loop_triangles, "material_index", 1, np.int32)
     corner_vertex = get_array(mesh.loops, "vertex_index", 1, np.int32)
-    uv = mesh.uv_layers.active
+    uv = uv_map(mesh)
     if uv is not None and len(uv.uv) != len(corner_vertex):
         uv = None  # in Edit Mode it lies elsewhere
     return {
@@ -126,6 +136,11 @@ def _surface(mesh, colour_name) -> dict:
         "uv": get_array(uv.uv, "vector", 2) if uv else None,
         "colour": _colour(mesh, corner_vertex, colour_name),
     }
+
+
+def uv_map(mesh):
+    """Return the UV map that renders use, or None."""
+    return next((layer for layer in mesh.uv_layers if layer.active_render), None)
 
 
 def _colour(mesh, corner_vertex, name: str | None):
@@ -300,8 +315,8 @@ def content(obj) -> int:
     mark = zlib.crc32(get_array(mesh.loops, "vertex_index", 1, np.int32), mark)
     mark = zlib.crc32(get_array(mesh.polygons, "material_index", 1, np.int32), mark)
     mark = zlib.crc32(get_array(mesh.corner_normals, "vector", 3), mark)
-    if mesh.uv_layers.active:
-        mark = zlib.crc32(get_array(mesh.uv_layers.active.uv, "vector", 2), mark)
+    if uv_map(mesh):
+        mark = zlib.crc32(get_array(uv_map(mesh).uv, "vector", 2), mark)
     for attribute in mesh.color_attributes:
         mark = zlib.crc32(get_array(attribute.data, "color", 4), mark)
     if mesh.shape_keys is not None:

@@ -10,7 +10,7 @@ import pytest
 bpy = pytest.importorskip("bpy")
 
 from mien.addon.expressions import BASIC, blend, on_shapes  # noqa: E402
-from mien.addon.preview import lights, looks, particles, reading, render_data  # noqa: E402
+from mien.addon.preview import lights, looks, overlay, particles, reading, render_data  # noqa: E402
 from mien.addon.sample_head import append_sample_head  # noqa: E402
 from mien.core.units import EXPRESSIONS, UNITS  # noqa: E402
 
@@ -238,6 +238,67 @@ def test_materials_are_read():
     material.node_tree.links.new(mix.outputs[0], shader.inputs["Base Color"])
     assert looks.read_look(material).base_image == "skin"
     assert looks.read_look(None).kind == "plain"
+
+
+def test_a_render_is_judged_by_what_it_shows(head):
+    obj, _rig = head
+    armature = reading.armature_modifier(obj)
+    assert reading.is_exact(obj)
+    assert reading.is_exact(obj, final=True)
+    armature.show_render = False
+    assert reading.is_exact(obj)
+    assert armature.name in reading.left_out(obj, final=True)[0]
+    armature.show_render = True
+    obj.modifiers.new("Smooth", "SMOOTH").show_viewport = False
+    assert reading.is_exact(obj)
+    assert reading.left_out(obj, final=True) == ["Without the modifiers Smooth"]
+
+
+def test_the_maps_of_renders_are_read():
+    mesh = bpy.data.meshes.new("Square")
+    mesh.from_pydata([(0, 0, 0), (1, 0, 0), (1, 1, 0), (0, 1, 0)], [], [(0, 1, 2, 3)])
+    obj = bpy.data.objects.new("Square", mesh)
+    bpy.context.collection.objects.link(obj)
+    for name, value in (("Edited", 0.25), ("Rendered", 0.75)):
+        mesh.uv_layers.new(name=name).uv.foreach_set("vector", [value] * 8)
+        mesh.color_attributes.new(f"{name} Colour", "FLOAT_COLOR", "CORNER").data.foreach_set("color", [value] * 16)
+    mesh.uv_layers["Rendered"].active_render = True
+    mesh.uv_layers.active = mesh.uv_layers["Edited"]
+    mesh.color_attributes.render_color_index = 0
+    assert reading.read_mesh(obj).uv == pytest.approx(0.75)
+    before = reading.content(obj)
+    mesh.uv_layers["Edited"].active_render = True
+    assert reading.content(obj) != before
+    # Of the colours, the one that a material names.
+    material = bpy.data.materials.new("Painted")
+    material.use_nodes = True
+    nodes, links = material.node_tree.nodes, material.node_tree.links
+    colour = nodes.new("ShaderNodeVertexColor")
+    links.new(colour.outputs["Color"], nodes["Principled BSDF"].inputs["Base Color"])
+    mesh.materials.append(material)
+
+    def drawn(name):
+        colour.layer_name = f"{name} Colour"
+        (item,) = with_gpu(lambda _: overlay.pose_heads([obj], bpy.context.scene, None, cache))
+        return item.head.gpu.model.colour[:, 0]
+
+    cache = {}
+    assert drawn("Rendered") == pytest.approx(0.75)
+    assert drawn("Edited") == pytest.approx(0.25)
+
+
+def test_a_mask_between_colours_is_no_colour():
+    material = bpy.data.materials.new("Face")
+    material.use_nodes = True
+    nodes, links = material.node_tree.nodes, material.node_tree.links
+    mix = nodes.new("ShaderNodeMix")
+    mix.data_type = "RGBA"
+    for name, socket in (("mask", mix.inputs["Factor"]), ("skin", mix.inputs[6])):
+        node = nodes.new("ShaderNodeTexImage")
+        node.image = bpy.data.images.new(name, 4, 4)
+        links.new(node.outputs["Color"], socket)
+    links.new(mix.outputs[2], nodes["Principled BSDF"].inputs["Base Color"])
+    assert looks.read_look(material).base_image == "skin"
 
 
 @pytest.mark.parametrize(

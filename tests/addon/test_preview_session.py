@@ -17,7 +17,7 @@ bpy = pytest.importorskip("bpy")
 
 from mien.addon import preview  # noqa: E402
 from mien.addon.preview import compose, drawing, engine, overlay, playback, properties  # noqa: E402
-from mien.addon.preview.heads import Head  # noqa: E402
+from mien.addon.preview.heads import Head, Sample  # noqa: E402
 from mien.addon.rig.targets import find_target  # noqa: E402
 from mien.addon.sample_head import append_sample_head  # noqa: E402
 from mien.core.errors import MienError  # noqa: E402
@@ -25,7 +25,7 @@ from mien.core.units import ARKIT, EXPRESSIONS, UNITS  # noqa: E402
 
 from . import conftest  # noqa: E402
 from .conftest import empty_file  # noqa: E402
-from .preview_helpers import with_gpu  # noqa: E402
+from .preview_helpers import render, with_gpu  # noqa: E402
 from .stand_in import make_worker  # noqa: E402
 
 HANDLERS = [name for name in dir(bpy.app.handlers) if isinstance(getattr(bpy.app.handlers, name), list)]
@@ -270,7 +270,7 @@ def test_undo_keeps_the_head():
     bpy.ops.ed.undo()
     assert preview.running()
     assert with_gpu(lambda _: draw_in_place(bpy.data.objects[name]))
-    assert bpy.data.objects[name].session_uid in overlay._state.hidden
+    assert bpy.data.objects[name].session_uid in {uid for _scene, _layer, uid in overlay._state.hidden}
 
 
 def test_the_real_head_hides_and_comes_back(tmp_path):
@@ -373,6 +373,54 @@ def test_a_sample_does_not_touch_the_keys():
 
     assert with_gpu(job) == pytest.approx(0.8)
     assert head.data.shape_keys.key_blocks["Smile"].value == 0.0
+
+
+def test_a_head_with_another_modifier_is_read_anew_only_when_told(monkeypatch):
+    """As Blender has it while it follows the scene; of shape keys and bones where values stand in for the scene's."""
+    head = make_rig()
+    head.modifiers.new("Smooth", "SMOOTH")
+    chosen, cache = bpy.context.scene.mien_preview, {}
+
+    def smile(live=None, strength=0.0, suspect=False):
+        chosen.expression, chosen.strength = "happiness", strength
+        if suspect:
+            cache[head.session_uid].suspect = True
+
+        def job(depsgraph):
+            (item,) = overlay.pose_heads(engine.meshes(depsgraph), bpy.context.scene, depsgraph, cache, live or {})
+            return item.head.values.get("Smile"), item.head.uploads
+
+        return with_gpu(job)
+
+    assert smile() == (None, 1)
+    assert smile() == (None, 1)
+    assert smile(suspect=True) == (None, 2)
+    assert smile({head.name: Sample({"Smile": 0.75})}) == (0.75, 3)
+    assert smile(strength=1.0) == (pytest.approx(0.9), 3)
+    assert smile({head.name: Sample(label="anger")}) == (None, 4)  # a label alone moves nothing
+
+
+@pytest.mark.parametrize("what", ["head", "armature", "bone"])
+def test_what_is_scaled_to_nothing_stops_no_other(what, tmp_path):
+    heads = make_rig(), make_rig()
+    material = bpy.data.materials.new("Glass")
+    material.use_nodes = True
+    material.node_tree.nodes["Principled BSDF"].inputs["Alpha"].default_value = 0.5
+    heads[0].data.materials.append(material)
+    heads[0].vertex_groups.clear()
+    heads[0].vertex_groups.new(name="head").add(range(len(heads[0].data.vertices)), 1.0, "REPLACE")
+    preview.start()
+    assert len(with_gpu(lambda _: overlay._posed_for(viewport()))) == 2
+    armature = heads[0].find_armature()
+    for thing in {"head": [heads[0]], "armature": [armature], "bone": armature.pose.bones}[what]:
+        thing.scale = (0.0, 0.0, 0.0)
+    bpy.context.view_layer.update()
+    posed = with_gpu(lambda _: overlay._posed_for(viewport()))
+    assert [item.obj for item in posed] == list(heads if what == "bone" else heads[1:])
+    camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
+    bpy.context.collection.objects.link(camera)
+    bpy.context.scene.camera, camera.location = camera, (0.0, 0.0, 5.0)
+    render(tmp_path / "a.png", 16, 16)  # raises where the engine reports an error
 
 
 def test_a_bone_of_a_sample_moves_as_the_pose_would():
@@ -634,8 +682,9 @@ def test_a_head_plays_its_take_as_the_scene_would_bake_it(tmp_path):
 
 
 @pytest.mark.parametrize("film", [False, True])
-def test_render_take_keeps_the_frames_of_a_bake_and_the_name(tmp_path, film):
+def test_render_take_keeps_the_frames_of_a_bake_and_the_name(tmp_path, film, capfd):
     head = append_sample_head(bpy.context)[0]
+    head.modifiers.new("Smooth", "SMOOTH").show_viewport = False
     scene = bpy.context.scene
     scene.render.resolution_x, scene.render.resolution_y, scene.render.resolution_percentage = 110, 90, 30
     write_take(tmp_path / "a.mien", 0.8, count=3)
@@ -661,6 +710,7 @@ def test_render_take_keeps_the_frames_of_a_bake_and_the_name(tmp_path, film):
     else:
         assert rendered == [(5, 33, 27), (6, 33, 27), (7, 33, 27)]
         assert files == ["shot.010_0005.png", "shot.010_0006.png", "shot.010_0007.png"]
+    assert "Without the modifiers Smooth" in "".join(capfd.readouterr())
 
 
 @pytest.mark.parametrize("film", [False, True])
