@@ -185,15 +185,16 @@ class MIEN_OT_preview_render_take(bpy.types.Operator, ExportHelper):
             return {"CANCELLED"}
         for notice in left_out(head, final=True):
             self.report({"WARNING"}, f"{head.name}: {notice}")
-        if bpy.app.background:
-            try:
-                bpy.ops.render.render(animation=True, scene=scene)
-            finally:
+        how = "EXEC_DEFAULT" if bpy.app.background else "INVOKE_DEFAULT"
+        outcome = {"CANCELLED"}
+        try:
+            # With a window Blender's own render job: its progress bar, its Esc.
+            outcome = bpy.ops.render.render(how, animation=True, scene=scene)
+        finally:
+            # After a job the engine's handlers clean up.
+            if "RUNNING_MODAL" not in outcome:
                 playback.finish()
-        else:
-            # Blender's own render job: its progress bar, its Esc. The engine's handlers clean up after it.
-            bpy.ops.render.render("INVOKE_DEFAULT", animation=True, scene=scene)
-        return {"FINISHED"}
+        return {"CANCELLED"} if "CANCELLED" in outcome else {"FINISHED"}
 
 
 CLASSES = (

@@ -186,7 +186,9 @@ def draw(target: Target, depsgraph, view: View, kept: dict[int, Head], seconds: 
 
 
 @persistent
-def _after_render(*_args) -> None:
+def _after_render(scene, *_args) -> None:
+    if playback.busy() and not playback.renders(scene):
+        return  # another render has ended
     _kept.clear()
     if playback.busy() and not bpy.app.background:
         # The render's scene cannot be taken away while Blender still ends the render.
@@ -200,7 +202,17 @@ def _before_load(*_args) -> None:
     playback.finish()
 
 
-_HANDLERS = (("render_complete", _after_render), ("render_cancel", _after_render), ("load_pre", _before_load))
+@persistent
+def _after_load(*_args) -> None:
+    playback.sweep()
+
+
+_HANDLERS = (
+    ("render_complete", _after_render),
+    ("render_cancel", _after_render),
+    ("load_pre", _before_load),
+    ("load_post", _after_load),
+)
 
 
 def _panels():

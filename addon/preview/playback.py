@@ -252,6 +252,13 @@ def finish() -> None:
         bpy.data.scenes.remove(scene)
 
 
+def sweep() -> None:
+    """Take away the scenes that a file brings along which was saved while a take was rendered."""
+    for scene in list(bpy.data.scenes):
+        if re.fullmatch(rf"{_SCENE}(\.\d+)?", scene.name) and len(bpy.data.scenes) > 1:
+            bpy.data.scenes.remove(scene)
+
+
 def share_done(frame: int) -> float:
     """Return how much of the take's render is done with a frame of it, 0..1; 1 where no take is rendered."""
     if _playing is None:
@@ -262,3 +269,8 @@ def share_done(frame: int) -> float:
 def busy() -> bool:
     """Whether a take is being rendered."""
     return _playing is not None
+
+
+def renders(scene: bpy.types.Scene) -> bool:
+    """Whether a scene is the one that a take is being rendered in."""
+    return _playing is not None and scene.name == _playing.scene

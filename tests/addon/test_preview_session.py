@@ -731,3 +731,55 @@ def test_a_take_renders_to_files(tmp_path, film):
     assert len(bpy.data.scenes) == before
     assert engine._kept == {}
     assert head.data.shape_keys.key_blocks["JawOpen"].value == 0.0
+
+
+def test_only_its_own_end_ends_a_takes_render(monkeypatch, tmp_path):
+    head = append_sample_head(bpy.context)[0]
+    samples = playback.samples_of(performance(3), find_target(head).rig, 24.0)
+    name = playback.begin(bpy.context, head, samples, tmp_path / "a.mp4", film=True)
+    planned = []
+    timers = SimpleNamespace(register=lambda function, first_interval: planned.append(function))
+    windowed = SimpleNamespace(app=SimpleNamespace(background=False, timers=timers))
+    monkeypatch.setattr(engine, "bpy", windowed)
+    engine._after_render(bpy.context.scene, None)
+    assert planned == []
+    engine._after_render(bpy.data.scenes[name], None)
+    assert planned == [playback.finish]
+    playback.finish()
+
+
+@pytest.mark.parametrize("how", ["refused", "fails"])
+def test_a_render_that_does_not_begin_leaves_nothing(how, monkeypatch, tmp_path):
+    from mien.addon.operators import preview as operators
+
+    scene = bpy.context.scene
+    head = append_sample_head(bpy.context)[0]
+    write_take(tmp_path / "a.mien", 0.8, count=3)
+    scene.mien.take, scene.mien.target = str(tmp_path / "a.mien"), head
+
+    def start(*_args, **_options):
+        assert playback.busy()
+        if how == "fails":
+            raise RuntimeError(how)
+        return {"CANCELLED"}
+
+    render = SimpleNamespace(render=start)
+    windowed = SimpleNamespace(app=SimpleNamespace(background=False), path=bpy.path, ops=SimpleNamespace(render=render))
+    monkeypatch.setattr(operators, "bpy", windowed)
+    if how == "fails":
+        with pytest.raises(RuntimeError, match=how):
+            bpy.ops.mien.preview_render_take(filepath=str(tmp_path / "a.mp4"))
+    else:
+        assert bpy.ops.mien.preview_render_take(filepath=str(tmp_path / "a.mp4")) == {"CANCELLED"}
+    assert not playback.busy()
+    assert len(bpy.data.scenes) == 1
+
+
+def test_a_file_saved_during_a_takes_render_opens_without_its_scene(tmp_path):
+    head = append_sample_head(bpy.context)[0]
+    samples = playback.samples_of(performance(3), find_target(head).rig, 24.0)
+    playback.begin(bpy.context, head, samples, tmp_path / "a.mp4", film=True)
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "a.blend"))
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "a.blend"))
+    assert [scene.name for scene in bpy.data.scenes] == ["Scene"]
+    assert not playback.busy()
