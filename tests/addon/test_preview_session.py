@@ -778,7 +778,8 @@ def test_a_render_that_does_not_begin_leaves_nothing(how, monkeypatch, tmp_path)
 def test_a_file_saved_during_a_takes_render_opens_without_its_scene(tmp_path):
     head = append_sample_head(bpy.context)[0]
     samples = playback.samples_of(performance(3), find_target(head).rig, 24.0)
-    playback.begin(bpy.context, head, samples, tmp_path / "a.mp4", film=True)
+    name = playback.begin(bpy.context, head, samples, tmp_path / "a.mp4", film=True)
+    bpy.data.scenes[name].use_fake_user = True  # as if a window showed it: a scene that nothing uses is not saved
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "a.blend"))
     bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "a.blend"))
     assert [scene.name for scene in bpy.data.scenes] == ["Scene"]
