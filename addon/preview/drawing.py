@@ -194,8 +194,8 @@ class GpuModel:
         for slot, triangles in model.triangles.items():
             look = self.looks[min(slot, len(self.looks) - 1)]
             batch = self._batch(triangles)
-            # Hair is drawn twice: where it is dense like anything solid, and its soft edges over that.
-            if look.kind == "hair" or not look.blended:
+            # Hair and cut-outs are drawn twice: where dense like anything solid, and their soft edges over that.
+            if look.kind == "hair" or look.image_alpha or not look.blended:
                 self._parts.append((min(slot, len(self.looks) - 1), batch))
             if look.blended:
                 self._veils.append(Veil(self, min(slot, len(self.looks) - 1), triangles, batch))
@@ -248,8 +248,7 @@ class GpuModel:
         shader.uniform_sampler("base_image", base or self._nothing)
         shader.uniform_sampler("normal_image", normal or self._nothing)
         shader.uniform_sampler("shadow_map", shadow_map or self._nothing)
-        if look.kind == "hair":
-            shader.uniform_float("paint", (0.0 if blended else 1.0, 0.0, 0.0, 0.0))
+        shader.uniform_float("paint", (0.0 if blended else 1.0, 0.0, 0.0, 0.0))
         batch.draw(shader)
 
     def read_fused(self, normals: bool = False) -> np.ndarray:

@@ -103,7 +103,7 @@ class MienPreviewEngine(bpy.types.RenderEngine):
         target = Target(region.width, region.height, "RGBA16F")
         draw(target, depsgraph, view, _view_kept, time.monotonic(), overlay.samples)
         border = view_border(context, view)
-        gpu.state.blend_set("ALPHA")
+        gpu.state.blend_set("ALPHA_PREMULT")  # as the target's colours are
         if border is not None:
             gpu.state.scissor_test_set(True)
             gpu.state.scissor_set(*border)

@@ -44,6 +44,8 @@ class Look:
         Attribute whose colour stands in for `base`; ``""`` for the active one.
     base_image, normal_image : str or None
         Names of images in the file.
+    image_alpha : bool
+        Whether the base image's alpha counts.
     """
 
     kind: str = "plain"
@@ -62,11 +64,12 @@ class Look:
     colour_attribute: str | None = None
     base_image: str | None = None
     normal_image: str | None = None
+    image_alpha: bool = False
 
     @property
     def blended(self) -> bool:
         """Whether what lies behind may show through."""
-        return self.base[3] < 0.999 or (self.kind == "hair" and self.base_image is not None)
+        return self.base[3] < 0.999 or self.image_alpha
 
     def pack(self) -> np.ndarray:
         """Return the shader's ``Surface`` block, float32, shape (7, 4)."""
@@ -75,7 +78,7 @@ class Look:
         block[1] = (self.roughness, self.metallic, self.specular, self.coat)
         block[2] = (*self.radius, self.subsurface)
         block[3] = (
-            self.base_image is not None,
+            (self.base_image is not None) * (1 + self.image_alpha),
             self.colour_attribute is not None,
             self.normal_image is not None,
             self.normal_strength,
@@ -139,6 +142,7 @@ def read_look(material) -> Look:
         colour_attribute=attribute,
         base_image=image,
         normal_image=normal_image,
+        image_alpha=image is not None and image in map(_image, _sources(shader.inputs["Alpha"])),
     )
 
 
@@ -166,11 +170,16 @@ def _sources(socket, depth: int = 0):
             yield from _sources(other, depth + 1)
 
 
+def _image(node) -> str | None:
+    """Return the name of the image that a node shows, or None."""
+    return node.image.name if node.type == "TEX_IMAGE" and node.image is not None else None
+
+
 def _colour(socket) -> tuple[tuple, str | None, str | None]:
     """Return a colour socket's value, or the image or attribute it comes from."""
     for node in _sources(socket):
-        if node.type == "TEX_IMAGE" and node.image is not None:
-            return (1.0, 1.0, 1.0, 1.0), node.image.name, None
+        if _image(node):
+            return (1.0, 1.0, 1.0, 1.0), _image(node), None
         if node.type == "ATTRIBUTE" and node.attribute_type == "GEOMETRY":
             return (1.0, 1.0, 1.0, 1.0), None, node.attribute_name
         if node.type == "VERTEX_COLOR":
@@ -185,9 +194,7 @@ def _normal(socket) -> tuple[str | None, float, tuple[float, float, float]]:
     for node in _sources(socket) if socket is not None else ():
         if node.type == "NORMAL_MAP":
             strength = node.inputs["Strength"].default_value
-            image = next(
-                (n.image.name for n in _sources(node.inputs["Color"]) if n.type == "TEX_IMAGE" and n.image), None
-            )
+            image = next(filter(None, map(_image, _sources(node.inputs["Color"]))), None)
         elif node.type == "BUMP":
             grain = next((n for n in _sources(node.inputs["Height"]) if "Scale" in n.inputs), None)
             if grain is not None and grain.type == "TEX_NOISE":

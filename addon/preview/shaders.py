@@ -327,16 +327,14 @@ void main()
   vec4 base = surface.base;
   if (surface.use.x > 0.5) {
     vec4 texel = texture(base_image, v_uv);
-    base *= vec4(texel.rgb, texel.a);
+    base *= vec4(texel.rgb, (surface.use.x > 1.5) ? texel.a : 1.0);
   }
   if (surface.use.y > 0.5) {
     base.rgb *= v_colour;
   }
-#ifdef HAIR
   if (paint.x > 0.5 && base.a < 0.6) {
     discard;
   }
-#endif
   vec3 v = normalize(scene.eye.xyz - v_place * scene.eye.w);
   vec3 smoothed = normalize(v_normal);
   float visible = v_visible.x;
@@ -487,7 +485,8 @@ void main()
     result += around(reflect(-v, smoothed)) * coat * (0.04 + 0.96 * pow(1.0 - nc, 5.0)) * visible;
   }
   result += surface.glow.rgb;
-  float alpha = base.a;
+  /* What is drawn as solid hides what lies behind. */
+  float alpha = (paint.x > 0.5) ? 1.0 : base.a;
 #ifdef EYE
   alpha = clamp(alpha + dot(shine, vec3(0.3)), 0.0, 1.0);
 #endif

@@ -274,22 +274,15 @@ def make_sheet(name, y, colour, alpha, kind="Cloth"):
     return sheet_object
 
 
-@pytest.mark.parametrize("kind", ["Cloth", "Hair"])
-@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
-def test_what_shows_through_is_laid_over_from_far_to_near(order, kind, tmp_path):
-    """Three sheets of half their colour behind one another, whatever order they are drawn in."""
-    sheets = [
-        make_sheet("far", 0.05, (1.0, 0.0, 0.0), 0.5, kind),
-        make_sheet("middle", 0.0, (0.0, 1.0, 0.0), 0.5, kind),
-        make_sheet("near", -0.05, (0.0, 0.0, 1.0), 0.5, kind),
-    ]
+def seen_through(sheets) -> np.ndarray:
+    """What a camera at -Y sees of sheets, in the dark: the linear RGBA of the middle."""
 
-    def job(depsgraph):
+    def job(_depsgraph):
         from mien.addon.preview import compose, overlay
         from mien.addon.preview.drawing import LINEAR, Target, View
         from mien.addon.preview.lights import Lighting
 
-        posed = overlay.pose_heads([sheets[i] for i in order], bpy.context.scene, None, {})
+        posed = overlay.pose_heads(sheets, bpy.context.scene, None, {})
         axes = np.array(((1, 0, 0, 0), (0, 0, 1, 0), (0, -1, 0, -1), (0, 0, 0, 1)), float)
         view = View(axes, np.diag((1.0, 1.0, -0.5, 1.0)))
         target = Target(16, 16)
@@ -299,7 +292,43 @@ def test_what_shows_through_is_laid_over_from_far_to_near(order, kind, tmp_path)
             compose.draw_heads(compose.Scene(view, dark, LINEAR), posed, 0.0)
         return target.read()[8, 8]
 
-    assert with_gpu(job) == pytest.approx((0.125, 0.25, 0.5, 0.875), abs=2e-3)
+    return with_gpu(job)
+
+
+@pytest.mark.parametrize("kind", ["Cloth", "Hair"])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_what_shows_through_is_laid_over_from_far_to_near(order, kind, tmp_path):
+    """Three sheets of half their colour behind one another, whatever order they are drawn in."""
+    sheets = [
+        make_sheet("far", 0.05, (1.0, 0.0, 0.0), 0.5, kind),
+        make_sheet("middle", 0.0, (0.0, 1.0, 0.0), 0.5, kind),
+        make_sheet("near", -0.05, (0.0, 0.0, 1.0), 0.5, kind),
+    ]
+    assert seen_through([sheets[i] for i in order]) == pytest.approx((0.125, 0.25, 0.5, 0.875), abs=2e-3)
+
+
+def test_dense_hair_hides_what_lies_behind():
+    skin = make_sheet("skin", 0.0, (1.0, 0.0, 0.0), 1.0)
+    hair = make_sheet("hair", -0.05, (0.0, 0.0, 1.0), 0.8, "Hair")
+    assert seen_through([skin, hair]) == pytest.approx((0.0, 0.0, 1.0, 1.0), abs=2e-3)
+
+
+@pytest.mark.parametrize("alpha", [0.25, 0.75])
+def test_an_images_alpha_counts_where_it_is_linked(alpha):
+    """A thin one shows what lies behind, a dense one is as good as solid; unlinked it is none, as for Blender."""
+    skin = make_sheet("skin", 0.0, (1.0, 0.0, 0.0), 1.0)
+    card = make_sheet("card", -0.05, (0.0, 0.0, 1.0), 1.0)
+    image = bpy.data.images.new("card", 4, 4, alpha=True)
+    image.pixels.foreach_set(np.float32([0.0, 0.0, 0.0, alpha] * 16))
+    tree = card.data.materials[0].node_tree
+    node = tree.nodes.new("ShaderNodeTexImage")
+    node.image = image
+    shader = tree.nodes["Principled BSDF"]
+    tree.links.new(node.outputs["Color"], shader.inputs["Base Color"])
+    assert seen_through([skin, card]) == pytest.approx((0.0, 0.0, 1.0, 1.0), abs=2e-3)
+    tree.links.new(node.outputs["Alpha"], shader.inputs["Alpha"])
+    expected = (1 - alpha, 0.0, alpha, 1.0) if alpha < 0.5 else (0.0, 0.0, 1.0, 1.0)
+    assert seen_through([skin, card]) == pytest.approx(expected, abs=5e-3)
 
 
 def test_triangles_of_one_material_are_laid_over_from_far_to_near():
