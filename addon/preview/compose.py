@@ -172,7 +172,8 @@ class ShadowMap:
         """Draw the strongest lights' shadows for a picture."""
         if self.target is None:
             self.target = Target(SHADOWS * SHADOW_SIZE, SHADOW_SIZE, "R32F")
-        centre, radius = ball(heads)
+        # A floor round them would leave the faces next to none of the map.
+        centre, radius = ball([posed for posed in heads if posed.head.face] or heads)
         scene.cast_shadows(self.target, [posed.head.gpu for posed in heads], centre, radius)
 
 

@@ -472,7 +472,7 @@ class Scene:
         self._shadows = np.zeros((SHADOWS, 4))
 
     def cast_shadows(self, target: Target, models: list[GpuModel], centre, radius: float) -> None:
-        """Draw the shadows of the strongest lights round a ball that holds all models.
+        """Draw the shadows of the strongest lights in a ball; what is outside stands in the light.
 
         Parameters
         ----------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -205,6 +206,29 @@ def test_two_heads(head, tmp_path):
         return np.clip(target.read().reshape(144, 2, 240, 2, 4).mean(axis=(1, 3)), 0, 1)
 
     compare("two-heads", save(tmp_path / "a.png", with_gpu(job)))
+
+
+def test_a_floor_takes_no_shadow_off_a_face(head):
+    mesh = bpy.data.meshes.new("Floor")
+    mesh.from_pydata([(-50, -50, 0), (50, -50, 0), (50, 50, 0), (-50, 50, 0)], [], [(0, 1, 2, 3)])
+    floor = bpy.data.objects.new("Floor", mesh)
+    bpy.context.collection.objects.link(floor)
+
+    def job(_depsgraph):
+        from mien.addon.preview import compose, overlay
+
+        posed = overlay.pose_heads([head, floor], bpy.context.scene, None, {})
+        cast = []
+        scene = SimpleNamespace(
+            cast_shadows=lambda _target, models, _centre, radius: cast.append((len(models), radius))
+        )
+        for heads in (posed, posed[1:]):
+            compose.ShadowMap().cast(scene, heads)
+        return cast, [item.head.ball()[1] for item in posed]
+
+    (both, alone), (face, ground) = with_gpu(job)
+    assert both == (2, pytest.approx(face))  # the floor casts, too
+    assert alone == (1, pytest.approx(ground))
 
 
 def test_the_cpu_gives_the_same_picture(head):
