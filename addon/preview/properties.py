@@ -38,6 +38,12 @@ def _place_heads(_self, context) -> None:
     _show_camera(_self, context)
 
 
+def _fill_effects(self, _context) -> None:
+    """A panel may not write what it draws, and the preview may never have run in this scene."""
+    add_effects(self)
+    redraw()
+
+
 class MienShapeValue(bpy.types.PropertyGroup):
     value: bpy.props.FloatProperty(name="Value", description="Weight of this shape in the expression", min=0.0, max=1.0)
 
@@ -124,7 +130,7 @@ class MienPreviewSettings(bpy.types.PropertyGroup):
         update=redraw,
     )
     shadows: bpy.props.BoolProperty(
-        name="Shadows", description="Let the strongest light cast a shadow", default=True, update=redraw
+        name="Shadows", description="Let the three strongest lights cast shadows", default=True, update=redraw
     )
     smooth: bpy.props.BoolProperty(
         name="Smooth Edges",
@@ -183,7 +189,9 @@ class MienPreviewSettings(bpy.types.PropertyGroup):
     expressions: bpy.props.CollectionProperty(type=MienExpression)
 
     use_particles: bpy.props.BoolProperty(
-        name="Particles", description="Draw tears, sparkles and the like when they are triggered", update=redraw
+        name="Particles",
+        description="Draw tears, sparkles and the like when they are triggered",
+        update=_fill_effects,
     )
     seed: bpy.props.IntProperty(
         name="Seed", description="Other paths for the same particles", min=0, max=999, update=redraw

@@ -18,6 +18,7 @@ bpy = pytest.importorskip("bpy")
 from mien.addon import preview  # noqa: E402
 from mien.addon.preview import compose, drawing, engine, overlay, playback, properties  # noqa: E402
 from mien.addon.preview.heads import Head, Sample  # noqa: E402
+from mien.addon.preview.particles import EFFECTS  # noqa: E402
 from mien.addon.rig.targets import find_target  # noqa: E402
 from mien.addon.sample_head import append_sample_head  # noqa: E402
 from mien.core.errors import MienError  # noqa: E402
@@ -545,6 +546,18 @@ def test_particles_are_off_until_asked_for():
     assert overlay.effects_of(chosen, item) == {"hearts": 1.0}
     item.label = "unsure"
     assert overlay.effects_of(chosen, item) == {}
+
+
+def test_particles_are_listed_once_they_are_asked_for():
+    """Whether or not the preview ever ran in the scene."""
+    chosen = bpy.context.scene.mien_preview
+    assert len(chosen.effects) == 0
+    chosen.use_particles = True
+    assert chosen.effects.keys() == list(EFFECTS)
+    chosen.effects["tears"].use = True
+    chosen.use_particles = False
+    chosen.use_particles = True
+    assert chosen.effects["tears"].use
 
 
 def test_live_capture_sets_particles_off_and_shows_its_picture(tmp_path):
