@@ -451,6 +451,20 @@ def test_a_modifier_is_drawn_as_blender_has_it(head, tmp_path):
     assert picture.std() > 0.05
 
 
+def test_a_head_with_a_modifier_moves_from_frame_to_frame(head, tmp_path):
+    """It is read as Blender evaluates it, and kept on the GPU in between."""
+    head.modifiers.new("Smooth", "SMOOTH").factor = 0.1
+    key, scene = head.data.shape_keys.key_blocks["JawOpen"], bpy.context.scene
+    for frame, value in ((1, 0.0), (2, 1.0)):
+        key.value = value
+        key.keyframe_insert("value", frame=frame)
+    scene.frame_start, scene.frame_end = 1, 2
+    render(tmp_path / "#", 60, 72)
+    bpy.ops.render.render(animation=True)
+    closed, opened = (load(tmp_path / f"{frame}.png") for frame in (1, 2))
+    assert np.abs(opened - closed).max() > 0.1
+
+
 def test_each_view_layer_has_its_own_picture(head, tmp_path):
     """The first one, which is the one that is saved, is without the head: the second one must not lie over it."""
     scene = bpy.context.scene
