@@ -364,7 +364,7 @@ def train(options: argparse.Namespace) -> nn.Module:
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line; docs/models.md tells in which stages the shipped weights came about."""
     parser = argparse.ArgumentParser(description="Train Mien's expression network.")
-    parser.add_argument("--epochs", type=int, default=144)
+    parser.add_argument("--epochs", type=int, default=190)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--size", type=int, default=40, help="side of the augmented pictures")

@@ -3,9 +3,8 @@
     python -m mien.core.training.expression_svm
 
 Needs `faces` and `expression_net` to have run. Learns from FER2013 Training
-and muxspace where a mesh was found. Costs and calibration are chosen
-on FER2013's PublicTest; the held-out blocks of muxspace are only reported. The network's
-share is not fitted: on PublicTest any from 0.3 to 0.7 is equally good.
+and muxspace where a mesh was found. Costs, calibration and the network's share are chosen
+on FER2013's PublicTest; the held-out blocks of muxspace are only reported.
 """
 
 from __future__ import annotations
@@ -139,7 +138,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Train the expression SVM.")
     parser.add_argument("--costs", type=float, nargs="+", default=[0.0003, 0.001, 0.003])
     parser.add_argument("--balance", type=float, default=0.4, help="how far rare classes are lifted, 0 to 1")
-    parser.add_argument("--share", type=float, default=0.3, help="of the network's own softmax in the answer")
+    parser.add_argument("--share", type=float, default=0.7, help="of the network's own softmax in the answer")
     options = parser.parse_args(arguments)
     cv2.setNumThreads(1)
     net = DeepNet(MODELS / "expression_net.onnx", ["features", "logits"])
