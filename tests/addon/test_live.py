@@ -377,13 +377,19 @@ def test_stop_finishes_the_take(device, head):
         assert not take.truncated
 
 
-def test_stop_waits_for_the_pictures_of_the_take(device, head):
-    """A model that takes 0.1 s for each of 60 pictures a second: those that wait outlast any worker's usual end."""
+def record_slowly(device, waiting):
+    """Record with a model that takes 0.1 s for each of 60 pictures a second, until so many wait."""
     bpy.context.scene.mien_live.countdown = 0
     running = start()
     (device.parent / "slow").touch()
     bpy.ops.mien.live_record()
-    until(lambda: running.status.waiting >= 40)
+    until(lambda: running.status.waiting >= waiting)
+    return running
+
+
+def test_stop_waits_for_the_pictures_of_the_take(device, head):
+    """Those that wait outlast any worker's usual end."""
+    running = record_slowly(device, 40)
     path, least = Path(running.take.take), running.take.frames + running.status.waiting
     bpy.ops.mien.live_record()
     bpy.ops.mien.live_stop()
@@ -395,11 +401,7 @@ def test_stop_waits_for_the_pictures_of_the_take(device, head):
 
 
 def test_a_take_whose_worker_dies_after_stop_is_told(device, head):
-    bpy.context.scene.mien_live.countdown = 0
-    running = start()
-    (device.parent / "slow").touch()
-    bpy.ops.mien.live_record()
-    until(lambda: running.status.waiting >= 10)
+    running = record_slowly(device, 10)
     pid = running._client.pid
     bpy.ops.mien.live_stop()
     os.kill(pid, signal.SIGKILL)
