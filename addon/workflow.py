@@ -301,11 +301,10 @@ def solve(path: Path, solving: dict) -> Performance:
 
 
 def solved(take: Take, solving: dict) -> Performance:
-    """Return a take's performance; a face calibrated when it was recorded counts as neutral."""
-    from ..core.solve import Neutral, SolveOptions, solve_take
+    """Return a take's performance."""
+    from ..core.solve import SolveOptions, solve_take
 
-    neutral = Neutral.from_dict(take.header.extra.get("neutral"))
-    return solve_take(take, SolveOptions(**solving), neutral)
+    return solve_take(take, SolveOptions(**solving))
 
 
 def placed(options: BakeOptions, take: Take) -> BakeOptions:

@@ -177,11 +177,10 @@ def add_solve_arguments(parser: argparse.ArgumentParser):
 
 
 def solve(take, args: argparse.Namespace):
-    """Return the take's `Performance` with the options of `add_solve_arguments`, and the face it was calibrated on."""
-    from .solve import Neutral, SolveOptions, solve_take
+    """Return the take's `Performance` with the options of `add_solve_arguments`."""
+    from .solve import SolveOptions, solve_take
 
-    neutral = Neutral.from_dict(take.header.extra.get("neutral"))
-    return solve_take(take, SolveOptions(smoothing=args.smoothing, neutral=args.rest), neutral)
+    return solve_take(take, SolveOptions(smoothing=args.smoothing, neutral=args.rest))
 
 
 def _capture_arguments(parser):

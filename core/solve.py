@@ -375,20 +375,19 @@ def _mean_rotation(quaternions: npt.NDArray) -> npt.NDArray:
     return np.linalg.eigh(quaternions.T @ quaternions)[1][:, -1]
 
 
-def solve_take(take: Take, options: SolveOptions | None = None, neutral: Neutral | None = None) -> Performance:
+def solve_take(take: Take, options: SolveOptions | None = None) -> Performance:
     """Solve a whole recording.
 
     Smoothing is free of lag. Gaps of up to `HOLD` + `EASE` seconds are crossed from pose
     to pose; in longer ones the pose is held, eases to neutral, and eases back so as to be
-    there when the face is. A recording without any face gives the neutral pose.
+    there when the face is. A recording without any face gives the neutral pose. A face that
+    was calibrated when it was recorded takes the place of what ``neutral="auto"`` finds.
 
     Parameters
     ----------
     take : Take
-        Or anything with its ``times`` and ``column``.
+        Or anything with its ``times``, ``column`` and ``header``.
     options : SolveOptions, optional
-    neutral : Neutral, optional
-        The actor's calibrated face; taken in place of the one that ``neutral="auto"`` finds.
 
     Returns
     -------
@@ -400,7 +399,7 @@ def solve_take(take: Take, options: SolveOptions | None = None, neutral: Neutral
     columns = [np.asarray(take.column(name), np.float64).reshape(len(times), size) for name, size in _LAYOUT.items()]
     rows = np.concatenate(columns, axis=1)
     measured = relative.measure(take.column("landmarks", relative.POINTS), rows[:, _SLICE["head_rotation"]])
-    return _solve(times, found, rows, measured, options, neutral)
+    return _solve(times, found, rows, measured, options, Neutral.from_dict(take.header.extra.get("neutral")))
 
 
 def hidden_spans(take: Take) -> list[tuple[float, float]]:

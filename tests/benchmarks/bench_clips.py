@@ -21,6 +21,7 @@ import conftest  # noqa: F401  makes the checkout importable as mien
 from mien.core.capture import open_source, read_ahead
 from mien.core.pipeline import Pipeline
 from mien.core.solve import SolveOptions, solve_take
+from mien.core.take import TakeHeader
 from mien.core.units import ARKIT_INDEX, UNIT_INDEX, UNITS
 
 WAYS = {
@@ -54,6 +55,7 @@ def measure(clip: Path) -> dict:
     with open_source(clip) as source, Pipeline() as pipeline:
         results = [pipeline.step(frame) for frame in read_ahead(source)]
     take = types.SimpleNamespace(
+        header=TakeHeader(clip.name),
         times=np.array([r.time for r in results]),
         column=lambda name, at=None: np.array(
             [getattr(r, name) if at is None else getattr(r, name)[at] for r in results]

@@ -28,6 +28,7 @@ from mien.core.landmarks import Landmarker
 from mien.core.models import landmark_model
 from mien.core.opencv import cv2
 from mien.core.solve import solve_take
+from mien.core.take import TakeHeader
 from mien.core.types import FrameResult
 from mien.core.units import ARKIT_INDEX, ESTIMATORS, UNIT_INDEX, UNITS
 
@@ -112,6 +113,7 @@ def main() -> int:
         pictures, results = follow(clip, args.frames)
         for estimator, rows in results.items():
             take = types.SimpleNamespace(
+                header=TakeHeader(clip.name),
                 times=np.array([row.time for row in rows]),
                 column=lambda name, at=None, rows=rows: np.array(
                     [getattr(row, name) if at is None else getattr(row, name)[at] for row in rows]

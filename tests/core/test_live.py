@@ -45,7 +45,7 @@ from mien.core.protocol import (
     TuneLive,
 )
 from mien.core.solve import MAX_PREDICTION, Neutral, SolveOptions, Solver, solve_take
-from mien.core.take import Take
+from mien.core.take import Take, TakeHeader
 from mien.core.types import FrameResult
 
 BLACK = np.zeros((48, 64, 3), np.uint8)
@@ -823,7 +823,10 @@ def test_neutral_survives_the_header():
 
 
 def test_a_calibrated_take_has_its_rest_taken_out():
+    neutral = Neutral.of([FrameResult(0, 0.0, found=True, units=np.full(11, 0.2))])
+
     class FakeTake:
+        header = TakeHeader("memory", extra={"neutral": neutral.to_dict()})
         times = np.arange(20) / 30
 
         def column(self, name, at=None):
@@ -831,8 +834,7 @@ def test_a_calibrated_take_has_its_rest_taken_out():
             values = np.array([getattr(row, name) for row in rows])
             return values if at is None else values[:, at]
 
-    neutral = Neutral.of([FrameResult(0, 0.0, found=True, units=np.full(11, 0.2))])
-    assert solve_take(FakeTake(), SolveOptions(), neutral).units.max() < 1e-3
+    assert solve_take(FakeTake(), SolveOptions()).units.max() < 1e-3
 
 
 def test_prediction_leads():

@@ -13,6 +13,7 @@ from mien.core.capture import open_source
 from mien.core.head import matrix_from_quaternion, quaternion_from_matrix
 from mien.core.pipeline import Pipeline
 from mien.core.solve import EASE, HOLD, RETURN, Performance, SolveOptions, Solver, hidden_spans, solve_take
+from mien.core.take import TakeHeader
 from mien.core.types import FrameResult
 from mien.core.units import ACTION_UNITS, ARKIT, UNIT_INDEX, UNITS
 
@@ -43,6 +44,7 @@ def take_of(results):
     """What `solve_take` needs of a take, from results in memory."""
     results = list(results)
     return types.SimpleNamespace(
+        header=TakeHeader("memory"),
         times=np.array([r.time for r in results]),
         column=lambda name, at=None: np.array(
             [getattr(r, name) if at is None else getattr(r, name)[at] for r in results]
@@ -193,7 +195,8 @@ def test_recording_without_frames():
         field = np.asarray(getattr(FrameResult(0, 0.0), name))
         return np.zeros((0, *(field if at is None else field[at]).shape))
 
-    assert len(solve_take(types.SimpleNamespace(times=np.zeros(0), column=column))) == 0
+    take = types.SimpleNamespace(header=TakeHeader("memory"), times=np.zeros(0), column=column)
+    assert len(solve_take(take)) == 0
 
 
 def test_quaternions_stay_on_one_side():
