@@ -198,6 +198,37 @@ def augment(images: torch.Tensor, size: int, generator: torch.Generator, strengt
     return torch.where(hidden, uniform(0, 1, 1, 1, 1), x)
 
 
+def blend(
+    x: torch.Tensor, y: torch.Tensor, generator: torch.Generator, frequency: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Lay another picture of the batch over some, up to half, and its target likewise (mixup).
+
+    Parameters
+    ----------
+    x : tensor, shape (n, 1, size, size)
+    y : tensor, shape (n, classes)
+        Targets.
+    generator : torch.Generator
+    frequency : float
+        Share of the pictures that are blended, 0..1.
+
+    Returns
+    -------
+    x, y : tensor
+        As given, blended.
+    mixed : tensor of bool, shape (n,)
+        Which were.
+
+    References
+    ----------
+    Zhang et al., mixup: beyond empirical risk minimization, ICLR 2018.
+    """
+    uniform = uniform_of(x, generator)
+    mixed = uniform(0, 1) < frequency
+    share = torch.where(mixed, uniform(0, 0.5), 0.0)
+    return torch.lerp(x, x.roll(1, 0), share[:, None, None, None]), torch.lerp(y, y.roll(1, 0), share[:, None]), mixed
+
+
 def epoch_order(labels: np.ndarray, usable: np.ndarray, first: int, seed: int, epoch: int, common: int) -> np.ndarray:
     """Return the pictures of one epoch: all of FER2013, few of muxspace's commonest.
 
@@ -245,7 +276,7 @@ def train(options: argparse.Namespace) -> nn.Module:
     averaged, is mixed into its target, the more the longer it has learnt: pictures whose
     label it never comes to believe lose their pull. The first epochs see small pictures,
     which costs two thirds and teaches nearly as much. Pictures are varied less as the rate
-    falls: so small a network does not come to know its training pictures by heart.
+    falls, and blended with each other: so the network comes to know fewer of them by heart.
 
     References
     ----------
@@ -309,16 +340,17 @@ def train(options: argparse.Namespace) -> nn.Module:
         generator = torch.Generator(device).manual_seed(options.seed * 100_003 + epoch)
         size = options.small_size if epoch < options.small_epochs else options.size
         trust = options.trust * min(max(epoch - 4, 0) / 20, 1.0)
-        strength = options.strength * (0.35 + 0.65 * rate(max(epoch, 1) * steps))
+        fade = 0.35 + 0.65 * rate(max(epoch, 1) * steps)
         order = order_of(epoch)[: steps * options.batch]
         began, total = time.monotonic(), 0.0
         for step, chosen in enumerate(order.reshape(steps, options.batch)):
             index = torch.from_numpy(chosen)
             aligned = torch.rand(len(index), generator=generator, device=device).cpu() < 0.5
             x = torch.where(aligned[:, None, None], views[1][index], views[0][index])
-            x = augment(x.to(device)[:, None].float() / 255, size, generator, strength)
+            x = augment(x.to(device)[:, None].float() / 255, size, generator, options.strength * fade)
             before = torch.where(times_said[index] > 0, said[index], truth[index])
             y = torch.lerp(truth[index], before, trust).to(device)
+            x, y, mixed = blend(x, y, generator, options.mix * fade)
             with torch.autocast(device, torch.bfloat16):
                 logits = model(x.contiguous(memory_format=torch.channels_last))[1].float()
             loss = F.cross_entropy(logits, y, label_smoothing=options.smooth * (1 - trust))
@@ -329,8 +361,10 @@ def train(options: argparse.Namespace) -> nn.Module:
             optimizer.step()
             average.update_parameters(model)
             total += float(loss.detach())
+            alone = ~mixed.cpu()
+            index = index[alone]
             weight = torch.where(times_said[index] > 0, 0.3, 1.0)
-            said[index] = torch.lerp(said[index], logits.detach().softmax(1).cpu(), weight)
+            said[index] = torch.lerp(said[index], logits.detach().softmax(1).cpu()[alone], weight)
             times_said[index] += 1
             if step % 20 == 19:
                 done = (step + 1) * options.batch / (time.monotonic() - began)
@@ -364,7 +398,7 @@ def train(options: argparse.Namespace) -> nn.Module:
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line; docs/models.md tells in which stages the shipped weights came about."""
     parser = argparse.ArgumentParser(description="Train Mien's expression network.")
-    parser.add_argument("--epochs", type=int, default=190)
+    parser.add_argument("--epochs", type=int, default=236)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--size", type=int, default=40, help="side of the augmented pictures")
@@ -376,6 +410,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--smooth", type=float, default=0.1)
     parser.add_argument("--trust", type=float, default=0.5, help="largest share of the network's own word in a target")
     parser.add_argument("--strength", type=float, default=0.6, help="of the augmentation")
+    parser.add_argument("--mix", type=float, default=0.5, help="share of the pictures that are blended with another")
     parser.add_argument("--ema", type=float, default=0.998)
     parser.add_argument("--common", type=int, default=800, help="pictures per class of muxspace in an epoch")
     parser.add_argument("--pictures", type=int, default=0, help="of FER2013 Training, 0 for all")

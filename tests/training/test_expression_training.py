@@ -63,6 +63,28 @@ def test_a_seed_gives_the_same_weights_again_and_after_a_cut(crops, tmp_path, mo
     assert len(json.loads((tmp_path / "d" / "expression_net.json").read_text())["history"]) == 2
 
 
+def test_pictures_are_blended_as_their_targets_are():
+    # Each picture is its own target's number, so one tells what share of which neighbour was laid over the other.
+    numbers = torch.arange(64.0)
+    generator = torch.Generator().manual_seed(5)
+    x, y, mixed = expression_net.blend(
+        numbers[:, None, None, None].expand(-1, 1, 4, 4), torch.eye(64), generator, frequency=0.5
+    )
+    assert 16 < mixed.sum() < 48
+    assert torch.equal(y[~mixed], torch.eye(64)[~mixed])
+    assert torch.allclose(x.mean((1, 2, 3)), y @ numbers, atol=1e-4)
+    assert torch.allclose(y.sum(1), torch.ones(64))
+    assert (y.argmax(1) == torch.arange(64)).all() and y.max(1).values.min() < 0.7
+
+
+def test_the_network_s_word_is_not_taken_on_blended_pictures(crops, tmp_path):
+    crops(tmp_path)
+    state = torch.load(tmp_path / "expression_net.pt", weights_only=True)
+    asked = state["times_said"].sum()
+    # Two epochs of 4 batches of 32, of which about half are blended.
+    assert 64 < asked < 224
+
+
 def test_a_checkpoint_of_another_network_is_told(crops, tmp_path):
     crops(tmp_path)
     state = torch.load(tmp_path / "expression_net.pt", weights_only=True)
