@@ -2,7 +2,9 @@
 
 Expression sets are either an ``.npz`` with ``images`` (n, H, W) uint8, ``labels`` (indices
 into ``classes``) and ``classes`` (names), or a ``.tar`` of pictures with a ``labels.csv``
-whose columns are ``file,expression``. docs/models.md tells more.
+whose columns are ``file,expression``. What these become on their way through other programs is
+read, too: whole numbers of another type, an axis of one channel, a ``;`` between columns.
+docs/models.md tells more.
 """
 
 from __future__ import annotations
@@ -126,21 +128,40 @@ def load_expression_set(path: str | os.PathLike[str]) -> ExpressionSet:
 def _read_npz(path: Path) -> tuple[list[str], list[np.ndarray]]:
     if not zipfile.is_zipfile(path):
         raise ValueError("it is damaged, or neither an .npz nor a .tar")
-    arrays = read_arrays(path)
-    missing = {"images", "labels", "classes"} - set(arrays)
+    wanted = {"images", "labels", "classes"}
+    arrays = read_arrays(path, wanted)
+    missing = wanted - set(arrays)
     if missing:
         raise ValueError(f"it lacks {', '.join(sorted(missing))}")
-    classes = arrays["classes"].ravel().astype(str).tolist()  # text or bytes
+    classes = [name.decode() if isinstance(name, bytes) else str(name) for name in arrays["classes"].ravel().tolist()]
     labels, images = arrays["labels"], arrays["images"]
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if images.ndim == 4 and images.shape[3] == 1:
+        images = images[..., 0]
     if labels.ndim != 1 or not np.isin(labels, np.arange(len(classes))).all():
         raise ValueError(f"labels must be numbers (n,) from 0 to {len(classes) - 1}, each the place of a class")
-    if images.dtype != np.uint8 or images.ndim not in (3, 4) or len(images) != len(labels):
-        raise ValueError("images must be uint8 (n, H, W) or (n, H, W, 3), one label each")
+    images = _bytes_of(images)
+    if images.ndim not in (3, 4) or len(images) != len(labels):
+        raise ValueError("images must be (n, H, W) or (n, H, W, 3), one label each")
     if not images.size or (images.ndim == 4 and images.shape[3] != 3):
         raise ValueError(f"images of shape {images.shape} are no pictures")
     if images.ndim == 4:
         images = (images @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)
     return [classes[int(label)] for label in labels], list(images)
+
+
+def _bytes_of(images: np.ndarray) -> np.ndarray:
+    """Return pictures of whole numbers 0..255, of whatever type, as uint8."""
+    if images.dtype == np.uint8:
+        return images
+    if not (np.issubdtype(images.dtype, np.integer) or np.issubdtype(images.dtype, np.floating)):
+        raise ValueError(f"images are {images.dtype}, not numbers")
+    # A set of 0..1 would be nearly black.
+    whole = images.size and np.array_equal(images, np.clip(np.rint(images), 0, 255)) and images.max() > 1
+    if not whole:
+        raise ValueError("images must be whole numbers from 0 to 255: scale and round them")
+    return images.astype(np.uint8)
 
 
 def _read_tar(path: Path) -> tuple[list[str], list[np.ndarray]]:
@@ -150,32 +171,48 @@ def _read_tar(path: Path) -> tuple[list[str], list[np.ndarray]]:
         places: dict[str, tarfile.TarInfo] = {}
         ends: dict[str, list[tarfile.TarInfo]] = {}
         for member in archive:
-            if member.isfile():
+            if member.isfile() or member.islnk():
                 parts = PurePosixPath(member.name).parts
                 places["/".join(parts)] = member
                 for i in range(1, len(parts)):
                     ends.setdefault("/".join(parts[i:]), []).append(member)
 
-        def read(name: str) -> bytes:
+        def find(name: str) -> tarfile.TarInfo:
             # By its place in the archive, or by the end of it where that is one file's alone.
             place = str(PurePosixPath(name.replace("\\", "/")))
             found = [places[place]] if place in places else ends.get(place, [])
             if len(found) != 1:
                 raise ValueError(f"{name} is {'there more than once' if found else 'missing'}")
-            return archive.extractfile(found[0]).read()
+            return found[0]
 
-        # Spreadsheets write a mark before the text.
-        rows = csv.DictReader(io.StringIO(read("labels.csv").decode("utf-8-sig")))
-        if not {"file", "expression"} <= set(rows.fieldnames or ()):
-            raise ValueError("labels.csv has no columns file and expression")
-        names, images = [], []
-        for row in rows:
-            if not row["file"] or not row["expression"]:
-                raise ValueError(f"line {rows.line_num} of labels.csv lacks a file or an expression")
-            data = np.frombuffer(read(row["file"]), np.uint8)
-            image = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if len(data) else None
-            if image is None:
-                raise ValueError(f"{row['file']} is not a picture")
-            names.append(row["expression"])
-            images.append(image)
-    return names, images
+        labels = _read_labels(archive.extractfile(find("labels.csv")).read())
+        members = [find(file) for file, _ in labels]
+        images: list[np.ndarray | None] = [None] * len(labels)
+        # In the archive's order: in a compressed one each step back begins at its start again.
+        for row in sorted(range(len(labels)), key=lambda row: members[row].offset):
+            data = np.frombuffer(archive.extractfile(members[row]).read(), np.uint8)
+            images[row] = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if len(data) else None
+            if images[row] is None:
+                raise ValueError(f"{labels[row][0]} is not a picture")
+    return [name for _, name in labels], images
+
+
+def _read_labels(data: bytes) -> list[tuple[str, str]]:
+    """Return file and expression of each line of a ``labels.csv``."""
+    # Spreadsheets write a mark before the text, and in half of Europe semicolons.
+    text = data.decode("utf-8-sig")
+    head = text.partition("\n")[0]
+    lines = csv.reader(
+        io.StringIO(text), delimiter=";" if ";" in head and "," not in head else ",", skipinitialspace=True
+    )
+    columns = [name.strip().lower() for name in next(lines, [])]
+    if not {"file", "expression"} <= set(columns):
+        raise ValueError("labels.csv has no columns file and expression")
+    labels = []
+    for line in lines:
+        row = dict(zip(columns, map(str.strip, line), strict=False))
+        if line and not (row.get("file") and row.get("expression")):
+            raise ValueError(f"line {lines.line_num} of labels.csv lacks a file or an expression")
+        if line:
+            labels.append((row["file"], row["expression"]))
+    return labels

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -60,8 +60,14 @@ def writing_csv(path: str | os.PathLike[str]) -> Iterator[TextIO]:
         ) from error
 
 
-def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def read_arrays(path: str | os.PathLike[str], names: Collection[str] | None = None) -> dict[str, np.ndarray]:
     """Read the arrays of an ``.npz``; never unpickles.
+
+    Parameters
+    ----------
+    path : path
+    names : collection of str, optional
+        Read those of these that are there, and no others.
 
     Raises
     ------
@@ -71,10 +77,14 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
-            return dict(archive)
+            return {name: archive[name] for name in archive if names is None or name in names}
     except OSError:
         raise
     except Exception as error:
+        if "allow_pickle" in str(error):
+            raise ValueError(
+                "it holds objects saved with pickle, which Mien never reads: save text and numbers"
+            ) from error
         # zipfile, zlib and numpy's reader of headers each have errors of their own.
         raise ValueError(f"it is damaged, or no .npz ({error})") from error
 
