@@ -22,6 +22,7 @@ from .action_units import BlendshapeEstimator
 from .capture.images import read_picture
 from .datasets import load_expression_set
 from .errors import MienError
+from .expression import LOOSE_FRAME
 from .files import read_arrays
 from .fusion import fuse
 from .head import head_pose
@@ -34,7 +35,7 @@ from .units import ACTION_UNITS, ARKIT, EXPRESSIONS, UNITS
 
 _SMALLEST = 192
 _WEIGHTS = "Give a .csv with a column for each of the 52 ARKit shapes."
-_IDENTITIES = "Give an .npz with one array identity, (n, 80) or (n, 26719, 3)."
+_IDENTITIES = "Give an .npz with an array identity, (n, 80) or (n, 26719, 3)."
 
 Progress = Callable[[int, int], None]
 
@@ -82,7 +83,8 @@ def find_in_grey(stills: StillLandmarker, image: npt.NDArray[np.uint8]) -> Face 
     """Find the face in a grey crop that may be small and tight.
 
     The detector wants some room around a face: the crop gets a margin of half its size on
-    each side in its mean grey, and small ones are enlarged to 192 px.
+    each side in its mean grey, and small ones are enlarged to 192 px. A large picture in which
+    nothing is found so may have room enough: it is looked at as it is.
 
     Parameters
     ----------
@@ -104,7 +106,7 @@ def find_in_grey(stills: StillLandmarker, image: npt.NDArray[np.uint8]) -> Face 
         padded = cv2.resize(padded, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
     face = stills.find(cv2.cvtColor(padded, cv2.COLOR_GRAY2RGB))
     if face is None:
-        return None
+        return stills.find(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)) if max(height, width) > LOOSE_FRAME else None
     # Pixels count from the middle of the first one, here as in the picture that was enlarged.
     half = np.float32([0.5, 0.5, 0.0])
     points = (face.landmarks + half) / np.float32(scale) - half - np.float32([margin, margin, 0])
@@ -213,46 +215,55 @@ def calibration_error(truth: npt.NDArray, probabilities: npt.NDArray, bins: int 
 
 @dataclasses.dataclass(frozen=True)
 class LabelledFace:
-    """68 true points in px of one picture, shape (68, 2)."""
+    """68 true points in px of one picture, shape (68, 2); fewer where not all are known."""
 
     picture: Path
     points: npt.NDArray[np.float32]
 
 
-def load_landmarks(folder: str | os.PathLike[str]) -> tuple[list[LabelledFace], dict[str, int]]:
-    """Read the faces of all iBUG ``.xml`` and ``.pts`` files in a folder.
+def load_landmarks(path: str | os.PathLike[str]) -> tuple[list[LabelledFace], dict[str, int], list[LabelledFace]]:
+    """Read the faces of one iBUG ``.xml``, or of all ``.xml`` and ``.pts`` in a folder and those in it.
 
     Returns
     -------
     faces : list of LabelledFace
     skipped : dict of str to int
-        How many labelled faces were passed over, by the reason. The ``.pts`` of a picture
-        that an ``.xml`` has is none of them.
+        How many labelled faces were passed over, by the reason. What is labelled twice, as in
+        the ``.pts`` of a picture that an ``.xml`` has, is none of them.
+    passed : list of LabelledFace
+        Those of them that show where their face is, with the points or corners that are known.
 
     Raises
     ------
     MienError
         ``set-not-found`` or ``set-unreadable``.
-
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise MienError("set-not-found", f"There is no folder {folder}.", "Give the folder of the pictures.")
+    whole = Path(path)
+    if not whole.exists():
+        raise MienError(
+            "set-not-found", f"There is no folder {whole}.", "Give the folder of the pictures, or an .xml in it."
+        )
+    folder = whole if whole.is_dir() else whole.parent
     labelled: list[tuple[Path | None, npt.NDArray]] = []
     try:
-        for path in sorted(folder.glob("*.xml")):
+        for path in sorted(whole.rglob("*.xml")) if whole.is_dir() else [whole]:
             for image in ElementTree.parse(path).iter("image"):
                 for box in image.iter("box"):
                     parts = {int(p.get("name")): (float(p.get("x")), float(p.get("y"))) for p in box.iter("part")}
-                    whole = sorted(parts) == list(range(68))
-                    points = np.float32([parts[i] for i in range(68)] if whole else np.zeros((0, 2)))
-                    labelled.append((folder / image.get("file"), points))
+                    if sorted(parts) == list(range(68)):
+                        points = [parts[i] for i in range(68)]
+                    else:
+                        points = [*parts.values(), *_corners(box)]
+                    labelled.append((path.parent / image.get("file"), np.float32(points).reshape(-1, 2)))
         known = {picture for picture, _points in labelled}
-        pictures = {entry.stem: entry for entry in sorted(folder.iterdir()) if entry.suffix.lower() in EXTENSIONS}
-        for path in sorted(folder.glob("*.pts")):
+        pictures = {}
+        for entry in sorted(folder.rglob("*")):
+            if entry.suffix.lower() in EXTENSIONS:
+                pictures[entry.with_suffix("")] = entry
+        for path in sorted(whole.rglob("*.pts")) if whole.is_dir() else []:
             body = path.read_text().split("{")[1].split("}")[0]
             points = np.array(body.split(), np.float32).reshape(-1, 2)
-            picture = pictures.get(path.stem)
+            picture = pictures.get(path.with_suffix(""))
             if picture not in known:
                 labelled.append((picture, points - 1))  # .pts counts pixels from 1
     except (ElementTree.ParseError, ValueError, TypeError, IndexError) as error:
@@ -261,44 +272,70 @@ def load_landmarks(folder: str | os.PathLike[str]) -> tuple[list[LabelledFace], 
             f"{path.name} is not a landmark file: {error}.",
             "A .pts holds 68 lines `x y` between braces, an iBUG .xml boxes of 68 parts each.",
         ) from error
-    faces, skipped = [], collections.Counter()
+    faces, passed, skipped, seen = [], [], collections.Counter(), set()
     for picture, points in labelled:
         if picture is None or not picture.is_file():
             skipped["without a picture"] += 1
-        elif len(points) != 68:
+            continue
+        # dlib's set has all faces in one .xml, and once more in those for training and testing.
+        place = (picture.resolve(), points.tobytes())
+        if place in seen:
+            continue
+        seen.add(place)
+        if len(points) != 68:
             skipped["without 68 points"] += 1
         elif not _plausible(points):
             skipped["whose points are no face's"] += 1
         else:
             faces.append(LabelledFace(picture, points))
+            continue
+        points = points[np.isfinite(points).all(1) & (points >= 0).any(1)]
+        if len(points) > 1:
+            passed.append(LabelledFace(picture, points))
     if not faces:
         told = "; ".join(f"{count} {reason}" for reason, count in skipped.items())
         raise MienError(
             "set-unreadable",
-            f"{folder.name} holds no pictures with 68 points{f' ({told})' if told else ''}.",
+            f"{whole.name} holds no pictures with 68 points{f' ({told})' if told else ''}.",
             "Put .xml or .pts beside them.",
         )
-    return faces, dict(skipped)
+    return faces, dict(skipped), passed
+
+
+def _corners(box: ElementTree.Element) -> list[tuple[float, float]]:
+    """Return two corners of a box of an ``.xml``; none where it does not say."""
+    try:
+        left, top, width, height = (float(box.get(name)) for name in ("left", "top", "width", "height"))
+    except (TypeError, ValueError):
+        return []
+    return [(left, top), (left + width, top + height)]
 
 
 def _plausible(points: npt.NDArray) -> bool:
-    """Whether points can be a face's: numbers, and the outer eye corners apart."""
-    return bool(np.isfinite(points).all() and np.linalg.norm(points[36] - points[45]) >= 1)
+    """Whether points can be a face's: numbers, the outer eye corners apart, none missing."""
+    if not np.isfinite(points).all() or np.linalg.norm(points[36] - points[45]) < 1:
+        return False
+    # What is not seen is written as one place outside, -1 -1 or 0 0; closed lips share places inside.
+    outside = points[(points <= 0).all(1)]
+    return len(np.unique(outside, axis=0)) == len(outside)
 
 
-def landmarks(folder: str | os.PathLike[str], progress: Progress | None = None) -> Report:
-    """Score the 68 points of the mesh and of the histogram model, in px and NME.
+def landmarks(path: str | os.PathLike[str], progress: Progress | None = None) -> Report:
+    """Score the 68 points of the mesh and of the histogram model, in px and NME; see `load_landmarks` for the set.
 
     The mesh is found in the part of the picture around each face, twice as wide as its
     points. The histogram detector searches the whole picture; its points are scored on the
-    faces that it finds, and once more from windows placed by the truth.
+    faces that it finds, as are the mesh's for comparison, and once more from windows placed by
+    the truth. What it finds where a face without all of its points is labelled counts as
+    neither found nor wrong.
     NME is the mean error over the distance of the outer eye corners.
     """
     from .landmarks68 import HogLandmarker, overlap, window_of
 
-    faces, skipped = load_landmarks(folder)
+    faces, skipped, passed = load_landmarks(path)
     hog = HogLandmarker()
-    errors: dict[str, list[float]] = {"mesh": [], "histograms": [], "histograms, window given": []}
+    columns = ("mesh", "histograms", "histograms, window given")
+    errors: dict[str, list[float]] = {name: [] for name in (*columns, "mesh where histograms")}
     nme: dict[str, list[float]] = {name: [] for name in errors}
     found_faces, false_alarms, rows = 0, 0, []
     detections: dict[Path, list] = {}
@@ -317,21 +354,25 @@ def landmarks(folder: str | os.PathLike[str], progress: Progress | None = None) 
             taken[face.picture].update(hits)
             guesses["histograms"] = detections[face.picture][hits[0]].points if hits else None
             guesses["histograms, window given"] = hog.fit(image, window)
+            guesses["mesh where histograms"] = guesses["mesh"] if hits else None
             eyes = float(np.linalg.norm(face.points[36] - face.points[45]))
             line = [f"{face.picture.name} {number}", eyes]
             for name, points in guesses.items():
-                if points is None:
-                    line.append(float("nan"))
-                    continue
-                error = float(np.linalg.norm(points - face.points, axis=1).mean())
-                errors[name].append(error)
-                nme[name].append(error / eyes)
-                line.append(error)
+                error = float("nan") if points is None else float(np.linalg.norm(points - face.points, axis=1).mean())
+                if points is not None:
+                    errors[name].append(error)
+                    nme[name].append(error / eyes)
+                if name in columns:
+                    line.append(error)
             rows.append(tuple(line))
             if progress:
                 progress(number + 1, len(faces))
     for picture, found in detections.items():
-        false_alarms += sum(i not in taken[picture] for i in range(len(found)))
+        others = [(face.points.min(0), face.points.max(0)) for face in passed if face.picture == picture]
+        for i, detection in enumerate(found):
+            middle = detection.box[:2] + detection.box[2:] / 2
+            known = any((low <= middle).all() and (middle <= high).all() for low, high in others)
+            false_alarms += i not in taken[picture] and not known
     figures: dict[str, Any] = {
         "faces": len(faces),
         "pictures": len(detections),
@@ -344,8 +385,8 @@ def landmarks(folder: str | os.PathLike[str], progress: Progress | None = None) 
         figures[f"{key}_faces"] = len(errors[name])
         figures[f"{key}_px"] = float(np.mean(errors[name])) if errors[name] else float("nan")
         figures[f"{key}_nme"] = float(np.mean(nme[name])) if errors[name] else float("nan")
-    figures["each"] = [dict(zip(("face", "eye_distance_px", *errors), row, strict=True)) for row in rows]
-    return Report("68 landmarks", figures, ("face", "eye distance px", *(f"{name} px" for name in errors)), rows)
+    figures["each"] = [dict(zip(("face", "eye_distance_px", *columns), row, strict=True)) for row in rows]
+    return Report("68 landmarks", figures, ("face", "eye distance px", *(f"{name} px" for name in columns)), rows)
 
 
 def _mesh_around(stills: StillLandmarker, image: npt.NDArray[np.uint8], window: npt.NDArray) -> npt.NDArray | None:
@@ -392,14 +433,20 @@ def load_weights(path: str | os.PathLike[str]) -> npt.NDArray[np.float32]:
         raise MienError("set-unreadable", f"{path.name} is not a table of ARKit weights.", _WEIGHTS) from error
     if not len(values) or not np.isfinite(values).all():
         raise MienError("set-unreadable", f"{path.name} holds no ARKit weights.", _WEIGHTS)
+    if values.max() > 1.5:
+        raise MienError(
+            "set-unreadable",
+            f"{path.name} has weights of up to {values.max():g}.",
+            "Weights go from 0 to 1: scale them.",
+        )
     return np.clip(values, 0, 1)
 
 
 def load_identities(path: str | os.PathLike[str], model) -> list[npt.NDArray[np.float32]]:
     """Return neutral heads (26719, 3) from a set of identities.
 
-    The ``.npz`` has one array ``identity`` or ``identities``: weights (n, up to 80), or
-    offsets from the mean face or whole heads (n, 26719, 3).
+    The ``.npz`` has an array ``identity`` or ``identities``, or one of another name alone: weights
+    (n, up to 80), or offsets from the mean face or whole heads (n, 26719, 3); without n for one person.
 
     Raises
     ------
@@ -411,9 +458,14 @@ def load_identities(path: str | os.PathLike[str], model) -> list[npt.NDArray[np.
         raise MienError("set-not-found", f"There is no file {path}.", "Give an .npz of identities.")
     try:
         arrays = read_arrays(path)
-        values = next(arrays[name] for name in ("identities", "identity", *arrays) if name in arrays).astype(np.float32)
-    except (ValueError, OSError, StopIteration) as error:
-        raise MienError("set-unreadable", f"{path.name} is not a set of identities.", _IDENTITIES) from error
+        names = [name for name in ("identities", "identity") if name in arrays] or list(arrays)
+        if len(names) != 1:
+            raise ValueError(f"it holds {', '.join(names) or 'nothing'}")
+        values = arrays[names[0]].astype(np.float32)
+    except (ValueError, OSError) as error:
+        raise MienError("set-unreadable", f"{path.name} is not a set of identities: {error}.", _IDENTITIES) from error
+    if values.ndim == 1 or values.shape == model.neutral.shape:
+        values = values[None]
     if not values.size or not np.isfinite(values).all():
         raise MienError(
             "set-unreadable", f"{path.name} holds no identities, or some that are not numbers.", _IDENTITIES
@@ -456,7 +508,7 @@ def units(
         PCC and mean absolute error per channel, on the same pictures, for Mien's model, for the
         landmark model's blendshapes, and for both combined as the product reads a face unless told
         otherwise; the first two also with the person's rest known from one more picture, under
-        other light and from another side.
+        other light and from another side, where a face was found in that.
     """
     from .action_unit_model import LearnedEstimator
     from .estimators import HybridEstimator
@@ -468,7 +520,8 @@ def units(
     combined = HybridEstimator()
     names = ("mien", "mien_rest", "combined", "blendshapes", "blendshapes_rest")
     guesses: dict[str, list] = {name: [] for name in names}
-    truth, found = [], 0
+    truth, found, calm_found = [], 0, 0
+    nothing = np.full(len(ACTION_UNITS), np.nan)
     with Landmarker(landmark_model()) as landmarker:
         stills = StillLandmarker(landmarker)
 
@@ -481,23 +534,30 @@ def units(
             calm = np.zeros(len(model.names), np.float32)
             rest, picture = look_at(head, calm, look, np.random.default_rng([seed, person, pictures]))
             known = None if rest is None else learned.describe(rest, picture)
+            calm_found += rest is not None
             for number in range(pictures):
                 rng = np.random.default_rng([seed, person, number])
                 weights = drill_expression(model, rng, number, take)
                 face, picture = look_at(head, weights, look, rng)
                 if progress:
                     progress(person * pictures + number + 1, len(heads) * pictures)
-                if face is None or rest is None:
+                if face is None:
                     continue
                 found += 1
                 truth.append(model.meaning.action_units(weights))
                 description = learned.describe(face, picture)
-                for name, learned.rest in (("mien", None), ("mien_rest", known)):
-                    guesses[name].append(learned.read(description)[0])
-                guesses["combined"].append(combined.estimate(face, picture))
-                said = plain.estimate(face)
-                guesses["blendshapes"].append(said)
-                guesses["blendshapes_rest"].append(beside_rest(face, said, rest, plain.estimate(rest)))
+                learned.rest = None
+                said = {
+                    "mien": learned.read(description)[0],
+                    "combined": combined.estimate(face, picture),
+                    "blendshapes": plain.estimate(face),
+                }
+                if rest is not None:
+                    learned.rest = known
+                    said["mien_rest"] = learned.read(description)[0]
+                    said["blendshapes_rest"] = beside_rest(face, said["blendshapes"], rest, plain.estimate(rest))
+                for name in names:
+                    guesses[name].append(said.get(name, nothing))
     if not found:
         raise MienError(
             "set-unreadable",
@@ -506,7 +566,12 @@ def units(
         )
     report = units_report(np.array(truth), {name: np.array(values) for name, values in guesses.items()})
     report.figures.update(
-        {"identities": len(heads), "pictures": len(heads) * pictures, "face_found": found / (len(heads) * pictures)}
+        {
+            "identities": len(heads),
+            "pictures": len(heads) * pictures,
+            "face_found": found / (len(heads) * pictures),
+            "rest_found": calm_found / len(heads),
+        }
     )
     return report
 
@@ -525,7 +590,7 @@ def beside_rest(face: Face, said: npt.NDArray, rest: Face, said_rest: npt.NDArra
 
 
 def units_report(truth: npt.NDArray, guesses: dict[str, npt.NDArray]) -> Report:
-    """Return PCC and mean absolute error per unit and action unit, for each estimator."""
+    """Return PCC and mean absolute error per unit and action unit, for each estimator where it is not NaN."""
     rows, channels = [], {}
     for kind, names in (("unit", UNITS), ("action unit", ACTION_UNITS)):
         real = fuse(truth) if kind == "unit" else truth
@@ -535,8 +600,10 @@ def units_report(truth: npt.NDArray, guesses: dict[str, npt.NDArray]) -> Report:
                 continue
             channels[name] = {"kind": kind}
             for guess, values in said.items():
-                channels[name][f"{guess}_pcc"] = float(correlation(real[:, column], values[:, column]))
-                channels[name][f"{guess}_mae"] = float(np.abs(real[:, column] - values[:, column]).mean())
+                known = np.isfinite(values[:, column])
+                a, b = real[known, column], values[known, column]
+                channels[name][f"{guess}_pcc"] = float(correlation(a, b)) if len(a) else float("nan")
+                channels[name][f"{guess}_mae"] = float(np.abs(a - b).mean()) if len(a) else float("nan")
             rows.append((name, *(v for v in channels[name].values() if v != kind)))
     figures: dict[str, Any] = {}
     for estimator in guesses:
@@ -544,7 +611,8 @@ def units_report(truth: npt.NDArray, guesses: dict[str, npt.NDArray]) -> Report:
             chosen = [c for c in channels.values() if c["kind"] == kind]
             for measure in ("pcc", "mae"):
                 values = [c[f"{estimator}_{measure}"] for c in chosen]
-                figures[f"{estimator}_{key}_{measure}"] = float(np.nanmean(values))
+                known = [value for value in values if not np.isnan(value)]
+                figures[f"{estimator}_{key}_{measure}"] = float(np.mean(known)) if known else float("nan")
     figures["channels"] = channels
     columns = ("channel", *(f"{name} {measure}" for name in guesses for measure in ("PCC", "MAE")))
     return Report("Action units and units", figures, columns, rows)

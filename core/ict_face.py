@@ -145,15 +145,36 @@ class IctFace:
             self.expression = arrays["expression"]
             self.names = tuple(str(name) for name in arrays["expression_names"])
             faces = arrays["faces"]
+            self.index = {name: i for i, name in enumerate(self.names)}
+            self._check(faces)
         except (KeyError, ValueError, OSError) as error:
-            raise MienError("set-unreadable", f"{path.name} is not an ICT-FaceKit archive: {error}.") from error
+            raise MienError(
+                "set-unreadable",
+                f"{path.name} is not an ICT-FaceKit archive: {error}.",
+                "Give its whole head: neutral, identity, expression, expression_names and faces.",
+            ) from error
         quads = faces[faces[:, 3] >= 0]
         triangles = np.concatenate([faces[:, :3], quads[:, [0, 2, 3]]])
         hidden = np.zeros(len(self.neutral), bool)
         hidden[REGIONS["glass"]] = hidden[REGIONS["lashes"]] = True
         self.triangles = triangles[~hidden[triangles].any(1)]
-        self.index = {name: i for i, name in enumerate(self.names)}
         self.meaning = ShapeMeaning(self.names)
+
+    def _check(self, faces: npt.NDArray):
+        vertices = max(part.stop for part in REGIONS.values())
+        for name, shape, wanted in (
+            ("neutral", self.neutral.shape, (vertices, 3)),
+            ("identity", self.identity.shape[1:], (vertices, 3)),
+            ("expression", self.expression.shape, (len(self.names), vertices, 3)),
+            ("faces", faces.shape[1:], (4,)),
+        ):
+            if shape != wanted:
+                raise ValueError(f"{name} has shape {shape} where {wanted} belongs")
+        if not -1 <= faces.min() <= faces.max() < vertices:
+            raise ValueError(f"faces name vertices up to {faces.max()} of {vertices}")
+        missing = {shape for name in ARKIT if name != "tongueOut" for shape in arkit_shapes(name)} - set(self.index)
+        if missing:
+            raise ValueError(f"it lacks the shapes {', '.join(sorted(missing))}")
 
     def head(self, identity: npt.ArrayLike) -> Array:
         """Return the neutral vertices (26719, 3) of identity weights (up to 80,)."""

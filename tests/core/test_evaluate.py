@@ -2,6 +2,8 @@
 
 import io
 import json
+import re
+import shutil
 import tarfile
 
 import cv2
@@ -12,6 +14,7 @@ from mien.core import evaluate
 from mien.core.capture import open_source
 from mien.core.datasets import BLOCKS, label_index, load_expression_set
 from mien.core.errors import MienError
+from mien.core.ict_face import IctFace
 from mien.core.landmarks import POINTS68, Landmarker
 from mien.core.landmarks68 import window_of
 from mien.core.models import landmark_model
@@ -40,6 +43,9 @@ def test_weights_are_read_whatever_the_case_of_their_names(tmp_path):
         path.write_text(text)
         with pytest.raises(MienError, match="ARKit weights"):
             evaluate.load_weights(path)
+    path.write_text("\n".join([",".join(ARKIT), ",".join(["55"] * 52)]))
+    with pytest.raises(MienError, match="weights of up to 55"):
+        evaluate.load_weights(path)
     with pytest.raises(MienError, match="cannot be opened"):
         evaluate.load_weights(tmp_path / "gone.csv")
 
@@ -68,6 +74,27 @@ def test_pictures_that_another_set_has_are_left_out(tmp_path):
         evaluate.expression(tmp_path / "part.npz", without=tmp_path / "whole.npz")
 
 
+def test_pictures_of_other_types_and_shapes_are_the_same(tmp_path):
+    """What comes of FER2013 by way of pandas or Keras."""
+    plain = load_expression_set(write_npz(tmp_path / "x.npz"))
+    with np.load(tmp_path / "x.npz") as archive:
+        images, labels, classes = (archive[name] for name in ("images", "labels", "classes"))
+    for i, other in enumerate(
+        (
+            {"images": images[..., None]},
+            {"images": images.astype(np.int64)},
+            {"images": images.astype(np.float32)},
+            {"labels": labels[:, None]},
+            {"classes": classes.astype(bytes)},
+            {"ids": np.array([{}], object)},  # not read
+        )
+    ):
+        np.savez(tmp_path / f"{i}.npz", **{"images": images, "labels": labels, "classes": classes, **other})
+        found = load_expression_set(tmp_path / f"{i}.npz")
+        assert found.labels.tolist() == plain.labels.tolist()
+        assert np.array_equal(found.images, plain.images)
+
+
 PICTURE = cv2.imencode(".png", np.full((20, 30), 90, np.uint8))[1].tobytes()
 
 
@@ -90,6 +117,34 @@ def test_tar_set_is_read(tmp_path, mode):
     assert [EXPRESSIONS[i] for i in found.labels] == ["sadness", "neutral"]
     assert found.images[0].shape == (20, 30)
     assert list(found.blocks) == [0, BLOCKS // 2]
+
+
+@pytest.mark.parametrize("head", ["file;expression", " File , Expression", "who,expression,file"])
+def test_tables_as_other_programs_write_them(tmp_path, head):
+    values = {"file": ("b.png", "a.png"), "expression": ("sad", "happy"), "who": ("1", "2")}
+    split = ";" if ";" in head else ","
+    lines = [split.join(values[name.strip().lower()][i] for name in head.split(split)) for i in (0, 1)]
+    found = load_expression_set(write_tar(tmp_path / "x.tar", "\n".join([head, *lines, ""]), "a.png", "b.png"))
+    assert [EXPRESSIONS[i] for i in found.labels] == ["sadness", "happiness"]
+
+
+def test_pictures_keep_the_order_of_their_labels_and_links_are_followed(tmp_path):
+    first, second = (cv2.imencode(".png", np.full((8, 8), shade, np.uint8))[1].tobytes() for shade in (10, 200))
+    with tarfile.open(tmp_path / "x.tgz", "w:gz") as archive:
+        for name, data in (
+            ("a.png", first),
+            ("b.png", second),
+            ("labels.csv", b"file,expression\nb.png,sad\nc.png,happy\na.png,anger\n"),
+        ):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+        link = tarfile.TarInfo("c.png")
+        link.type, link.linkname = tarfile.LNKTYPE, "a.png"
+        archive.addfile(link)
+    found = load_expression_set(tmp_path / "x.tgz")
+    assert [EXPRESSIONS[i] for i in found.labels] == ["sadness", "happiness", "anger"]
+    assert [int(image[0, 0]) for image in found.images] == [200, 10, 10]
 
 
 def test_pictures_in_folders_of_a_tar_are_found(tmp_path):
@@ -129,7 +184,10 @@ def test_what_is_wrong_with_an_npz_is_told(tmp_path):
         ({"images": images, "labels": np.eye(2), "classes": classes}, "from 0 to 1"),
         ({"images": images, "labels": 1, "classes": classes}, "from 0 to 1"),
         ({"images": images[:, :0], "labels": [0, 1], "classes": classes}, "no pictures"),
-        ({"images": images.astype(float), "labels": [0, 1], "classes": classes}, "must be uint8"),
+        ({"images": images + 0.5, "labels": [0, 1], "classes": classes}, "whole numbers from 0 to 255"),
+        ({"images": np.ones((2, 48, 48)), "labels": [0, 1], "classes": classes}, "whole numbers from 0 to 255"),
+        ({"images": images.astype(str), "labels": [0, 1], "classes": classes}, "not numbers"),
+        ({"images": images, "labels": [0, 1], "classes": classes.astype(object)}, "saved with pickle"),
     ):
         np.savez(tmp_path / "x.npz", **arrays)
         with pytest.raises(MienError, match=wrong):
@@ -219,7 +277,8 @@ def test_landmark_files_are_read(tmp_path):
         f"<dataset><images><image file='a.png'><box top='0' left='0' width='9' height='9'>{parts}</box></image>"
         "</images></dataset>"
     )
-    (from_xml, from_pts), skipped = evaluate.load_landmarks(tmp_path)
+    (from_xml, from_pts), skipped, passed = evaluate.load_landmarks(tmp_path)
+    assert not passed
     assert skipped == {"without a picture": 1}
     assert (from_xml.picture.name, from_pts.picture.name) == ("a.png", "b.PNG")
     np.testing.assert_allclose(from_xml.points, points, atol=1e-4)
@@ -227,14 +286,54 @@ def test_landmark_files_are_read(tmp_path):
     for wrong, reason in (
         (np.where(np.arange(68)[:, None] == 3, np.nan, points), "whose points are no face's"),
         (np.full((68, 2), -1), "whose points are no face's"),
+        (np.where(np.arange(68)[:, None] < 9, -1, points), "whose points are no face's"),  # some not visible
         (points[:60], "without 68 points"),
     ):
         pts("b.pts", wrong)
-        faces, skipped = evaluate.load_landmarks(tmp_path)
+        faces, skipped, passed = evaluate.load_landmarks(tmp_path)
         assert (len(faces), skipped) == (1, {"without a picture": 1, reason: 1})
+        if (wrong > 0).any():
+            (other,) = passed
+            assert (other.points > 0).all()
     (tmp_path / "c.pts").write_text("no points")
     with pytest.raises(MienError, match="68 lines"):
         evaluate.load_landmarks(tmp_path)
+
+
+def test_landmark_files_in_folders_and_twice(tmp_path):
+    """As 300-W and dlib's version of it come: in folders; all faces in one .xml, and again parts of them."""
+    points = np.random.default_rng(0).uniform(1, 90, (68, 2)).round(2)
+    body = "\n".join(f"{x} {y}" for x, y in points)
+    parts = "".join(f"<part name='{i:02d}' x='{x}' y='{y}'/>" for i, (x, y) in enumerate(points))
+    for folder in ("indoor", "outdoor"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.png").write_bytes(PICTURE)
+        (tmp_path / folder / "a.pts").write_text(f"{{\n{body}\n}}\n")
+    faces, _, _ = evaluate.load_landmarks(tmp_path)
+    assert sorted(face.picture.parent.name for face in faces) == ["indoor", "outdoor"]
+    for name, chosen in (("all.xml", ("indoor", "outdoor")), ("test.xml", ("indoor",))):
+        rows = "".join(f"<image file='{folder}/a.png'><box>{parts}</box></image>" for folder in chosen)
+        (tmp_path / name).write_text(f"<dataset><images>{rows}</images></dataset>")
+    faces, skipped, _ = evaluate.load_landmarks(tmp_path)
+    assert (len(faces), skipped) == (2, {})
+    (face,), _, _ = evaluate.load_landmarks(tmp_path / "test.xml")
+    np.testing.assert_allclose(face.points, points, atol=1e-4)
+
+
+@needs_model
+@pytest.mark.data
+def test_a_face_labelled_in_part_is_neither_found_nor_wrong(data, tmp_path):
+    folder = data / "landmarks68"
+    text = next(folder.glob("*.xml")).read_text()
+    # A picture of three faces, all of which the detector finds.
+    image = re.search(r"<image file='2008_001322\.jpg'.*?</image>", text, re.DOTALL).group()
+    shutil.copy(folder / "2008_001322.jpg", tmp_path)
+    for less in ("", "<part name='00'[^>]*/>"):
+        chosen = re.sub(less, "", image, count=1) if less else image
+        (tmp_path / "set.xml").write_text(f"<dataset><images>{chosen}</images></dataset>")
+        figures = evaluate.landmarks(tmp_path).figures
+        assert figures["faces"] == (2 if less else 3)
+        assert figures["detector_false_alarms"] == 0
 
 
 @needs_model
@@ -247,6 +346,17 @@ def test_labels_beyond_the_picture_and_damaged_pictures_are_told(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no picture")
     with pytest.raises(MienError, match=r"a\.png is not a picture"):
         evaluate.landmarks(tmp_path)
+
+
+@needs_model
+@pytest.mark.data
+def test_a_face_with_enough_room_is_found_without_a_margin(data):
+    """The detector loses this one, a fifth as wide as the picture, where a margin makes it smaller still."""
+    with open_source(data / "video" / "woman2.mp4") as source, Landmarker(landmark_model()) as landmarker:
+        stills, picture = StillLandmarker(landmarker), next(iter(source)).image
+        wanted = stills.find(picture).landmarks[POINTS68, :2]
+        found = evaluate.find_in_grey(stills, cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY))
+    assert np.abs(found.landmarks[POINTS68, :2] - wanted).max() < 5
 
 
 @needs_model
@@ -281,6 +391,57 @@ def test_units_report_compares_estimators():
     assert report.figures["mien_units_mae"] == pytest.approx(0, abs=1e-6)
 
 
+def test_people_without_a_rest_count_where_none_is_needed():
+    rng = np.random.default_rng(0)
+    truth = np.zeros((50, len(ACTION_UNITS)))
+    truth[:, AU_INDEX["AU26"]] = rng.uniform(0, 1, 50)
+    beside = truth.copy()
+    beside[:20] = np.nan
+    plain = truth.copy()
+    plain[:20] = 0
+    channels = evaluate.units_report(truth, {"plain": plain, "beside": beside}).figures["channels"]
+    for name in ("JawOpen", "AU26"):
+        assert channels[name]["beside_pcc"] == pytest.approx(1)
+        assert channels[name]["plain_pcc"] < 0.9
+    nobody = evaluate.units_report(truth, {"beside": np.full_like(truth, np.nan)}).figures
+    assert np.isnan(nobody["channels"]["AU26"]["beside_mae"])
+
+
+@pytest.mark.data
+def test_identities_are_read_as_what_they_are(data, tmp_path):
+    model = IctFace(data / "face3d" / "ict_facekit.npz")
+    weights = np.random.default_rng(5).normal(0, 0.7, 80).astype(np.float32)
+    head = model.head(weights)
+    for arrays in (
+        {"identity": weights},
+        {"weights": weights[None]},
+        {"identity": head},
+        {"x": (head - model.neutral)[None]},
+    ):
+        np.savez(tmp_path / "x.npz", **arrays)
+        (found,) = evaluate.load_identities(tmp_path / "x.npz", model)
+        np.testing.assert_allclose(found, head, atol=1e-4)
+    np.savez(tmp_path / "x.npz", expression=np.zeros((5, 57)), weights=weights[None])
+    with pytest.raises(MienError, match="it holds expression, weights"):
+        evaluate.load_identities(tmp_path / "x.npz", model)
+
+
+@pytest.mark.data
+def test_bases_that_do_not_fit_are_told(data, tmp_path):
+    with np.load(data / "face3d" / "ict_facekit.npz") as archive:
+        arrays = dict(archive)
+    for wrong, told in (
+        ({"faces": arrays["faces"][:, :3]}, "faces has shape"),
+        ({"neutral": arrays["neutral"][:9409]}, "neutral has shape"),
+        ({"faces": arrays["faces"] + 9}, "faces name vertices"),
+        ({"expression_names": np.char.replace(arrays["expression_names"], "eyeLookUp", "look")}, "eyeLookUp_L"),
+        ({"expression": arrays["expression"][:50]}, "expression has shape"),
+    ):
+        np.savez(tmp_path / "x.npz", **{**arrays, **wrong})
+        with pytest.raises(MienError, match=told):
+            IctFace(tmp_path / "x.npz")
+
+
 def test_correlation_is_pearsons():
     a, b = np.random.default_rng(0).normal(size=(2, 40, 3))
     b[:, 2] = 0.5
@@ -295,8 +456,11 @@ def test_labelled_photos(data):
     assert report.figures["mesh_faces"] >= 19
     assert report.figures["mesh_px"] < 3
     assert report.figures["histograms_window_given_nme"] < 0.1
-    assert report.figures["detector_recall"] >= 0.4
-    assert report.figures["detector_false_alarms"] <= 8
+    assert report.figures["detector_recall"] >= 0.5
+    assert report.figures["detector_false_alarms"] <= 4
+    # Those that the histograms find are the easier ones.
+    assert report.figures["mesh_where_histograms_px"] < report.figures["histograms_px"]
+    assert report.figures["mesh_where_histograms_faces"] <= report.figures["histograms_faces"]
 
 
 @needs_model
