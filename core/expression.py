@@ -172,7 +172,7 @@ class ExpressionTracker:
         In probability, 0..1.
     """
 
-    def __init__(self, window: float = 0.25, lead: float = 0.1):
+    def __init__(self, window: float = 0.5, lead: float = 0.15):
         self._window, self._lead = window, lead
         self.reset()
 
