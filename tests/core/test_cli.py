@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from mien.core import cli
@@ -293,6 +295,30 @@ def test_a_labelled_set_is_scored(mien, data):
     assert told["faces"] == 20
     assert told["mesh_nme"] < 0.08
     assert "mesh_nme" in mien("evaluate", "landmarks", data / "landmarks68").stdout
+
+
+@pytest.mark.data
+@needs_model
+def test_sets_of_expressions_and_of_people_are_scored(mien, data, tmp_path):
+    with np.load(data / "expression" / "fer2013_publictest.npz", allow_pickle=False) as archive:
+        happy = np.flatnonzero(archive["labels"] == archive["classes"].tolist().index("happy"))[:20]
+        np.savez(
+            tmp_path / "few.npz", **{k: archive[k][happy] for k in ("images", "labels")}, classes=archive["classes"]
+        )
+    told = outcome(mien("evaluate", "expression", tmp_path / "few.npz", "--json"))
+    assert told["pictures"] == told["classes"]["happiness"]["pictures"] == 20
+    assert told["accuracy"] >= 0.7
+    assert told["classes"]["fear"]["f1"] is None  # none is there
+    table = mien("evaluate", "expression", tmp_path / "few.npz").stdout
+    assert f"accuracy: {told['accuracy']:.3f}" in table
+    assert re.search(r"^happiness +20 ", table, re.MULTILINE)
+
+    np.savez(tmp_path / "one.npz", identity=np.random.default_rng(5).normal(0, 0.7, 80))
+    command = ["evaluate", "units", tmp_path / "one.npz", "--base", data / "face3d" / "ict_facekit.npz"]
+    told = outcome(mien(*command, "--json"))
+    assert (told["identities"], told["pictures"], told["rest_found"]) == (1, 12, 1)
+    assert told["mien_units_pcc"] > 0.6
+    assert f"mien_units_pcc: {told['mien_units_pcc']:.3f}" in mien(*command).stdout
 
 
 @pytest.mark.data
