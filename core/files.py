@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 import numpy as np
+import numpy.typing as npt
 
 from .errors import MienError
 
@@ -87,6 +88,17 @@ def read_arrays(path: str | os.PathLike[str], names: Collection[str] | None = No
             ) from error
         # zipfile, zlib and numpy's reader of headers each have errors of their own.
         raise ValueError(f"it is damaged, or no .npz ({error})") from error
+
+
+def write_arrays(path: str | os.PathLike[str], **arrays: npt.ArrayLike) -> None:
+    """Write an ``.npz`` that is whole or not there.
+
+    Raises
+    ------
+    OSError
+    """
+    with replacing(path) as part, part.open("wb") as file:
+        np.savez(file, **arrays)
 
 
 def file_stem(name: str) -> str:

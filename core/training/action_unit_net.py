@@ -28,16 +28,16 @@ from torch import nn
 
 from ..action_unit_model import CLOSE_UP, WINDOW, Describer, histograms
 from ..action_units import BlendshapeEstimator
-from ..datasets import load_expression_set
 from ..evaluate import correlation
 from ..features.geometry import GeometryBasis, mesh_of, mirror, mirrored_points
+from ..files import write_arrays
 from ..fusion import FUSION, fuse
 from ..ict_face import IctFace, ShapeMeaning, arkit_shapes, mirrored_shapes
 from ..landmarks import Face
 from ..units import ARKIT, AU_INDEX, EXPRESSIONS
 from .checkpoint import save
 from .export import export
-from .faces import SETS
+from .faces import labelled_faces
 from .layers import Conv, standardised
 from .paths import HELD_OUT_BLOCKS, MODELS, data_folder, work_folder
 from .schedule import course
@@ -340,11 +340,8 @@ def real_faces() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarr
     small as they are: all of the other expressions, and every third that is neutral or happy.
     """
     parts = []
-    for key, name in SETS.items():
-        if key == "public":
-            continue
-        faces = dict(np.load(work_folder() / f"faces_{key}.npz", allow_pickle=False))
-        photo_set = load_expression_set(data_folder() / "expression" / name)
+    for key in ("mux", "fer"):
+        photo_set, faces = labelled_faces(key)
         usable = faces["found"].copy()
         if key == "mux":
             usable &= ~np.isin(photo_set.blocks, HELD_OUT_BLOCKS)
@@ -747,7 +744,7 @@ def write(trainer: Trainer, folder: Path) -> None:
         )
     ]
     sys.stderr.write(f"torch and runtime differ by at most {max(gaps):.1e}\n")
-    np.savez(folder / "action_units.npz", **arrays_of(trainer))
+    write_arrays(folder / "action_units.npz", **arrays_of(trainer))
 
 
 PARTS = {

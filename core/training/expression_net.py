@@ -23,16 +23,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..datasets import load_expression_set
 from ..evaluate import accuracy_and_f1
 from ..expression import DEEP_CROP, deep_view
 from ..preprocess import aligned_crop
 from ..units import EXPRESSIONS
 from .checkpoint import save
 from .export import export
-from .faces import SETS, made_of_faces
+from .faces import SETS, labelled_faces, made_of_faces
 from .layers import Conv, standardised
-from .paths import HELD_OUT_BLOCKS, MODELS, data_folder, work_folder
+from .paths import HELD_OUT_BLOCKS, MODELS, work_folder
 from .schedule import course
 from .variation import roughen, shade, soften, uniform_of
 
@@ -100,8 +99,8 @@ class ExpressionNet(nn.Module):
         return features, self.head(self.drop(features))
 
 
-def prepare(folder: Path, cache: Path) -> dict[str, np.ndarray]:
-    """Return the sets' pictures at 48 px, as they are and aligned by their mesh.
+def prepare(cache: Path) -> dict[str, np.ndarray]:
+    """Return the sets' pictures at 48 px, as they are and aligned by their mesh; kept in a folder.
 
     Returns
     -------
@@ -112,12 +111,9 @@ def prepare(folder: Path, cache: Path) -> dict[str, np.ndarray]:
 
     def make():
         arrays = {}
-        for key, name in SETS.items():
-            found = load_expression_set(folder / "expression" / name)
-            with np.load(cache / f"faces_{key}.npz", allow_pickle=False) as faces:
-                has_mesh, landmarks = faces["found"], faces["landmarks"]
-            if len(has_mesh) != len(found):
-                raise SystemExit(f"{name} has changed: delete faces_{key}.npz and run faces again.")
+        for key in SETS:
+            found, faces = labelled_faces(key)
+            has_mesh, landmarks = faces["found"], faces["landmarks"]
             plain = [image if image.shape == (SIZE, SIZE) else _shrink(image) for image in found.images]
             arrays[key] = np.stack(plain)
             arrays[f"{key}_aligned"] = np.stack(
@@ -287,7 +283,7 @@ def train(options: argparse.Namespace) -> nn.Module:
     torch.manual_seed(options.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     work = work_folder()
-    arrays = prepare(data_folder(), work)
+    arrays = prepare(work)
     views = joined(arrays)
     labels = np.concatenate([arrays["fer_labels"], arrays["mux_labels"]])
     truth = F.one_hot(torch.from_numpy(labels), len(EXPRESSIONS)).float()
@@ -421,7 +417,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Train, then export to models/."""
     model = train(options(arguments))
-    pictures = prepare(data_folder(), work_folder())["public_aligned"][:8]
+    pictures = prepare(work_folder())["public_aligned"][:8]
     views = np.stack([deep_view(picture) for picture in pictures])
     gap = export(model, views, MODELS / "expression_net.onnx", ("features", "logits"), bits=8)
     sys.stderr.write(f"torch and runtime differ by at most {gap:.1e}\n")

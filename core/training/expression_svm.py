@@ -18,16 +18,16 @@ import numpy as np
 from scipy.optimize import minimize
 from sklearn.decomposition import PCA
 
-from ..datasets import load_expression_set
 from ..evaluate import accuracy_and_f1, calibration_error
 from ..expression import DEEP_CROP, deep_view, hog_of, softmax
 from ..features.deep import DeepNet
 from ..features.geometry import GeometryBasis, mesh_of
+from ..files import write_arrays
 from ..landmarks import Face
 from ..preprocess import aligned_crop
 from ..units import EXPRESSIONS
-from .faces import SETS, made_of_faces
-from .paths import HELD_OUT_BLOCKS, MODELS, data_folder, work_folder
+from .faces import SETS, labelled_faces, made_of_faces
+from .paths import HELD_OUT_BLOCKS, MODELS, work_folder
 
 HISTOGRAMS = 160
 COMPONENTS = 60
@@ -36,9 +36,7 @@ COMBINATIONS = (("HOG",), ("geometry",), ("deep",), ("HOG", "geometry"), ("HOG",
 
 def describe(key: str, net: DeepNet) -> dict[str, np.ndarray]:
     """Return histograms, deep features, logits and meshes of a set's pictures with a face."""
-    with np.load(work_folder() / f"faces_{key}.npz", allow_pickle=False) as archive:
-        faces = dict(archive)
-    pictures = load_expression_set(data_folder() / "expression" / SETS[key])
+    pictures, faces = labelled_faces(key)
     rows = np.flatnonzero(faces["found"])
 
     def make():
@@ -193,7 +191,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     share = options.share
     report("both, averaged", together(share), share=share)
-    np.savez(
+    write_arrays(
         MODELS / "expression.npz",
         hog_mean=pca.mean_.astype(np.float32),
         hog_axes=pca.components_.astype(np.float16),
@@ -209,7 +207,7 @@ def main(arguments: list[str] | None = None) -> int:
         share=np.float32(share),
     )
     (work_folder() / "expression_svm.json").write_text(json.dumps(table, indent=1))
-    np.savez(work_folder() / "expression_margins.npz", margins=margins["public"], truth=truths["public"])
+    write_arrays(work_folder() / "expression_margins.npz", margins=margins["public"], truth=truths["public"])
     return 0
 
 

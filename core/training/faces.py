@@ -11,11 +11,15 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
-from ..datasets import load_expression_set
+from .. import preprocess
+from ..datasets import ExpressionSet, load_expression_set
 from ..evaluate import find_in_grey
+from ..features import geometry, hog
+from ..files import write_arrays
 from ..landmarks import Landmarker
 from ..models import landmark_model
 from ..stills import StillLandmarker
@@ -34,39 +38,70 @@ def main(arguments: list[str] | None = None) -> int:
         stills = StillLandmarker(landmarker, repeats=1)
         for key, name in SETS.items():
             target = work / f"faces_{key}.npz"
-            if target.is_file():
+            place = data_folder() / "expression" / name
+            digest = hashlib.sha256(place.read_bytes()).hexdigest()
+            if target.is_file() and _set_of(target) == digest:
                 continue
-            images = load_expression_set(data_folder() / "expression" / name).images
+            images = load_expression_set(place).images
             chunks, parts = [], []
             for start in range(0, len(images), _CHUNK):
-                part = work / f"_{key}_{start:06d}.npz"
+                part = work / f"_{key}_{digest[:8]}_{start:06d}.npz"
                 if not part.is_file():
                     began = time.monotonic()
-                    np.savez(part, **_find(stills, images[start : start + _CHUNK]))
+                    write_arrays(part, **_find(stills, images[start : start + _CHUNK]))
                     sys.stderr.write(f"{key} {start} of {len(images)}, {time.monotonic() - began:.0f} s\n")
                 chunks.append(part)
                 parts.append(dict(np.load(part, allow_pickle=False)))
-            np.savez(target, **{k: np.concatenate([part[k] for part in parts]) for k in parts[0]})
+            joined = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
+            write_arrays(target, set=np.array(digest), **joined)
             # Chunks left behind would stand in for a new look when the joined file is deleted.
             for chunk in chunks:
                 chunk.unlink()
-            sys.stderr.write(f"{key}: found in {np.mean(np.load(target)['found']):.1%}\n")
+            sys.stderr.write(f"{key}: found in {joined['found'].mean():.1%}\n")
     return 0
 
 
-def made_of_faces(path: Path, keys: Iterable[str], make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Return arrays that `make` makes of sets' faces, kept in `path` for as long as those faces stay the same."""
+def _set_of(path: Path) -> str:
+    """Return the digest of the set that a file of faces belongs to."""
+    with np.load(path, allow_pickle=False) as archive:
+        return str(archive["set"]) if "set" in archive else ""
+
+
+def labelled_faces(key: str) -> tuple[ExpressionSet, dict[str, np.ndarray]]:
+    """Return a set and what `main` found in its pictures.
+
+    Raises
+    ------
+    SystemExit
+        Where the set has changed since, or was not looked at.
+    """
+    place, file = data_folder() / "expression" / SETS[key], work_folder() / f"faces_{key}.npz"
+    if not file.is_file() or _set_of(file) != hashlib.sha256(place.read_bytes()).hexdigest():
+        raise SystemExit(f"The faces of {place.name} are unknown, or it has changed: run mien.core.training.faces.")
+    with np.load(file, allow_pickle=False) as archive:
+        return load_expression_set(place), {name: archive[name] for name in archive if name != "set"}
+
+
+def made_of_faces(
+    path: Path,
+    keys: Iterable[str],
+    make: Callable[[], dict[str, np.ndarray]],
+    by: Iterable[ModuleType] = (preprocess, hog, geometry),
+) -> dict[str, np.ndarray]:
+    """Return arrays that `make` makes of sets' faces, kept in `path` while those and the modules `by` stay the same."""
     digest = hashlib.sha256()
     for key in keys:
         file = path.with_name(f"faces_{key}.npz")
         digest.update(file.read_bytes() if file.is_file() else b"")
+    for module in by:
+        digest.update(Path(module.__file__).read_bytes())
     if path.is_file():
         with np.load(path, allow_pickle=False) as archive:
             arrays = dict(archive)
         if str(arrays.pop("faces", "")) == digest.hexdigest():
             return arrays
     arrays = make()
-    np.savez(path, faces=np.array(digest.hexdigest()), **arrays)
+    write_arrays(path, faces=np.array(digest.hexdigest()), **arrays)
     return arrays
 
 

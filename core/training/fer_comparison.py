@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 
 from ..datasets import label_index, load_expression_set
+from ..files import write_arrays
 from ..units import EXPRESSIONS
 from .paths import HELD_OUT_BLOCKS, data_folder, work_folder
 
@@ -58,7 +59,7 @@ def ask_fer() -> None:
                 for word, value in emotions.items():
                     probabilities[row, label_index(word)] = value
             said[f"{name}/{way}"] = probabilities
-    np.savez(work_folder() / "fer_said.npz", **said)
+    write_arrays(work_folder() / "fer_said.npz", **said)
 
 
 def _whole(fer, images):

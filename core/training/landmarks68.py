@@ -20,8 +20,8 @@ import skimage.data
 from sklearn.datasets import load_sample_images
 from sklearn.svm import LinearSVC
 
-from ..datasets import load_expression_set
 from ..features import hog
+from ..files import write_arrays
 from ..landmarks import POINTS68
 from ..landmarks68 import (
     FRAME,
@@ -36,7 +36,8 @@ from ..landmarks68 import (
     upright,
     window_of,
 )
-from .paths import HELD_OUT_BLOCKS, MODELS, data_folder, work_folder
+from .faces import labelled_faces
+from .paths import HELD_OUT_BLOCKS, MODELS, work_folder
 from .synthesis import GREY, load
 
 MODES = 30
@@ -59,8 +60,7 @@ _MIRROR = np.array(
 
 def faces(photos: int, renders: int, rng: np.random.Generator) -> tuple[list[np.ndarray], np.ndarray]:
     """Return grey pictures and their 68 points, mirrored ones among them."""
-    found = dict(np.load(work_folder() / "faces_mux.npz", allow_pickle=False))
-    photo_set = load_expression_set(data_folder() / "expression" / "muxspace_train.tar")
+    photo_set, found = labelled_faces("mux")
     usable = np.flatnonzero(found["found"] & ~np.isin(photo_set.blocks, HELD_OUT_BLOCKS))
     images, points = [], []
     for i in rng.permutation(usable)[:photos]:
@@ -193,10 +193,9 @@ def scenes(count: int, rng: np.random.Generator) -> list[tuple[np.ndarray, list[
 
     The faces are photos of muxspace's held-out blocks, in windows of 36 to 110 px.
     """
-    with np.load(work_folder() / "faces_mux.npz", allow_pickle=False) as archive:
-        found, landmarks = archive["found"], archive["landmarks"]
-    photos = load_expression_set(data_folder() / "expression" / "muxspace_train.tar")
-    usable = np.flatnonzero(found & np.isin(photos.blocks, HELD_OUT_BLOCKS))
+    photos, seen = labelled_faces("mux")
+    landmarks = seen["landmarks"]
+    usable = np.flatnonzero(seen["found"] & np.isin(photos.blocks, HELD_OUT_BLOCKS))
     result = []
     for number in range(count):
         picture = getattr(skimage.data, _BACKGROUNDS[number % len(_BACKGROUNDS)])()
@@ -297,7 +296,7 @@ def main(arguments: list[str] | None = None) -> int:
         arrays = {"detector": weights, **train_shape(images, points, rng, options.starts)}
         arrays["verifier"] = train_verifier(images, points, wrong, arrays, rng)
     thresholds = choose_thresholds(arrays, np.random.default_rng(options.seed), options.scenes)
-    np.savez(target, thresholds=thresholds, **arrays)
+    write_arrays(target, thresholds=thresholds, **arrays)
     return 0
 
 

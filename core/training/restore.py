@@ -26,7 +26,7 @@ from ..expression import deep_view
 from ..units import EXPRESSIONS
 from . import action_unit_net, expression_net
 from .checkpoint import save
-from .paths import MODELS, data_folder, work_folder
+from .paths import MODELS, work_folder
 from .synthesis import PICTURE_NAMES
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -160,7 +160,7 @@ def word_of(net: nn.Module, views: list[torch.Tensor], options: argparse.Namespa
 def restore_expression(folder: Path) -> None:
     """Write the checkpoint of the expression network, as if its training had just ended."""
     options = expression_net.options([])
-    arrays = expression_net.prepare(data_folder(), folder)
+    arrays = expression_net.prepare(folder)
     views = expression_net.joined(arrays)
     chosen = np.random.default_rng(0).permutation(len(views[0]))[:600]
     seen = np.stack([deep_view(picture) for view in views for picture in view.numpy()[chosen]])

@@ -22,6 +22,7 @@ import numpy as np
 from ..action_unit_model import CROP, eye_crops, mouth_crop
 from ..evaluate import load_weights
 from ..features.geometry import mesh_of
+from ..files import write_arrays
 from ..ict_face import IctFace, Scene, project, random_expression, random_look, random_scene, render, rotation
 from ..landmarks import Landmarker
 from ..models import landmark_model
@@ -185,9 +186,7 @@ def main(arguments: list[str] | None = None) -> int:
             began = time.monotonic()
             clock = 2000 * _STEP * part  # time must grow; a part takes 1,000 steps
             arrays = make_part(model, landmarker, part, take, points68, clock)
-            partial = folder / f"_{target.name}"
-            np.savez(partial, **arrays)
-            partial.replace(target)
+            write_arrays(target, **arrays)
             sys.stderr.write(
                 f"part {part + 1}/{last}: faces found in {arrays['found'].mean():.1%}, "
                 f"{time.monotonic() - began:.0f} s\n"

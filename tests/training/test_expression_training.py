@@ -23,7 +23,6 @@ def crops(monkeypatch, tmp_path):
             arrays[f"{key}{kind}"] = rng.integers(0, 256, (count, 48, 48)).astype(np.uint8)
         arrays[f"{key}_labels"] = np.arange(count) % len(EXPRESSIONS)
         arrays[f"{key}_blocks"] = np.arange(count) * 20 // count
-    monkeypatch.setattr(expression_net, "data_folder", lambda: tmp_path)
 
     def train(folder, seed=7):
         folder.mkdir(exist_ok=True)
