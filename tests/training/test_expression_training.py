@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -102,6 +103,18 @@ def test_a_restored_network_goes_on_or_stays_as_it_is(crops, tmp_path):
     torch.save(state, tmp_path / "expression_net.pt")
     with pytest.raises(SystemExit, match="ask for more"):
         crops(tmp_path)
+
+
+def test_copies_of_a_photo_are_known_in_another_light_and_file():
+    rng = np.random.default_rng(4)
+    noise = rng.uniform(0, 255, (8, 48, 48)).astype(np.float32)
+    photos = np.stack([cv2.normalize(cv2.GaussianBlur(n, (0, 0), 5), None, 0, 255, cv2.NORM_MINMAX) for n in noise])
+    known, others = photos[:4].astype(np.uint8), photos[4:].astype(np.uint8)
+    stored = [cv2.imdecode(cv2.imencode(".jpg", p, [cv2.IMWRITE_JPEG_QUALITY, 60])[1], 0) for p in known]
+    darker = (0.6 * known + 20).astype(np.uint8)
+    moved = np.roll(known, 1, 2)
+    found = expression_svm.photo_copies(np.concatenate([known, stored, darker, moved, others]), known)
+    assert found.tolist() == [True] * 16 + [False] * 4
 
 
 def test_machines_are_those_of_liblinear():
