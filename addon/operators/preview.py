@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Collection
 from pathlib import Path
 
 import bpy
@@ -46,12 +48,25 @@ class MIEN_OT_preview_expression(bpy.types.Operator):
     bl_description = "Lay this expression over the captured face; again takes it off"
     bl_options = {"REGISTER", "UNDO"}
 
-    name: bpy.props.StringProperty(name="Expression", description="A basic expression, or one that was saved")
+    # Not of the last run: a button or key sets one of the two, and Blender would fill in the other.
+    name: bpy.props.StringProperty(
+        name="Expression", description="A basic expression, or one that was saved", options={"SKIP_SAVE"}
+    )
     own: bpy.props.IntProperty(
-        name="Own", description="In place of a name: the first, second ... of the saved expressions", default=0, min=0
+        name="Own",
+        description="In place of a name: the first, second ... of the saved expressions",
+        default=0,
+        min=0,
+        options={"SKIP_SAVE"},
     )
     strength: bpy.props.FloatProperty(
-        name="Strength", description="How far it covers the capture", default=1.0, min=0.0, max=1.0, subtype="FACTOR"
+        name="Strength",
+        description="How far it covers the capture",
+        default=1.0,
+        min=0.0,
+        max=1.0,
+        subtype="FACTOR",
+        options={"SKIP_SAVE"},
     )
 
     @classmethod
@@ -72,29 +87,47 @@ class MIEN_OT_preview_expression(bpy.types.Operator):
         return {"FINISHED"}
 
 
+def free_name(taken: Collection[str]) -> str:
+    """Return a name for the next expression.
+
+    >>> free_name(["Expression", "Smirk"])
+    'Expression 2'
+    """
+    names = ("Expression", *(f"Expression {number}" for number in range(2, len(taken) + 2)))
+    return next(name for name in names if name not in taken)
+
+
 class MIEN_OT_preview_expression_save(bpy.types.Operator):
     bl_idname = OP_PREVIEW_EXPRESSION_SAVE
     bl_label = "Save Expression"
     bl_description = "Keep the face of the active head, as the preview shows it, as an expression of this file"
     bl_options = {"REGISTER", "UNDO"}
 
-    name: bpy.props.StringProperty(name="Name", description="Name of the expression", default="Expression")
+    name: bpy.props.StringProperty(
+        name="Name",
+        description="Name of the expression; one that is saved already is replaced",
+        default="Expression",
+        options={"SKIP_SAVE"},
+    )
 
     @classmethod
     def poll(cls, context):
         return overlay.running() and bool(overlay.heads_of(context.scene))
 
     def invoke(self, context, _event):
+        self.name = free_name(settings(context.scene).expressions.keys())
         return context.window_manager.invoke_props_dialog(self)
 
     def execute(self, context):
         name = self.name.strip()
-        if not name or name in BASIC:
+        if not name or name.casefold() in BASIC:
             self.report({"WARNING"}, "Give the expression a name of its own")
             return {"CANCELLED"}
         heads = overlay.heads_of(context.scene)
         obj = context.object if context.object in heads else heads[0]
         chosen = settings(context.scene)
+        if name in chosen.expressions:
+            self.report({"INFO"}, f"The earlier {name} was replaced")
         kept = chosen.expressions.get(name) or chosen.expressions.add()
         kept.name = name
         kept.values.clear()
@@ -162,8 +195,9 @@ class MIEN_OT_preview_render_take(bpy.types.Operator, ExportHelper):
         return changed
 
     def invoke(self, context, event):
-        if not self.filepath:
-            self.filepath = Path(workflow.settings(context).take).stem + ".mp4"
+        # Blender keeps the folder of the last run, and with it the name, which belongs to another take.
+        name = Path(workflow.settings(context).take).stem + ".mp4"
+        self.filepath = os.path.join(os.path.dirname(self.filepath), name)
         return ExportHelper.invoke(self, context, event)
 
     def execute(self, context):
