@@ -52,9 +52,10 @@ def _find_actors(_self, _context, text):
     return [name for name in names if text.lower() in name.lower()]
 
 
-def _find_labels(_self, _context, text):
-    own = session.live.expressions.names if session.live is not None else ()
-    return [name for name in (*own, *EXPRESSIONS) if text.lower() in name.lower()]
+def _find_labels(_self, context, text):
+    from .workflow import own_names
+
+    return [name for name in (*own_names(context.scene), *EXPRESSIONS) if text.lower() in name.lower()]
 
 
 def _find_expressions(_self, context, text):

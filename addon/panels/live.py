@@ -34,6 +34,7 @@ from ..ids import (
     SIDEBAR_TAB,
     TAKE_LIST,
 )
+from ..triggers import troubles_of
 from .text import paragraph
 
 _STATES = {
@@ -209,13 +210,17 @@ class MIEN_PT_live_expressions(_Panel, bpy.types.Panel):
             layout.label(text="Start live capture to record expressions", icon="INFO")
         column = layout.column(align=True)
         column.label(text="Triggers")
-        for i, row in enumerate(chosen.triggers):
+        troubles = troubles_of(chosen.id_data, workflow.own_names(chosen.id_data))
+        for i, (row, trouble) in enumerate(zip(chosen.triggers, troubles, strict=True)):
             line = column.row(align=True)
+            line.alert = bool(trouble)
             line.prop(row, "label", text="", placeholder="Face shows")
             line.label(text="", icon="FORWARD")
             line.prop(row, "expression", text="", placeholder="Head wears")
             line.operator(OP_LIVE_TRIGGER_REMOVE, text="", icon="REMOVE").index = i
             column.prop(row, "strength", slider=True)
+            if trouble:
+                paragraph(context, column, trouble, icon="ERROR")
         column.operator(OP_LIVE_TRIGGER_ADD, icon="ADD")
 
     @staticmethod
