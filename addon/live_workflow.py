@@ -114,13 +114,17 @@ def learn(context, *, rest: bool) -> None:
     Raises
     ------
     MienError
-        ``"actor-none"`` or ``"class-name-empty"``.
+        ``"actor-none"``, ``"class-name-empty"`` or ``"class-name-rest"``.
     """
     chosen = settings(context)
     actor_file(chosen.actor)
     name = REST if rest else chosen.lesson.strip()
     if not name:
         raise MienError("class-name-empty", "The expression has no name.", "Type a name first.")
+    if not rest and name.casefold() == REST:
+        # Under that name the resting face is kept, which all others are told apart from.
+        message = f'An expression cannot be called "{name}": that is the resting face.'
+        raise MienError("class-name-rest", message, "Type another name, or press Record Rest.")
     session.live.learn(name, chosen.lesson_seconds)
 
 

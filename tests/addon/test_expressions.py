@@ -194,6 +194,7 @@ def test_what_cannot_be_learnt_is_told(device, head, actors):  # noqa: F811
     for actor, lesson, said in (
         (" . ", "smirk", "actor has no name"),
         ("Zoë", "  ", "expression has no name"),
+        ("Zoë", "Rest", "Record Rest"),
     ):
         chosen.actor, chosen.lesson = actor, lesson
         with pytest.raises(RuntimeError, match=said):
