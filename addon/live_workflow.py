@@ -215,12 +215,14 @@ def on_take(status: TakeStatus) -> None:
 def refresh_takes() -> None:
     """Read the takes folder into the list."""
     known = getattr(bpy.context.window_manager, TAKE_LIST)
-    active = active_take()
+    active, row = active_take(), known.active
     known.items.clear()
     for entry in takes.scan(takes_folder()):
         _add(known, entry)
-    paths = [item.path for item in known.items]
-    known.active = paths.index(str(active)) if str(active) in paths else 0
+    # After a delete the one that follows, not the newest.
+    known.active = max(min(row, len(known.items) - 1), 0)
+    if active is not None:
+        select_take(active)
 
 
 def refresh_takes_soon() -> None:
@@ -237,10 +239,11 @@ def _add(known, entry: takes.Entry) -> None:
 
 
 def select_take(path: Path) -> None:
-    """Make a take the active one in the list."""
+    """Make a take the active one in the list, if it is there."""
     known = getattr(bpy.context.window_manager, TAKE_LIST)
     paths = [item.path for item in known.items]
-    known.active = paths.index(str(path)) if str(path) in paths else 0
+    if str(path) in paths:
+        known.active = paths.index(str(path))
 
 
 def active_take() -> Path | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import bpy
 
 from ...core.errors import MienError
@@ -69,12 +71,20 @@ class MIEN_OT_take_rename(_OnTake, bpy.types.Operator):
     bl_label = "Rename Take"
 
     name: bpy.props.StringProperty(name="Name", description="The take's new name")
+    path: bpy.props.StringProperty(
+        name="Take",
+        description="The take; the one that is chosen in the list if empty",
+        options={"HIDDEN", "SKIP_SAVE"},
+    )
 
     def invoke(self, context, _event):
-        self.name = live_workflow.active_take().stem
+        # While the dialog is open a take that ends may come into the list, and become the chosen one.
+        path = live_workflow.active_take()
+        self.path, self.name = str(path), path.stem
         return context.window_manager.invoke_props_dialog(self)
 
     def work(self, _context, path):
+        path = Path(self.path) if self.path else path
         renamed = takes.rename(path, self.name)
         workflow.take_moved(path, renamed)
         live_workflow.refresh_takes()

@@ -10,17 +10,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import bpy
 import numpy as np
 import pytest
 
 from mien.addon import bake, live, live_workflow, session, takes
+from mien.addon.operators.take_list import MIEN_OT_take_rename
 from mien.addon.rig.puppet import Channels, Puppet, Sample
 from mien.addon.rig.targets import find_target
 from mien.core import clock, livelink_csv
 from mien.core.errors import MienError
 from mien.core.network import LiveLinkFaceSender
+from mien.core.protocol import TakeStatus
 from mien.core.take import Take, TakeHeader, TakeWriter
 from mien.core.types import FrameResult
 from mien.core.units import ARKIT_INDEX, UNIT_INDEX
@@ -574,6 +577,41 @@ def test_take_list(device, head, tmp_path):
     assert scene.mien.take == other.mien.take == str(path.parent / "bin" / "Happy take.mien")
     assert third.mien.take == ""
     assert not listed
+
+
+@pytest.fixture
+def five(tmp_path):
+    """A folder with the takes 0 (the oldest) to 4, listed."""
+    bpy.context.preferences.addons["mien"].preferences.takes_folder = str(tmp_path)
+    for number in range(5):
+        path = tmp_path / f"{number}.mien"
+        with TakeWriter(path, TakeHeader("test", fps=30)) as writer:
+            writer.write(FrameResult(0, 0.0, found=True))
+        os.utime(path, (1000 + number, 1000 + number))
+    bpy.ops.mien.takes_refresh()
+    return tmp_path
+
+
+def test_delete_goes_on_with_the_next_take_of_the_list(five):
+    live_workflow.select_take(five / "2.mien")
+    for left in ("1", "0", "3", "4"):
+        bpy.ops.mien.take_delete()
+        assert live_workflow.active_take().stem == left
+    bpy.ops.mien.take_delete()
+    assert live_workflow.active_take() is None
+
+
+def test_the_take_is_renamed_for_which_the_dialog_was_opened(five):
+    asked = []
+    dialog = SimpleNamespace(invoke_props_dialog=asked.append)
+    live_workflow.select_take(five / "2.mien")
+    MIEN_OT_take_rename.invoke(SimpleNamespace(), SimpleNamespace(window_manager=dialog), None)
+    live_workflow.on_take(TakeStatus(1, str(five / "4.mien"), False))
+    live_workflow.select_take(five / "4.mien")  # as one that ends meanwhile does
+    assert (asked[0].path, asked[0].name) == (str(five / "2.mien"), "2")
+    bpy.ops.mien.take_rename(name="two", path=asked[0].path)
+    assert sorted(path.stem for path in five.glob("*.mien")) == ["0", "1", "3", "4", "two"]
+    assert live_workflow.active_take().stem == "two"
 
 
 def test_a_take_is_renamed_to_another_case(tmp_path):
