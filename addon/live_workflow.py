@@ -246,6 +246,20 @@ def select_take(path: Path) -> None:
         known.active = paths.index(str(path))
 
 
+def take_moved(old: Path, new: Path) -> None:
+    """Have whatever names a take name it where it is now, also after an undo, and list it so."""
+    session.moved.append((old, new))
+    workflow.take_moved(old, new)
+    refresh_takes()
+
+
+def name_takes_again() -> None:
+    """Name the takes that were moved where they are now: an undo brought their old names back."""
+    for old, new in session.moved:
+        if not old.exists():  # else another take has the name by now
+            workflow.take_moved(old, new)
+
+
 def active_take() -> Path | None:
     """Return the path of the take that is chosen in the list."""
     known = getattr(bpy.context.window_manager, TAKE_LIST)

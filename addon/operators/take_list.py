@@ -69,6 +69,7 @@ class MIEN_OT_take_rename(_OnTake, bpy.types.Operator):
 
     bl_idname = OP_TAKE_RENAME
     bl_label = "Rename Take"
+    bl_options = {"UNDO", "INTERNAL"}
 
     name: bpy.props.StringProperty(name="Name", description="The take's new name")
     path: bpy.props.StringProperty(
@@ -86,8 +87,7 @@ class MIEN_OT_take_rename(_OnTake, bpy.types.Operator):
     def work(self, _context, path):
         path = Path(self.path) if self.path else path
         renamed = takes.rename(path, self.name)
-        workflow.take_moved(path, renamed)
-        live_workflow.refresh_takes()
+        live_workflow.take_moved(path, renamed)
         live_workflow.select_take(renamed)
         return {"FINISHED"}
 
@@ -97,11 +97,11 @@ class MIEN_OT_take_delete(_OnTake, bpy.types.Operator):
 
     bl_idname = OP_TAKE_DELETE
     bl_label = "Delete Take"
+    bl_options = {"UNDO", "INTERNAL"}
 
     def work(self, _context, path):
         gone = takes.delete(path)
-        workflow.take_moved(path, gone)
-        live_workflow.refresh_takes()
+        live_workflow.take_moved(path, gone)
         self.report({"INFO"}, f"{path.name} is in {gone.parent} now")
         return {"FINISHED"}
 

@@ -614,6 +614,30 @@ def test_the_take_is_renamed_for_which_the_dialog_was_opened(five):
     assert live_workflow.active_take().stem == "two"
 
 
+def test_an_undo_finds_renamed_and_deleted_takes(five):
+    """Called as a click does, which pushes what the operator declares."""
+    bpy.ops.ed.undo_push(message="before")
+    bpy.context.scene.mien.take = str(five / "2.mien")
+    bpy.ops.ed.undo_push(message="baked")
+    live_workflow.select_take(five / "2.mien")
+    bpy.ops.mien.take_rename("EXEC_DEFAULT", True, name="two")
+    bpy.context.scene.mien.start_frame = 7
+    bpy.ops.ed.undo_push(message="later")
+    bpy.ops.ed.undo()
+    assert bpy.context.scene.mien.start_frame == 1
+    assert bpy.context.scene.mien.take == str(five / "two.mien")
+    bpy.ops.ed.undo()  # of the name itself: the file keeps it
+    assert bpy.context.scene.mien.take == str(five / "two.mien")
+    bpy.ops.ed.redo()
+    bpy.ops.mien.take_delete("EXEC_DEFAULT", True)
+    bpy.ops.ed.undo()
+    assert bpy.context.scene.mien.take == str(five / "bin" / "two.mien")
+    (five / "2.mien").write_bytes(b"another one")
+    bpy.context.scene.mien.take = str(five / "2.mien")
+    live_workflow.name_takes_again()
+    assert bpy.context.scene.mien.take == str(five / "2.mien")
+
+
 def test_a_take_is_renamed_to_another_case(tmp_path):
     path = tmp_path / "happy.mien"
     with TakeWriter(path, TakeHeader("test", fps=30)) as writer:

@@ -111,7 +111,8 @@ def test_what_changes_the_scene_can_be_undone():
     from mien.addon.operators import bake, sample_head, take_list, takes
 
     bakes = (bake.MIEN_OT_bake, takes.MIEN_OT_bake_take, take_list.MIEN_OT_take_bake)
-    for cls in (*bakes, sample_head.MIEN_OT_add_sample_head):
+    names = (take_list.MIEN_OT_take_rename, take_list.MIEN_OT_take_delete)
+    for cls in (*bakes, *names, sample_head.MIEN_OT_add_sample_head):
         assert "UNDO" in cls.bl_options
 
 
