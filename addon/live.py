@@ -66,6 +66,9 @@ DEATH_WINDOW = 30.0
 TAKE_PATIENCE = 30.0
 """Seconds for the pictures of a take that still wait when the session ends."""
 
+FACELESS = 0.5
+"""Seconds without a face after which it is told; one frame that misses it is nothing."""
+
 _JOB = 1
 
 _ENDED = ("stopped", "failed")
@@ -217,6 +220,7 @@ class Live:
         self.wearer = Wearer()
         self.scene = 0
         self.found = False
+        self._lost_since: float | None = None
         self.picture: LivePicture | None = None
         self.on_take: Callable[[TakeStatus], None] | None = None
         self.wanted: Record | None = None
@@ -242,6 +246,12 @@ class Live:
     def countdown(self) -> float:
         """Seconds until the recording begins; 0 when none waits."""
         return max(self.count_from - now(), 0.0) if self.count_from is not None else 0.0
+
+    @property
+    def faceless(self) -> bool:
+        """Whether pictures come, and for a while none of them with a face."""
+        lost = self._lost_since is not None and now() - self._lost_since >= FACELESS
+        return lost and self.status.state == "live"
 
     @property
     def apply_fps(self) -> float:
@@ -385,6 +395,10 @@ class Live:
         self._latencies.append(moment - frame.captured)
         self.found, self.label, self.probability = plain.found, plain.expression, plain.probability
         self.hidden = plain.found and plain.confidence < SURE
+        if plain.found:
+            self._lost_since = None
+        elif self._lost_since is None:
+            self._lost_since = moment
         self._dirty = True
 
     def _begin_take_when_due(self) -> None:

@@ -140,7 +140,9 @@ class MIEN_PT_live(_Panel, bpy.types.Panel):
         picture = session.picture_icon()
         if picture and live_workflow.settings(context).show_picture and live.order.source != "network":
             layout.template_icon(icon_value=picture, scale=8.0)
-        if live.hidden:
+        if live.faceless:
+            layout.label(text="No face is seen", icon="ERROR")
+        elif live.hidden:
             layout.label(text="The face is hidden", icon="HIDE_ON")
         elif live.label:
             own = f", {live.expressions.shown}" if live.expressions.shown else ""

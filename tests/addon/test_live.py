@@ -147,6 +147,21 @@ def test_a_hidden_face_is_told(device, head):
     until(lambda: not running.hidden)
 
 
+def test_that_no_face_is_seen_is_told_after_a_moment(device, head):
+    running = start()
+    assert not running.faceless
+    nobody = device.with_name("nobody")
+    nobody.touch()
+    until(lambda: not running.found)
+    assert not running.faceless
+    lost = time.monotonic()
+    until(lambda: running.faceless)
+    assert time.monotonic() - lost > 0.8 * live.FACELESS
+    nobody.unlink()
+    until(lambda: running.found)
+    assert not running.faceless
+
+
 def test_a_session_follows_and_leaves_nothing(device, head, unchanged):
     unchanged()
     began = time.monotonic()
