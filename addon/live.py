@@ -679,17 +679,28 @@ def _poll_lister() -> None:
     for message in session.lister.poll():
         if isinstance(message, Cameras):
             session.cameras = list(message.cameras)
+            session.outcome = _found("camera", len(session.cameras))
         elif isinstance(message, Microphones):
             session.microphones = list(message.microphones)
-            if message.error is not None:
-                session.outcome = session.Outcome(message.error.lines, failed=True)
-        elif not isinstance(message, WorkerDied | Failed):
+            session.outcome = _found("microphone", len(session.microphones), message.error)
+        elif isinstance(message, WorkerDied | Failed):
+            session.outcome = session.Outcome(message.error.lines, failed=True)
+        else:
             continue
         session.lister.dismiss()
         session.retiring.append(session.lister)
         session.lister = None
         redraw_panels()
         return
+
+
+def _found(what: str, count: int, error: MienError | None = None) -> session.Outcome:
+    """Return what to tell about a search for devices."""
+    if error is not None:
+        return session.Outcome(error.lines, failed=True)
+    if not count:
+        return session.Outcome([f"No {what} is connected.", "Connect one, then look again."], failed=True)
+    return session.Outcome([f"{count} {what}{'s' if count > 1 else ''} found: click the field to choose."])
 
 
 # --- windows

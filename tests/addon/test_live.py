@@ -792,6 +792,23 @@ def test_cameras_are_listed(device):
     bpy.ops.mien.live_cameras()
     until(lambda: session.lister is None)
     assert session.cameras == [("0", "Stand-in")]
+    assert session.outcome == session.Outcome(["1 camera found: click the field to choose."])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (('camera.CameraInfo("0", "Stand-in")', ""), "No camera is connected."),
+        (("sys.exit(worker.main())", "sys.exit(7)"), "worker"),
+    ],
+)
+def test_why_no_camera_is_listed_is_told(device, tmp_path, change, said):
+    script = tmp_path / "worker.py"
+    script.write_text(script.read_text().replace(*change))
+    bpy.ops.mien.live_cameras()
+    until(lambda: session.lister is None)
+    assert session.outcome.failed
+    assert said in " ".join(session.outcome.lines)
 
 
 def test_unregister_while_live(device, head):
