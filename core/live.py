@@ -40,7 +40,6 @@ from .wav import sound_path
 
 if TYPE_CHECKING:
     from .microphone import Microphone
-    from .network import NetworkSource
     from .solve import Neutral
 
 STATUS_INTERVAL = 0.25
@@ -109,7 +108,7 @@ class LiveSession:
         self._trouble: MienError | None = None
         self._status_due = self._picture_due = 0.0
         self._sound_due = np.inf
-        self._ask_due = now() + ASK_INTERVAL
+        self._ask_due = 0.0
         self._picture_wanted = True
         self._pipeline = self._labeller = None
         self._expressions: Expressions | None = None
@@ -127,7 +126,12 @@ class LiveSession:
             from .solve import Solver
 
             if self.order.source == "network":
-                self._network = _open_network(self.order)
+                from .network import NetworkSource
+
+                order = self.order
+                self._network = NetworkSource(
+                    order.name, order.port or None, listen_lan=order.lan, mirror=order.mirror, clock=now
+                )
             else:
                 from .capture.grabber import Grabber
 
@@ -375,16 +379,25 @@ class LiveSession:
         state = self._network.state
         if state == "live":
             return "live", None
-        host, port = self._network.address
-        where = "this machine alone" if host == "127.0.0.1" else "the local network"
-        asked = f" The phone at {self.order.host} is asked again and again." if self.order.host else ""
         if state == "waiting":
-            return "opening", MienError(
-                "network-waiting", f"Nothing has come on UDP port {port} yet.", f"Mien listens on {where}.{asked}"
-            )
+            return "opening", self._waiting()
         return "stalled", MienError(
             "network-silent", f"The sender has been silent for {self._network.age:.0f} s.", "Check that the app runs."
         )
+
+    def _waiting(self) -> MienError:
+        """Return what to tell, and to do, while no sender was heard."""
+        from .network import lan_address
+
+        host, port = self._network.address
+        if self.order.host:
+            hint = f"The phone at {self.order.host} is asked again and again."
+        elif host == "127.0.0.1":
+            hint = "Mien listens to this machine alone. For a phone, stop and tick Local Network."
+        else:
+            here = lan_address()
+            hint = f"Type into the app: {here or 'this machine, by its address'}, port {port}."
+        return MienError("network-waiting", f"Nothing has come on UDP port {port} yet.", hint)
 
     def _status(self, state: str, error: MienError | None) -> LiveStatus:
         name, (width, height), _fps = self._source()
@@ -597,19 +610,6 @@ def _open_pictures(order: StartLive):
     from .capture.camera import Camera
 
     return Camera(order.name, (order.width, order.height), order.fps, order.mirror)
-
-
-def _open_network(order: StartLive) -> NetworkSource:
-    from .network import NetworkSource
-
-    source = NetworkSource(order.name, order.port or None, listen_lan=order.lan, mirror=order.mirror, clock=now)
-    if order.host and order.name == "ifacialmocap":
-        try:
-            source.request(order.host)
-        except MienError:
-            source.close()
-            raise
-    return source
 
 
 def small_picture(image: np.ndarray, result: FrameResult, width: int) -> tuple[int, int, bytes]:

@@ -305,6 +305,8 @@ class MIEN_PT_live_output(_Panel, bpy.types.Panel):
         column = layout.column()
         column.enabled = not session.live_running()
         _draw_lan(context, column, chosen)
+        if session.live_running():
+            paragraph(context, layout, "Stop to change Local Network", icon="INFO")
 
 
 class MIEN_UL_takes(bpy.types.UIList):

@@ -29,7 +29,7 @@ from mien.core.clock import now
 from mien.core.errors import MienError
 from mien.core.labelling import Labeller
 from mien.core.live import LiveSession, give_memory_back, small_picture
-from mien.core.network import LiveLinkFaceSender, NetworkSource, ifacialmocap
+from mien.core.network import LiveLinkFaceSender, NetworkSource, ifacialmocap, lan_address
 from mien.core.opencv import cv2
 from mien.core.protocol import (
     PICTURE_HEIGHT,
@@ -761,6 +761,25 @@ def test_network_tells_that_it_waits(session):
     until(one, lambda: len(of(said, LiveStatus)) > 1)
     assert of(said, LiveStatus)[-1].state == "opening"
     assert "this machine alone" in of(said, LiveStatus)[-1].error.hint
+    assert "tick Local Network" in of(said, LiveStatus)[-1].error.hint
+
+
+def test_the_network_tells_what_to_type_into_the_app(session):
+    port = free_port()
+    one, said = session(source="network", name="livelink", port=port, lan=True)
+    until(one, lambda: len(of(said, LiveStatus)) > 1)
+    hint = of(said, LiveStatus)[-1].error.hint
+    assert hint.startswith("Type into the app: ")
+    assert hint.endswith(f"port {port}.")
+    assert lan_address() in hint
+
+
+def test_a_phone_outside_this_machine_needs_the_switch(session):
+    one, _said = session(source="network", name="ifacialmocap", port=free_port(), host="192.168.1.7")
+    with pytest.raises(MienError) as error:
+        one.step()
+    assert error.value.code == "network-not-allowed"
+    assert "tick Local Network" in error.value.hint
 
 
 def test_a_port_that_is_taken(session):
