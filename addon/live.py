@@ -302,9 +302,22 @@ class Live:
         """Forget one of the actor's own expressions."""
         self._client.send(LearnExpression(_JOB, name, forget=True))
 
-    def record(self, take: Path, scene_frame: float | None = None, countdown: float = 0.0) -> None:
-        """Begin a take, after a countdown in seconds."""
-        self.wanted = Record(_JOB, str(take), scene_frame)
+    def record(
+        self, take: Path, scene_frame: float | None = None, countdown: float = 0.0, scene_fps: float = 0.0
+    ) -> None:
+        """Begin a take.
+
+        Parameters
+        ----------
+        take : pathlib.Path
+        scene_frame : float, optional
+            Where the timeline stands now, for a take that belongs to a place in it.
+        countdown : float
+            Seconds until it begins.
+        scene_fps : float
+            Frames per second at which the timeline goes on from there.
+        """
+        self.wanted = Record(_JOB, str(take), scene_frame, scene_fps, now())
         self.count_from = now() + countdown
         self._begin_take_when_due()
 
@@ -449,9 +462,8 @@ class Live:
             return
         self._give_orders()
         if self.wanted is not None and self.count_from is None:
-            self.wanted = dataclasses.replace(
-                self.wanted, take=str(continued(Path(self.wanted.take))), scene_frame=None
-            )
+            # Where the timeline was and since when it plays still tells where this part belongs.
+            self.wanted = dataclasses.replace(self.wanted, take=str(continued(Path(self.wanted.take))))
             self._client.send(self.wanted)
 
     def _show(self) -> None:

@@ -171,11 +171,12 @@ def record(context, *, punch: bool) -> None:
     chosen = settings(context)
     path = takes.new_path(takes_folder())
     placed = punch or chosen.play_timeline
-    frame = context.scene.frame_current_final if placed else None
-    countdown = 0.0 if punch or placed else float(chosen.countdown)
-    session.live.record(path, frame, countdown)
-    if placed:
-        play_timeline(context, True)
+    if not placed:
+        session.live.record(path, countdown=float(chosen.countdown))
+        return
+    scene = context.scene
+    session.live.record(path, scene.frame_current_final, scene_fps=scene.render.fps / scene.render.fps_base)
+    play_timeline(context, True)
 
 
 def end_take(context) -> None:

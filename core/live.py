@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import ctypes
+import dataclasses
 import math
 import statistics
 import sys
@@ -528,7 +529,7 @@ class _Recorder:
         self.past = False
         self.lost_before = 0
         self.lost: int | None = None  # known when it has ended
-        self._order = order
+        self._order, self._header = order, header
         self._writer = TakeWriter(order.take, header)
         self._microphone = microphone
         self._sound = 0.0
@@ -552,12 +553,22 @@ class _Recorder:
             if self._microphone is not None:
                 self._microphone.begin(sound_path(self._order.take), moment)
         try:
+            if not self._writer.frames and self._order.scene_fps and self._order.scene_frame is not None:
+                self._place(moment)
             self._writer.write(_at(result, moment - self._origin, result.index - self._first_index))
         except MienError as error:
             return error
         self._found += bool(result.found)
         self._duration = moment - self._origin
         return None
+
+    def _place(self, moment: float) -> None:
+        """Write in the header where the timeline is by now: a camera may have opened long after it began to play."""
+        passed = max(moment - self._order.since, 0.0)
+        frame = self._order.scene_frame + passed * self._order.scene_fps
+        self._writer.close()
+        extra = {**self._header.extra, "scene_frame": frame}
+        self._writer = TakeWriter(self._order.take, dataclasses.replace(self._header, extra=extra))
 
     def close(self) -> None:
         self.end_sound(self.until or now())

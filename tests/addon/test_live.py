@@ -462,6 +462,7 @@ def test_punch_in_replaces_only_its_frames(device, head):
     running = start()
     scene.frame_set(40)
     assert bpy.ops.mien.live_record(punch=True) == {"FINISHED"}
+    assert (running.wanted.scene_frame, running.wanted.scene_fps) == (40.0, 24.0)
     run_for(0.6)
     bpy.ops.mien.live_record()
     until(lambda: running.take is not None and not running.take.recording)
@@ -752,6 +753,23 @@ def test_worker_killed_is_started_again_and_the_take_goes_on(device, head):
     until(lambda: not running.take.recording)
     assert Path(running.take.take).name == f"{first.stem}-part2.mien"
     assert running.counts.restarts == 1
+
+
+def test_a_placed_take_goes_on_in_its_place_after_the_worker_died(device, head):
+    running = start()
+    bpy.context.scene.frame_set(40)
+    bpy.ops.mien.live_record(punch=True)
+    began = running.wanted.since
+    until(lambda: running.take is not None and running.take.frames > 5)
+    first = Path(running.take.take)
+    running._client._process.kill()
+    until(lambda: running.take.recording and running.take.take != str(first) and running.take.frames > 5)
+    latest = clock.now() - began
+    bpy.ops.mien.live_record()
+    until(lambda: not running.take.recording)
+    with Take(first) as take, Take(running.take.take) as part:
+        end = take.header.extra["scene_frame"] + take.duration * 24
+        assert end < part.header.extra["scene_frame"] < 40 + latest * 24
 
 
 def test_a_worker_that_keeps_dying_is_given_up(device, head, tmp_path):

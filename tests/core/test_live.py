@@ -458,6 +458,26 @@ def test_a_recording_keeps_every_picture(session, tmp_path, monkeypatch):
     assert (status.lost, status.error) == (0, None)
 
 
+def test_a_take_is_placed_where_the_timeline_was_at_its_first_picture(session, device, tmp_path):
+    """The camera opens only a second after the timeline began to play."""
+    device.plugged = False
+    one, said = session()
+    pressed = now()
+    one.record(Record(1, str(tmp_path / "a.mien"), 40.0, 24.0, pressed))
+    end = now() + 1.0
+    until(one, lambda: now() > end)
+    device.plugged = True
+    until(one, lambda: of(said, TakeStatus)[-1].frames >= 5)
+    first = of(said, LiveFrame)[0].result.time
+    one.end_take()
+    until(one, lambda: not of(said, TakeStatus)[-1].recording)
+    assert first - pressed > 1.0
+    with Take(tmp_path / "a.mien") as take:
+        assert take.header.extra["scene_frame"] == pytest.approx(40.0 + (first - pressed) * 24.0, abs=1.0)
+        assert take.header.extra["live"]
+        assert take.times[0] == 0.0
+
+
 def test_a_take_that_follows_at_once_cuts_nothing_off_the_one_before(session, tmp_path, monkeypatch):
     one, said = session()
     until(one, lambda: len(of(said, LiveFrame)) > 3)
