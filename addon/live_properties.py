@@ -167,11 +167,16 @@ class MienLiveSettings(bpy.types.PropertyGroup):
         update=_tune,
     )
     countdown: bpy.props.IntProperty(
-        name="Countdown", description="Seconds from Record to the first recorded frame", default=3, min=0, max=30
+        name="Countdown",
+        description="Seconds from Record to the first recorded frame. Punch In and Play Timeline begin at once",
+        default=3,
+        min=0,
+        max=30,
     )
     play_timeline: bpy.props.BoolProperty(
         name="Play Timeline",
-        description="Play the timeline while recording; the take then belongs to the frames that it was played with",
+        description="Play the timeline while recording, at once and without a countdown; the take then belongs to the "
+        "frames that it was played with",
     )
     microphone: bpy.props.BoolProperty(
         name="Microphone",

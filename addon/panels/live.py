@@ -135,6 +135,8 @@ class MIEN_PT_live(_Panel, bpy.types.Panel):
         row.operator(OP_LIVE_CALIBRATE, text=text, icon=icon)
         if status.neutral:
             row.operator(OP_LIVE_CALIBRATE, text="", icon="X").clear = True
+        if live.tuning.neutral == "none":
+            paragraph(context, layout, "Rest Pose is As Captured: calibration has no effect", icon="INFO")
 
         self._draw_state(context, layout, live)
         picture = session.picture_icon()
@@ -268,7 +270,9 @@ class MIEN_PT_live_options(_Panel, bpy.types.Panel):
         column.enabled = not session.live_running()
         column.prop(workflow.settings(context), "estimator")
         column = layout.column()
-        column.prop(chosen, "countdown")
+        row = column.row()
+        row.enabled = not chosen.play_timeline
+        row.prop(chosen, "countdown")
         column.prop(chosen, "play_timeline")
         column = layout.column(align=True)
         column.enabled = not session.live_running()

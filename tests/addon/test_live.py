@@ -18,6 +18,7 @@ import pytest
 
 from mien.addon import bake, live, live_workflow, session, takes
 from mien.addon.operators.take_list import MIEN_OT_take_rename
+from mien.addon.panels.live import MIEN_PT_live, MIEN_PT_live_options
 from mien.addon.rig.puppet import Channels, Puppet, Sample
 from mien.addon.rig.targets import find_target
 from mien.core import clock, livelink_csv
@@ -29,6 +30,7 @@ from mien.core.types import FrameResult
 from mien.core.units import ARKIT_INDEX, UNIT_INDEX
 
 from .conftest import BONES, make_performance, make_rig
+from .panel_text import drawn_by
 from .stand_in import make_worker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -147,6 +149,20 @@ def test_a_hidden_face_is_told(device, head):
     until(lambda: not running.hidden)
 
 
+def test_calibration_that_has_no_effect_says_so(device, head):
+    hint = "Rest Pose is As Captured: calibration has no effect"
+    start()
+    assert hint not in drawn_by(MIEN_PT_live)
+    bpy.context.scene.mien.neutral = "none"
+    assert hint in drawn_by(MIEN_PT_live)
+
+
+@pytest.mark.parametrize("placed", [False, True])
+def test_the_countdown_is_open_to_change_where_it_counts(placed):
+    bpy.context.scene.mien_live.play_timeline = placed
+    assert drawn_by(MIEN_PT_live_options)["countdown"].usable is not placed
+
+
 def test_that_no_face_is_seen_is_told_after_a_moment(device, head):
     running = start()
     assert not running.faceless
@@ -156,6 +172,7 @@ def test_that_no_face_is_seen_is_told_after_a_moment(device, head):
     assert not running.faceless
     lost = time.monotonic()
     until(lambda: running.faceless)
+    assert "No face is seen" in drawn_by(MIEN_PT_live)
     assert time.monotonic() - lost > 0.8 * live.FACELESS
     nobody.unlink()
     until(lambda: running.found)
