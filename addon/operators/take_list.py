@@ -59,6 +59,13 @@ class MIEN_OT_take_play(_OnTake, bpy.types.Operator):
     bl_idname = OP_TAKE_PLAY
     bl_label = "Play Take"
 
+    @classmethod
+    def poll(cls, context):
+        if session.live_running():
+            cls.poll_message_set("Stop live capture first")
+            return False
+        return super().poll(context)
+
     def work(self, context, path):
         live_workflow.play_take(context, path)
         return {"FINISHED"}

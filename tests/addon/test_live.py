@@ -519,6 +519,14 @@ def test_playback(device, head, unchanged, tmp_path):
     assert max(seen) > 0.3
 
 
+def test_a_live_session_is_not_ended_by_play(device, head, five):
+    assert bpy.ops.mien.take_play.poll()
+    start()
+    with pytest.raises(RuntimeError, match="Stop live capture first"):
+        bpy.ops.mien.take_play()
+    assert session.live_running()
+
+
 def test_a_take_without_frames_is_not_played(device, head, tmp_path):
     path = takes.new_path(tmp_path)
     TakeWriter(path, TakeHeader("test", fps=30)).close()
