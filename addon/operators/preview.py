@@ -24,6 +24,16 @@ from ..preview.properties import add_effects, settings
 from ..preview.reading import left_out
 from ..registration import register_classes, unregister_classes
 
+_START = "Start the preview first"
+
+
+def _preview_runs(operator: type[bpy.types.Operator]) -> bool:
+    """Return whether the preview runs; if not, the button says what to do."""
+    if not overlay.running():
+        operator.poll_message_set(_START)
+        return False
+    return True
+
 
 class MIEN_OT_preview(bpy.types.Operator):
     bl_idname = OP_PREVIEW
@@ -70,8 +80,10 @@ class MIEN_OT_preview_expression(bpy.types.Operator):
     )
 
     @classmethod
-    def poll(cls, _context):
-        return overlay.running()
+    def poll(cls, context):
+        # What is worn can be taken off at any time: renders show it, too.
+        chosen = settings(context.scene)
+        return (bool(chosen.expression) and chosen.strength > 0.0) or _preview_runs(cls)
 
     def execute(self, context):
         chosen = settings(context.scene)
@@ -82,6 +94,9 @@ class MIEN_OT_preview_expression(bpy.types.Operator):
             self.report({"WARNING"}, f"No expression {name or self.own}")
             return {"CANCELLED"}
         worn = chosen.expression == name and chosen.strength > 0.0
+        if not worn and not overlay.running():
+            self.report({"WARNING"}, _START)
+            return {"CANCELLED"}
         chosen.expression = name
         chosen.strength = 0.0 if worn else self.strength
         return {"FINISHED"}
@@ -112,7 +127,12 @@ class MIEN_OT_preview_expression_save(bpy.types.Operator):
 
     @classmethod
     def poll(cls, context):
-        return overlay.running() and bool(overlay.heads_of(context.scene))
+        if not _preview_runs(cls):
+            return False
+        if not overlay.heads_of(context.scene):
+            cls.poll_message_set("There is no mesh with Mien's shape keys")
+            return False
+        return True
 
     def invoke(self, context, _event):
         self.name = free_name(settings(context.scene).expressions.keys())
@@ -186,7 +206,10 @@ class MIEN_OT_preview_render_take(bpy.types.Operator, ExportHelper):
         if not workflow.settings(context).take:
             cls.poll_message_set("Bake once, or choose a take")
             return False
-        return not playback.busy()
+        if playback.busy():
+            cls.poll_message_set("A take is being rendered: wait for it, or stop it with Esc")
+            return False
+        return True
 
     def check(self, _context):
         named = named_for(self.filepath, self.film)

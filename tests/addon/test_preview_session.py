@@ -546,6 +546,20 @@ def test_a_hot_key_decides_for_no_button_after_it():
     assert chosen.expression == "Smirk"
 
 
+def test_what_is_worn_can_be_taken_off_without_the_preview():
+    """Renders show it, too."""
+    make_rig()
+    for operator in (bpy.ops.mien.preview_expression, bpy.ops.mien.preview_expression_save):
+        with pytest.raises(RuntimeError, match="Start the preview first"):
+            operator(name="anger")
+    preview.start()
+    bpy.ops.mien.preview_expression(name="anger")
+    preview.stop()
+    assert bpy.ops.mien.preview_expression(name="fear") == {"CANCELLED"}
+    assert bpy.ops.mien.preview_expression(name="anger") == {"FINISHED"}
+    assert bpy.context.scene.mien_preview.strength == 0.0
+
+
 def test_no_expression_is_replaced_unasked():
     assert free_name(["Smirk"]) == "Expression"
     assert free_name(["Expression", "Expression 2", "Smirk"]) == "Expression 3"
