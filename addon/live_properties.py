@@ -138,11 +138,6 @@ class MienLiveSettings(bpy.types.PropertyGroup):
     phone: bpy.props.StringProperty(
         name="Phone", description="Address of the phone, which has to be asked to send; the app shows it"
     )
-    lan: bpy.props.BoolProperty(
-        name="Local Network",
-        description="Listen to other machines and phones of the local network, and send to them. Off, Mien's ports are "
-        "closed to everything but this machine. Needs Blender's online access",
-    )
     smoothing: bpy.props.FloatProperty(
         name="Smoothing",
         description="How much jitter is taken out while live; more smoothing lags more. Takes are not affected",
@@ -177,13 +172,6 @@ class MienLiveSettings(bpy.types.PropertyGroup):
         name="Play Timeline",
         description="Play the timeline while recording, at once and without a countdown; the take then belongs to the "
         "frames that it was played with",
-    )
-    microphone: bpy.props.BoolProperty(
-        name="Microphone",
-        description="Record sound with every take, in sync. The microphone is open while live, for the level, and "
-        "what it hears is kept in takes alone",
-        default=False,
-        update=_tune,
     )
     microphone_name: bpy.props.StringProperty(
         name="Device",

@@ -14,7 +14,7 @@ from ..core.units import REST
 from . import live, session, takes, workflow
 from .ids import LIVE_SETTINGS, TAKE_LIST
 from .live_properties import SIZES
-from .preferences import takes_folder
+from .preferences import allowed, takes_folder
 from .preview import overlay
 from .rig.puppet import Channels
 from .triggers import Wearer, triggers_of
@@ -37,9 +37,9 @@ def settings(context):
     return getattr(followed() or context.scene, LIVE_SETTINGS)
 
 
-def lan_allowed(chosen) -> bool:
+def lan_allowed() -> bool:
     """Whether ports may be opened to, and packets leave for, other machines."""
-    return chosen.lan and bpy.app.online_access
+    return allowed("lan") and bpy.app.online_access
 
 
 def order_of(context) -> StartLive:
@@ -51,7 +51,7 @@ def order_of(context) -> StartLive:
         ``"source-none"`` or ``"online-access"``.
     """
     chosen = settings(context)
-    if chosen.lan and not bpy.app.online_access:
+    if allowed("lan") and not bpy.app.online_access:
         raise MienError(
             "online-access",
             "Blender's online access is off, so Mien stays on this machine.",
@@ -59,7 +59,7 @@ def order_of(context) -> StartLive:
         )
     more = {
         "mirror": chosen.mirror,
-        "lan": lan_allowed(chosen),
+        "lan": lan_allowed(),
         "estimator": workflow.settings(context).estimator,
     }
     if chosen.source == "camera":
@@ -87,7 +87,7 @@ def tuning_of(scene: bpy.types.Scene) -> TuneLive:
         prediction=chosen.prediction / 1000.0,
         picture=picture_width(scene),
         outputs=tuple(outputs),
-        microphone=chosen.microphone_name.strip() if chosen.microphone else None,
+        microphone=chosen.microphone_name.strip() if allowed("microphone") else None,
         actor=str(workflow.actor_path(scene) or ""),
     )
 

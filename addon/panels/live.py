@@ -34,6 +34,7 @@ from ..ids import (
     SIDEBAR_TAB,
     TAKE_LIST,
 )
+from ..preferences import get_preferences
 from ..triggers import troubles_of
 from .text import paragraph
 
@@ -106,7 +107,7 @@ class MIEN_PT_live(_Panel, bpy.types.Panel):
             row.prop(chosen, "port")
             if chosen.format == "ifacialmocap":
                 layout.prop(chosen, "phone", placeholder="192.168.1.7")
-            _draw_lan(context, layout, chosen)
+            _draw_lan(context, layout)
         layout.prop(chosen, "mirror")
 
     @staticmethod
@@ -308,7 +309,7 @@ class MIEN_PT_live_output(_Panel, bpy.types.Panel):
         row.prop(chosen, "vmc_blends", expand=True)
         column = layout.column()
         column.enabled = not session.live_running()
-        _draw_lan(context, column, chosen)
+        _draw_lan(context, column)
         if session.live_running():
             paragraph(context, layout, "Stop to change Local Network", icon="INFO")
 
@@ -337,9 +338,12 @@ def draw_take_list(context, layout) -> None:
     row.operator(OP_TAKE_EXPORT, text="CSV", icon="EXPORT")
 
 
-def _draw_lan(context, layout, chosen):
-    layout.prop(chosen, "lan", icon="INTERNET" if live_workflow.lan_allowed(chosen) else "LOCKED")
-    if chosen.lan and not bpy.app.online_access:
+def _draw_lan(context, layout):
+    preferences = get_preferences()
+    if preferences is None:
+        return
+    layout.prop(preferences, "lan", icon="INTERNET" if live_workflow.lan_allowed() else "LOCKED")
+    if preferences.lan and not bpy.app.online_access:
         paragraph(context, layout, "Blender's online access is off: see Preferences > System", icon="ERROR")
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from mien.addon import bake, live, live_workflow, session, takes
 from mien.addon.operators.take_list import MIEN_OT_take_rename
-from mien.addon.panels.live import MIEN_PT_live, MIEN_PT_live_options
+from mien.addon.panels.live import MIEN_PT_live, MIEN_PT_live_options, MIEN_PT_live_output
 from mien.addon.rig.puppet import Channels, Puppet, Sample
 from mien.addon.rig.targets import find_target
 from mien.core import clock, livelink_csv
@@ -157,6 +157,17 @@ def test_calibration_that_has_no_effect_says_so(device, head):
     assert hint in drawn_by(MIEN_PT_live)
 
 
+def test_the_switches_of_this_machine_are_in_the_live_panels(device, head):
+    bpy.context.scene.mien_live.source = "network"
+    for panel in (MIEN_PT_live, MIEN_PT_live_output):
+        assert drawn_by(panel)["lan"].usable
+    bpy.context.scene.mien_live.source = "camera"
+    start()
+    drawn = drawn_by(MIEN_PT_live_output)
+    assert not drawn["lan"].usable
+    assert "Stop to change Local Network" in drawn
+
+
 @pytest.mark.parametrize("placed", [False, True])
 def test_the_countdown_is_open_to_change_where_it_counts(placed):
     bpy.context.scene.mien_live.play_timeline = placed
@@ -215,6 +226,28 @@ def test_a_session_is_no_undo_step(device, head):
     bpy.ops.mien.live_stop("EXEC_DEFAULT", True)
     bpy.ops.ed.undo()
     assert bpy.context.scene.mien.target.location.x == 0.0
+
+
+def test_no_file_and_no_undo_opens_the_microphone_or_the_network(device, head, tmp_path):
+    """Both are switched on for a machine, by the one who sits at it."""
+    allowed = bpy.context.preferences.addons["mien"].preferences
+    allowed.microphone = allowed.lan = True
+    tuning, listening = live_workflow.tuning_of(bpy.context.scene), live_workflow.lan_allowed()
+    assert (tuning.microphone, listening) == ("", bpy.app.online_access)
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "theirs.blend"))
+    allowed.lan = False  # it needs Blender's online access
+    bpy.ops.ed.undo_push(message="on")
+    bpy.ops.mien.live_start()
+    running = session.live
+    allowed.microphone = False
+    assert running.tuning.microphone is None
+    bpy.ops.ed.undo_push(message="off")
+    bpy.ops.ed.undo()
+    assert running.tuning.microphone is None
+    bpy.ops.mien.live_stop()
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "theirs.blend"))
+    assert live_workflow.tuning_of(bpy.context.scene).microphone is None
+    assert not live_workflow.order_of(bpy.context).lan
 
 
 def test_undo_while_live(device, head):
@@ -822,7 +855,7 @@ def test_errors_are_told(device, head):
     with pytest.raises(RuntimeError, match="No video"):
         bpy.ops.mien.live_start()
     chosen.source = "network"
-    chosen.lan = True
+    bpy.context.preferences.addons["mien"].preferences.lan = True
     if not bpy.app.online_access:
         with pytest.raises(RuntimeError, match="online access"):
             bpy.ops.mien.live_start()

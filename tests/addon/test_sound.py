@@ -325,7 +325,7 @@ def test_the_microphone_is_off_unless_it_is_switched_on():
 
     chosen = live_workflow.settings(bpy.context)
     assert live_workflow.tuning_of(bpy.context.scene).microphone is None
-    chosen.microphone = True
+    bpy.context.preferences.addons["mien"].preferences.microphone = True
     assert live_workflow.tuning_of(bpy.context.scene).microphone == ""
     chosen.microphone_name = " Headset "
     assert live_workflow.tuning_of(bpy.context.scene).microphone == "Headset"
