@@ -26,7 +26,7 @@ from mien.core.take import Take, TakeHeader, TakeWriter
 from mien.core.types import FrameResult
 from mien.core.units import ARKIT, ARKIT_INDEX, EXPRESSIONS, UNIT_INDEX, UNITS
 
-from .conftest import curves_of
+from .conftest import curves_of, make_rig
 from .test_live import device, head, start, until  # noqa: F401
 
 SURPRISE = BASIC["surprise"]
@@ -362,6 +362,16 @@ def test_a_bake_sets_markers_when_asked(rig, take):
         if marker.frame < 100:
             scene.timeline_markers.remove(marker)
     assert bake() == sorted(told | elsewhere)
+
+
+def test_particles_of_a_baked_head_follow_the_markers_of_its_bake(rig, take):
+    scene = bpy.context.scene
+    scene.mien.target, scene.mien.use_markers = rig, True
+    scene.timeline_markers.new("Anger", frame=30)  # somebody else's
+    assert bpy.ops.mien.bake_take(filepath=str(take)) == {"FINISHED"}
+    told = [overlay.label_of(rig, None, scene, frame) for frame in (0, 1, 24, 25, 36, 37, 90)]
+    assert told == ["", "neutral", "neutral", "surprise", "surprise", "smirk", "smirk"]
+    assert overlay.label_of(make_rig(), None, scene, 30) == ""  # a head that was never baked
 
 
 def test_the_preview_plays_a_take_with_what_each_frame_expresses(rig, take):
