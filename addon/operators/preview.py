@@ -10,7 +10,7 @@ import bpy
 from bpy_extras.io_utils import ExportHelper
 
 from ...core.errors import MienError
-from .. import live_workflow, workflow
+from .. import live_workflow, takes, workflow
 from ..expressions import BASIC
 from ..ids import (
     OP_PREVIEW,
@@ -236,7 +236,16 @@ class MIEN_OT_preview_render_take(bpy.types.Operator, ExportHelper):
             take = Path(bpy.path.abspath(chosen.take))
             samples = playback.read_samples(take, head, context.scene)
             start = workflow.start_of(take, context.scene)
-            scene = playback.begin(context, head, samples, path, film=self.film, start=start)
+            scene = playback.begin(
+                context,
+                head,
+                samples,
+                path,
+                film=self.film,
+                start=start,
+                heard=takes.sound_of(take) if chosen.use_sound else None,
+                delay=chosen.sound_delay / 1000.0,
+            )
         except MienError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
