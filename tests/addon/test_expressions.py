@@ -173,6 +173,7 @@ def test_particles_follow_an_expression_of_ones_own():
     rule = scene.effects["steam"]
     rule.use, rule.trigger, rule.own = True, "OWN", "smirk"
     assert wanted(scene.effects, {}, "smirk") == {"steam": 1.0}
+    assert wanted(scene.effects, {}, "Smirk") == {"steam": 1.0}  # upper and lower case are alike, as for triggers
     assert wanted(scene.effects, {}, "anger") == {}
     rule.own = ""
     assert wanted(scene.effects, {}, "") == {}
