@@ -49,8 +49,9 @@ def go_on_after_rendering(*_args):
 
 
 @bpy.app.handlers.persistent
-def tune_after_undo(*_args):
-    """An undo changes settings, and Blender tells nobody which."""
+def catch_up_after_undo(*_args):
+    """An undo changes settings, and Blender tells nobody which; what it knows of takes may be gone."""
+    live_workflow.name_takes_again()
     live_workflow.tune()
 
 
@@ -75,8 +76,8 @@ HANDLERS = {
     "save_post": put_on_after_save,
     "save_post_fail": put_on_after_save,
     "frame_change_post": win_over_animation,
-    "undo_post": tune_after_undo,
-    "redo_post": tune_after_undo,
+    "undo_post": catch_up_after_undo,
+    "redo_post": catch_up_after_undo,
     "render_init": hold_while_rendering,
     "render_complete": go_on_after_rendering,
     "render_cancel": go_on_after_rendering,

@@ -66,6 +66,9 @@ DEATH_WINDOW = 30.0
 TAKE_PATIENCE = 30.0
 """Seconds for the pictures of a take that still wait when the session ends."""
 
+FACELESS = 0.5
+"""Seconds without a face after which it is told; one frame that misses it is nothing."""
+
 _JOB = 1
 
 _ENDED = ("stopped", "failed")
@@ -217,6 +220,7 @@ class Live:
         self.wearer = Wearer()
         self.scene = 0
         self.found = False
+        self._lost_since: float | None = None
         self.picture: LivePicture | None = None
         self.on_take: Callable[[TakeStatus], None] | None = None
         self.wanted: Record | None = None
@@ -242,6 +246,12 @@ class Live:
     def countdown(self) -> float:
         """Seconds until the recording begins; 0 when none waits."""
         return max(self.count_from - now(), 0.0) if self.count_from is not None else 0.0
+
+    @property
+    def faceless(self) -> bool:
+        """Whether pictures come, and for a while none of them with a face."""
+        lost = self._lost_since is not None and now() - self._lost_since >= FACELESS
+        return lost and self.status.state == "live"
 
     @property
     def apply_fps(self) -> float:
@@ -292,9 +302,22 @@ class Live:
         """Forget one of the actor's own expressions."""
         self._client.send(LearnExpression(_JOB, name, forget=True))
 
-    def record(self, take: Path, scene_frame: float | None = None, countdown: float = 0.0) -> None:
-        """Begin a take, after a countdown in seconds."""
-        self.wanted = Record(_JOB, str(take), scene_frame)
+    def record(
+        self, take: Path, scene_frame: float | None = None, countdown: float = 0.0, scene_fps: float = 0.0
+    ) -> None:
+        """Begin a take.
+
+        Parameters
+        ----------
+        take : pathlib.Path
+        scene_frame : float, optional
+            Where the timeline stands now, for a take that belongs to a place in it.
+        countdown : float
+            Seconds until it begins.
+        scene_fps : float
+            Frames per second at which the timeline goes on from there.
+        """
+        self.wanted = Record(_JOB, str(take), scene_frame, scene_fps, now())
         self.count_from = now() + countdown
         self._begin_take_when_due()
 
@@ -385,6 +408,10 @@ class Live:
         self._latencies.append(moment - frame.captured)
         self.found, self.label, self.probability = plain.found, plain.expression, plain.probability
         self.hidden = plain.found and plain.confidence < SURE
+        if plain.found:
+            self._lost_since = None
+        elif self._lost_since is None:
+            self._lost_since = moment
         self._dirty = True
 
     def _begin_take_when_due(self) -> None:
@@ -435,9 +462,8 @@ class Live:
             return
         self._give_orders()
         if self.wanted is not None and self.count_from is None:
-            self.wanted = dataclasses.replace(
-                self.wanted, take=str(continued(Path(self.wanted.take))), scene_frame=None
-            )
+            # Where the timeline was and since when it plays still tells where this part belongs.
+            self.wanted = dataclasses.replace(self.wanted, take=str(continued(Path(self.wanted.take))))
             self._client.send(self.wanted)
 
     def _show(self) -> None:
@@ -665,17 +691,28 @@ def _poll_lister() -> None:
     for message in session.lister.poll():
         if isinstance(message, Cameras):
             session.cameras = list(message.cameras)
+            session.outcome = _found("camera", len(session.cameras))
         elif isinstance(message, Microphones):
             session.microphones = list(message.microphones)
-            if message.error is not None:
-                session.outcome = session.Outcome(message.error.lines, failed=True)
-        elif not isinstance(message, WorkerDied | Failed):
+            session.outcome = _found("microphone", len(session.microphones), message.error)
+        elif isinstance(message, WorkerDied | Failed):
+            session.outcome = session.Outcome(message.error.lines, failed=True)
+        else:
             continue
         session.lister.dismiss()
         session.retiring.append(session.lister)
         session.lister = None
         redraw_panels()
         return
+
+
+def _found(what: str, count: int, error: MienError | None = None) -> session.Outcome:
+    """Return what to tell about a search for devices."""
+    if error is not None:
+        return session.Outcome(error.lines, failed=True)
+    if not count:
+        return session.Outcome([f"No {what} is connected.", "Connect one, then look again."], failed=True)
+    return session.Outcome([f"{count} {what}{'s' if count > 1 else ''} found: click the field to choose."])
 
 
 # --- windows

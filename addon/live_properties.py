@@ -52,9 +52,10 @@ def _find_actors(_self, _context, text):
     return [name for name in names if text.lower() in name.lower()]
 
 
-def _find_labels(_self, _context, text):
-    own = session.live.expressions.names if session.live is not None else ()
-    return [name for name in (*own, *EXPRESSIONS) if text.lower() in name.lower()]
+def _find_labels(_self, context, text):
+    from .workflow import own_names
+
+    return [name for name in (*own_names(context.scene), *EXPRESSIONS) if text.lower() in name.lower()]
 
 
 def _find_expressions(_self, context, text):
@@ -137,11 +138,6 @@ class MienLiveSettings(bpy.types.PropertyGroup):
     phone: bpy.props.StringProperty(
         name="Phone", description="Address of the phone, which has to be asked to send; the app shows it"
     )
-    lan: bpy.props.BoolProperty(
-        name="Local Network",
-        description="Listen to other machines and phones of the local network, and send to them. Off, Mien's ports are "
-        "closed to everything but this machine. Needs Blender's online access",
-    )
     smoothing: bpy.props.FloatProperty(
         name="Smoothing",
         description="How much jitter is taken out while live; more smoothing lags more. Takes are not affected",
@@ -166,18 +162,16 @@ class MienLiveSettings(bpy.types.PropertyGroup):
         update=_tune,
     )
     countdown: bpy.props.IntProperty(
-        name="Countdown", description="Seconds from Record to the first recorded frame", default=3, min=0, max=30
+        name="Countdown",
+        description="Seconds from Record to the first recorded frame. Punch In and Play Timeline begin at once",
+        default=3,
+        min=0,
+        max=30,
     )
     play_timeline: bpy.props.BoolProperty(
         name="Play Timeline",
-        description="Play the timeline while recording; the take then belongs to the frames that it was played with",
-    )
-    microphone: bpy.props.BoolProperty(
-        name="Microphone",
-        description="Record sound with every take, in sync. The microphone is open while live, for the level, and "
-        "what it hears is kept in takes alone",
-        default=False,
-        update=_tune,
+        description="Play the timeline while recording, at once and without a countdown; the take then belongs to the "
+        "frames that it was played with",
     )
     microphone_name: bpy.props.StringProperty(
         name="Device",

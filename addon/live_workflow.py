@@ -14,7 +14,7 @@ from ..core.units import REST
 from . import live, session, takes, workflow
 from .ids import LIVE_SETTINGS, TAKE_LIST
 from .live_properties import SIZES
-from .preferences import takes_folder
+from .preferences import allowed, takes_folder
 from .preview import overlay
 from .rig.puppet import Channels
 from .triggers import Wearer, triggers_of
@@ -37,9 +37,9 @@ def settings(context):
     return getattr(followed() or context.scene, LIVE_SETTINGS)
 
 
-def lan_allowed(chosen) -> bool:
+def lan_allowed() -> bool:
     """Whether ports may be opened to, and packets leave for, other machines."""
-    return chosen.lan and bpy.app.online_access
+    return allowed("lan") and bpy.app.online_access
 
 
 def order_of(context) -> StartLive:
@@ -51,7 +51,7 @@ def order_of(context) -> StartLive:
         ``"source-none"`` or ``"online-access"``.
     """
     chosen = settings(context)
-    if chosen.lan and not bpy.app.online_access:
+    if allowed("lan") and not bpy.app.online_access:
         raise MienError(
             "online-access",
             "Blender's online access is off, so Mien stays on this machine.",
@@ -59,7 +59,7 @@ def order_of(context) -> StartLive:
         )
     more = {
         "mirror": chosen.mirror,
-        "lan": lan_allowed(chosen),
+        "lan": lan_allowed(),
         "estimator": workflow.settings(context).estimator,
     }
     if chosen.source == "camera":
@@ -87,7 +87,7 @@ def tuning_of(scene: bpy.types.Scene) -> TuneLive:
         prediction=chosen.prediction / 1000.0,
         picture=picture_width(scene),
         outputs=tuple(outputs),
-        microphone=chosen.microphone_name.strip() if chosen.microphone else None,
+        microphone=chosen.microphone_name.strip() if allowed("microphone") else None,
         actor=str(workflow.actor_path(scene) or ""),
     )
 
@@ -114,13 +114,17 @@ def learn(context, *, rest: bool) -> None:
     Raises
     ------
     MienError
-        ``"actor-none"`` or ``"class-name-empty"``.
+        ``"actor-none"``, ``"class-name-empty"`` or ``"class-name-rest"``.
     """
     chosen = settings(context)
     actor_file(chosen.actor)
     name = REST if rest else chosen.lesson.strip()
     if not name:
         raise MienError("class-name-empty", "The expression has no name.", "Type a name first.")
+    if not rest and name.casefold() == REST:
+        # Under that name the resting face is kept, which all others are told apart from.
+        message = f'An expression cannot be called "{name}": that is the resting face.'
+        raise MienError("class-name-rest", message, "Type another name, or press Record Rest.")
     session.live.learn(name, chosen.lesson_seconds)
 
 
@@ -167,11 +171,12 @@ def record(context, *, punch: bool) -> None:
     chosen = settings(context)
     path = takes.new_path(takes_folder())
     placed = punch or chosen.play_timeline
-    frame = context.scene.frame_current_final if placed else None
-    countdown = 0.0 if punch or placed else float(chosen.countdown)
-    session.live.record(path, frame, countdown)
-    if placed:
-        play_timeline(context, True)
+    if not placed:
+        session.live.record(path, countdown=float(chosen.countdown))
+        return
+    scene = context.scene
+    session.live.record(path, scene.frame_current_final, scene_fps=scene.render.fps / scene.render.fps_base)
+    play_timeline(context, True)
 
 
 def end_take(context) -> None:
@@ -211,12 +216,14 @@ def on_take(status: TakeStatus) -> None:
 def refresh_takes() -> None:
     """Read the takes folder into the list."""
     known = getattr(bpy.context.window_manager, TAKE_LIST)
-    active = active_take()
+    active, row = active_take(), known.active
     known.items.clear()
     for entry in takes.scan(takes_folder()):
         _add(known, entry)
-    paths = [item.path for item in known.items]
-    known.active = paths.index(str(active)) if str(active) in paths else 0
+    # After a delete the one that follows, not the newest.
+    known.active = max(min(row, len(known.items) - 1), 0)
+    if active is not None:
+        select_take(active)
 
 
 def refresh_takes_soon() -> None:
@@ -233,10 +240,25 @@ def _add(known, entry: takes.Entry) -> None:
 
 
 def select_take(path: Path) -> None:
-    """Make a take the active one in the list."""
+    """Make a take the active one in the list, if it is there."""
     known = getattr(bpy.context.window_manager, TAKE_LIST)
     paths = [item.path for item in known.items]
-    known.active = paths.index(str(path)) if str(path) in paths else 0
+    if str(path) in paths:
+        known.active = paths.index(str(path))
+
+
+def take_moved(old: Path, new: Path) -> None:
+    """Have whatever names a take name it where it is now, also after an undo, and list it so."""
+    session.moved.append((old, new))
+    workflow.take_moved(old, new)
+    refresh_takes()
+
+
+def name_takes_again() -> None:
+    """Name the takes that were moved where they are now: an undo brought their old names back."""
+    for old, new in session.moved:
+        if not old.exists():  # else another take has the name by now
+            workflow.take_moved(old, new)
 
 
 def active_take() -> Path | None:

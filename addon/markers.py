@@ -104,5 +104,15 @@ def mark(scene: bpy.types.Scene, found: Sequence[tuple[float, str]], start: int,
     scene[MARK] = "\n".join([*kept, *map(_note, new)])
 
 
+def label_at(scene: bpy.types.Scene, frame: int) -> str:
+    """Return the label that Mien's markers tell for a frame, as takes have it; ``""`` where they tell none."""
+    noted = str(scene.get(MARK, "")).split("\n")
+    mine = [marker for marker in scene.timeline_markers if marker.frame <= frame and _note(marker) in noted]
+    name = max(mine, key=lambda marker: marker.frame).name if mine else ""
+    if name in (HIDDEN, VISIBLE):
+        return ""
+    return name.lower() if name.lower() in EXPRESSIONS else name
+
+
 def _note(marker: bpy.types.TimelineMarker) -> str:
     return f"{marker.frame} {marker.name}"

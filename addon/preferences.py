@@ -9,6 +9,12 @@ import bpy
 from .ids import ROOT_PACKAGE
 
 
+def _tune(_self, _context):
+    from .live_workflow import tune
+
+    tune()
+
+
 class MienPreferences(bpy.types.AddonPreferences):
     bl_idname = ROOT_PACKAGE
 
@@ -17,17 +23,37 @@ class MienPreferences(bpy.types.AddonPreferences):
         description="Where captured takes are kept. Leave empty for Blender's folder for this extension's data",
         subtype="DIR_PATH",
     )
+    # Not in the file: one from somebody else, or an undo, may open no port and no microphone.
+    lan: bpy.props.BoolProperty(
+        name="Local Network",
+        description="Listen to other machines and phones of the local network, and send to them. Off, Mien's ports are "
+        "closed to everything but this machine. Needs Blender's online access. Kept in the preferences, in no file",
+    )
+    microphone: bpy.props.BoolProperty(
+        name="Microphone",
+        description="Record sound with every take, in sync. The microphone is open while live, for the level, and "
+        "what it hears is kept in takes alone. Kept in the preferences, in no file",
+        update=_tune,
+    )
 
     def draw(self, _context):
         layout = self.layout
         layout.use_property_split = True
         layout.prop(self, "takes_folder", placeholder=str(default_takes_folder()))
+        layout.prop(self, "lan")
+        layout.prop(self, "microphone")
 
 
 def get_preferences() -> MienPreferences | None:
     """Return Mien's preferences; None where Mien was registered without being enabled (scripts, tests)."""
     addon = bpy.context.preferences.addons.get(ROOT_PACKAGE)
     return addon.preferences if addon is not None else None
+
+
+def allowed(what: str) -> bool:
+    """Return whether the user switched on ``"lan"`` or ``"microphone"`` on this machine."""
+    preferences = get_preferences()
+    return preferences is not None and getattr(preferences, what)
 
 
 def default_takes_folder() -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -64,6 +65,9 @@ retiring: list[Retiring] = []
 picture_followers: list[Callable[[LivePicture | None], None]] = []
 """Called with each live picture, and with None when there is none any more."""
 
+moved: list[tuple[Path, Path]] = []
+"""Takes that were renamed or deleted, from where to where: an undo brings back their old names, not their files."""
+
 previews: Any = None
 """Blender's collection of generated icons, where the live picture is kept."""
 
@@ -120,6 +124,7 @@ def stop() -> None:
         job.cancel()
     job = None
     outcome = None
+    moved.clear()
     from . import live as live_module
 
     live_module.stop()

@@ -44,7 +44,7 @@ def place(
     exact = start + delay * fps
     frame = math.floor(exact + 1e-6)
     had_editor = scene.sequence_editor is not None
-    strips = _strips(scene)
+    strips = strips_of(scene)
     mine = [strip for strip in strips if strip.type == "SOUND" and strip.get(MARK) == head]
     strip = next((strip for strip in mine if strip.sound is not None and _is_file(strip.sound, path)), None)
     if strip is None:
@@ -75,7 +75,7 @@ def moved(old: Path, new: Path) -> None:
             sound.filepath = str(new)
 
 
-def _strips(scene):
+def strips_of(scene):
     editor = scene.sequence_editor or scene.sequence_editor_create()
     # Blender 4.4 gave the collection its new name, 5.0 took the old one away.
     return editor.strips if hasattr(editor, "strips") else editor.sequences

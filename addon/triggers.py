@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
-from ..core.units import ARKIT, UNITS
+from ..core.units import ARKIT, EXPRESSIONS, UNITS
 from .expressions import BASIC, blend
 from .ids import LIVE_SETTINGS, PREVIEW
 from .rig.puppet import Sample
@@ -28,7 +28,7 @@ class Trigger:
     Attributes
     ----------
     label : str
-        One of `core.units.EXPRESSIONS`, or one of the actor's own.
+        One of `core.units.EXPRESSIONS`, or one of the actor's own; upper and lower case are alike.
     weights : mapping of str to float
         By the names of shape keys.
     strength : float
@@ -40,15 +40,49 @@ class Trigger:
     strength: float = 1.0
 
 
+def named(typed: str, names: Collection[str]) -> str:
+    """Return which of the names was typed: exactly that, else one that differs in upper and lower case; or ``""``."""
+    typed = typed.strip()
+    if typed in names:
+        return typed
+    return next((name for name in names if name.casefold() == typed.casefold()), "")
+
+
+def wearable(scene: bpy.types.Scene) -> dict[str, dict[str, float]]:
+    """Return the weights of every expression that a head can wear, by name."""
+    saved = getattr(scene, PREVIEW).expressions
+    return BASIC | {item.name: {value.name: value.value for value in item.values} for item in saved}
+
+
 def triggers_of(scene: bpy.types.Scene) -> tuple[Trigger, ...]:
-    """Return what the face sets off, as chosen; what names nothing is left out."""
-    expressions = getattr(scene, PREVIEW).expressions
-    known = BASIC | {item.name: {value.name: value.value for value in item.values} for item in expressions}
+    """Return what the face sets off, as chosen; what names nothing is left out, see `troubles_of`."""
+    known = wearable(scene)
     return tuple(
-        Trigger(row.label.strip(), known[row.expression], row.strength)
+        Trigger(row.label.strip(), known[worn], row.strength)
         for row in getattr(scene, LIVE_SETTINGS).triggers
-        if row.label.strip() and row.expression in known
+        if row.label.strip() and (worn := named(row.expression, known))
     )
+
+
+def troubles_of(scene: bpy.types.Scene, own: Collection[str]) -> list[str]:
+    """Return for each of a scene's triggers why it sets nothing off; ``""`` where it does, or is not filled in yet.
+
+    Parameters
+    ----------
+    scene : bpy.types.Scene
+    own : collection of str
+        The actor's own expressions.
+    """
+    shown, known = (*EXPRESSIONS, *own), wearable(scene)
+    troubles = []
+    for row in getattr(scene, LIVE_SETTINGS).triggers:
+        trouble = ""
+        if row.label.strip() and not named(row.label, shown):
+            trouble = f'"{row.label}" is neither a basic expression nor one of the actor\'s own'
+        elif row.expression.strip() and not named(row.expression, known):
+            trouble = f'"{row.expression}" is neither a basic expression nor one saved in the preview'
+        troubles.append(trouble)
+    return troubles
 
 
 class Wearer:
@@ -90,7 +124,7 @@ class Wearer:
         self._moment = moment
         units = arkit = None
         for i, trigger in enumerate(self._triggers):
-            goal = trigger.strength if trigger.label in labels else 0.0
+            goal = trigger.strength if named(trigger.label, labels) else 0.0
             strength = self._strengths[i]
             if goal > strength:
                 strength = min(goal, strength + passed / ATTACK)

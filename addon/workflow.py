@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import bpy
 
 from ..core.errors import MienError
-from ..core.files import actor_file
+from ..core.files import actor_file, actor_names
 from ..core.pictures import UNREAD, is_sequence
 from ..core.take import Take
 from ..core.wav import sound_path
@@ -23,7 +23,7 @@ from .ids import LIVE_SETTINGS, SETTINGS
 from .preferences import actors_folder, takes_folder
 from .preview.properties import head_settings
 from .rig.targets import Target, find_target
-from .triggers import Trigger, triggers_of, wear
+from .triggers import Trigger, triggers_of, troubles_of, wear
 
 if TYPE_CHECKING:
     from ..core.jobs import CaptureSummary
@@ -91,6 +91,12 @@ def actor_path(scene: bpy.types.Scene) -> Path | None:
     return actors_folder() / actor_file(name) if name.strip(" .") else None
 
 
+def own_names(scene: bpy.types.Scene) -> tuple[str, ...]:
+    """Return the names of the chosen actor's own expressions; a live lesson is in the file as soon as it is learnt."""
+    path = actor_path(scene)
+    return actor_names(path) if path is not None else ()
+
+
 def actor_notice(context) -> list[str]:
     """Return what to tell where the chosen actor has no expressions yet, or the name is misspelt: a line, or none."""
     path = actor_path(context.scene)
@@ -152,6 +158,13 @@ def channels_of(scene: bpy.types.Scene) -> dict:
         "eyes": chosen.use_eyes,
         "neck_share": chosen.neck_share,
     }
+
+
+def trigger_notices(scene: bpy.types.Scene, take: Take) -> list[str]:
+    """Return what to tell about a scene's triggers that nothing in a take can set off."""
+    if not getattr(scene, SETTINGS).use_triggers:
+        return []
+    return [f"A trigger was left out: {trouble}" for trouble in troubles_of(scene, take.header.own) if trouble]
 
 
 def worn_of(scene: bpy.types.Scene) -> tuple[Trigger, ...]:
@@ -218,8 +231,9 @@ def bake_take(asked: Request, path: Path, source: Path | None = None) -> BakeSum
         performance = wear(solved(take, asked.solving), take, asked.triggers)
         hidden = hidden_spans(take)
         changes = markers.changes_in(take, hidden) if asked.markers else []
+        notices = [*takes.hidden_notice(hidden), *trigger_notices(scene, take)]
     summary = bake_into_scene(scene, target, performance, options)
-    summary = dataclasses.replace(summary, notices=(*takes.hidden_notice(hidden), *summary.notices))
+    summary = dataclasses.replace(summary, notices=(*notices, *summary.notices))
     heard = takes.sound_of(path) or source
     if asked.sound and heard is not None:
         told = sound.place(scene, heard, summary.start, mesh.name, delay=asked.sound_delay, replace=options.new_action)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import MienError
+from .units import REST
 
 PART_SUFFIX = ".part"
 """Added to a file's name until it is whole."""
@@ -120,3 +122,25 @@ def actor_file(name: str) -> str:
     if not stem:
         raise MienError("actor-none", "The actor has no name.", "Type the actor's name first.")
     return f"{stem}.npz"
+
+
+def actor_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Return the names of the own expressions in an actor's file; none where it cannot be read.
+
+    Cheap enough for a panel: a file that has not changed is not read again.
+    """
+    try:
+        told = os.stat(path)
+    except OSError:
+        return ()
+    return _actor_names(os.fspath(path), told.st_mtime_ns, told.st_size)
+
+
+@functools.lru_cache(maxsize=4)
+def _actor_names(path: str, _changed: int, _size: int) -> tuple[str, ...]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return tuple(name for name in archive["names"].tolist() if isinstance(name, str) and name != REST)
+    except Exception:
+        # zipfile, zlib and numpy's reader each have errors of their own; who opens the file tells them.
+        return ()

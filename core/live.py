@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import ctypes
+import dataclasses
 import math
 import statistics
 import sys
@@ -40,7 +41,6 @@ from .wav import sound_path
 
 if TYPE_CHECKING:
     from .microphone import Microphone
-    from .network import NetworkSource
     from .solve import Neutral
 
 STATUS_INTERVAL = 0.25
@@ -109,7 +109,7 @@ class LiveSession:
         self._trouble: MienError | None = None
         self._status_due = self._picture_due = 0.0
         self._sound_due = np.inf
-        self._ask_due = now() + ASK_INTERVAL
+        self._ask_due = 0.0
         self._picture_wanted = True
         self._pipeline = self._labeller = None
         self._expressions: Expressions | None = None
@@ -127,7 +127,12 @@ class LiveSession:
             from .solve import Solver
 
             if self.order.source == "network":
-                self._network = _open_network(self.order)
+                from .network import NetworkSource
+
+                order = self.order
+                self._network = NetworkSource(
+                    order.name, order.port or None, listen_lan=order.lan, mirror=order.mirror, clock=now
+                )
             else:
                 from .capture.grabber import Grabber
 
@@ -375,16 +380,25 @@ class LiveSession:
         state = self._network.state
         if state == "live":
             return "live", None
-        host, port = self._network.address
-        where = "this machine alone" if host == "127.0.0.1" else "the local network"
-        asked = f" The phone at {self.order.host} is asked again and again." if self.order.host else ""
         if state == "waiting":
-            return "opening", MienError(
-                "network-waiting", f"Nothing has come on UDP port {port} yet.", f"Mien listens on {where}.{asked}"
-            )
+            return "opening", self._waiting()
         return "stalled", MienError(
             "network-silent", f"The sender has been silent for {self._network.age:.0f} s.", "Check that the app runs."
         )
+
+    def _waiting(self) -> MienError:
+        """Return what to tell, and to do, while no sender was heard."""
+        from .network import lan_address
+
+        host, port = self._network.address
+        if self.order.host:
+            hint = f"The phone at {self.order.host} is asked again and again."
+        elif host == "127.0.0.1":
+            hint = "Mien listens to this machine alone. For a phone, stop and tick Local Network."
+        else:
+            here = lan_address()
+            hint = f"Type into the app: {here or 'this machine, by its address'}, port {port}."
+        return MienError("network-waiting", f"Nothing has come on UDP port {port} yet.", hint)
 
     def _status(self, state: str, error: MienError | None) -> LiveStatus:
         name, (width, height), _fps = self._source()
@@ -515,7 +529,7 @@ class _Recorder:
         self.past = False
         self.lost_before = 0
         self.lost: int | None = None  # known when it has ended
-        self._order = order
+        self._order, self._header = order, header
         self._writer = TakeWriter(order.take, header)
         self._microphone = microphone
         self._sound = 0.0
@@ -539,12 +553,22 @@ class _Recorder:
             if self._microphone is not None:
                 self._microphone.begin(sound_path(self._order.take), moment)
         try:
+            if not self._writer.frames and self._order.scene_fps and self._order.scene_frame is not None:
+                self._place(moment)
             self._writer.write(_at(result, moment - self._origin, result.index - self._first_index))
         except MienError as error:
             return error
         self._found += bool(result.found)
         self._duration = moment - self._origin
         return None
+
+    def _place(self, moment: float) -> None:
+        """Write in the header where the timeline is by now: a camera may have opened long after it began to play."""
+        passed = max(moment - self._order.since, 0.0)
+        frame = self._order.scene_frame + passed * self._order.scene_fps
+        self._writer.close()
+        extra = {**self._header.extra, "scene_frame": frame}
+        self._writer = TakeWriter(self._order.take, dataclasses.replace(self._header, extra=extra))
 
     def close(self) -> None:
         self.end_sound(self.until or now())
@@ -597,19 +621,6 @@ def _open_pictures(order: StartLive):
     from .capture.camera import Camera
 
     return Camera(order.name, (order.width, order.height), order.fps, order.mirror)
-
-
-def _open_network(order: StartLive) -> NetworkSource:
-    from .network import NetworkSource
-
-    source = NetworkSource(order.name, order.port or None, listen_lan=order.lan, mirror=order.mirror, clock=now)
-    if order.host and order.name == "ifacialmocap":
-        try:
-            source.request(order.host)
-        except MienError:
-            source.close()
-            raise
-    return source
 
 
 def small_picture(image: np.ndarray, result: FrameResult, width: int) -> tuple[int, int, bytes]:

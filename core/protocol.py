@@ -512,19 +512,27 @@ class Record(_Json):
     take : str
         Absolute path; a file of that name is written over.
     scene_frame : float or None
-        Where the scene's timeline stood, for a take that belongs to a place in it.
+        Where the scene's timeline stood at `since`, for a take that belongs to a place in it.
+    scene_fps : float
+        Frames per second at which the timeline plays from there on; 0 where it stands.
+    since : float
+        Moment on the shared clock, `clock.now`.
     """
 
     KIND: ClassVar[int] = 19
     job: int
     take: str
     scene_frame: float | None = None
+    scene_fps: float = 0.0
+    since: float = 0.0
 
     def __post_init__(self):
         _whole("job", self.job, _MAX_JOB)
         _text("take", self.take, _MAX_PATH)
         if self.scene_frame is not None:
             _number("scene_frame", abs(self.scene_frame))
+        _number("scene_fps", self.scene_fps)
+        _number("since", self.since)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Collection
 from pathlib import Path
 
 import bpy
 from bpy_extras.io_utils import ExportHelper
 
 from ...core.errors import MienError
-from .. import live_workflow, workflow
+from .. import live_workflow, takes, workflow
 from ..expressions import BASIC
 from ..ids import (
     OP_PREVIEW,
@@ -21,6 +23,16 @@ from ..preview import overlay, playback
 from ..preview.properties import add_effects, settings
 from ..preview.reading import left_out
 from ..registration import register_classes, unregister_classes
+
+_START = "Start the preview first"
+
+
+def _preview_runs(operator: type[bpy.types.Operator]) -> bool:
+    """Return whether the preview runs; if not, the button says what to do."""
+    if not overlay.running():
+        operator.poll_message_set(_START)
+        return False
+    return True
 
 
 class MIEN_OT_preview(bpy.types.Operator):
@@ -46,17 +58,32 @@ class MIEN_OT_preview_expression(bpy.types.Operator):
     bl_description = "Lay this expression over the captured face; again takes it off"
     bl_options = {"REGISTER", "UNDO"}
 
-    name: bpy.props.StringProperty(name="Expression", description="A basic expression, or one that was saved")
+    # Not of the last run: a button or key sets one of the two, and Blender would fill in the other.
+    name: bpy.props.StringProperty(
+        name="Expression", description="A basic expression, or one that was saved", options={"SKIP_SAVE"}
+    )
     own: bpy.props.IntProperty(
-        name="Own", description="In place of a name: the first, second ... of the saved expressions", default=0, min=0
+        name="Own",
+        description="In place of a name: the first, second ... of the saved expressions",
+        default=0,
+        min=0,
+        options={"SKIP_SAVE"},
     )
     strength: bpy.props.FloatProperty(
-        name="Strength", description="How far it covers the capture", default=1.0, min=0.0, max=1.0, subtype="FACTOR"
+        name="Strength",
+        description="How far it covers the capture",
+        default=1.0,
+        min=0.0,
+        max=1.0,
+        subtype="FACTOR",
+        options={"SKIP_SAVE"},
     )
 
     @classmethod
-    def poll(cls, _context):
-        return overlay.running()
+    def poll(cls, context):
+        # What is worn can be taken off at any time: renders show it, too.
+        chosen = settings(context.scene)
+        return (bool(chosen.expression) and chosen.strength > 0.0) or _preview_runs(cls)
 
     def execute(self, context):
         chosen = settings(context.scene)
@@ -67,9 +94,22 @@ class MIEN_OT_preview_expression(bpy.types.Operator):
             self.report({"WARNING"}, f"No expression {name or self.own}")
             return {"CANCELLED"}
         worn = chosen.expression == name and chosen.strength > 0.0
+        if not worn and not overlay.running():
+            self.report({"WARNING"}, _START)
+            return {"CANCELLED"}
         chosen.expression = name
         chosen.strength = 0.0 if worn else self.strength
         return {"FINISHED"}
+
+
+def free_name(taken: Collection[str]) -> str:
+    """Return a name for the next expression.
+
+    >>> free_name(["Expression", "Smirk"])
+    'Expression 2'
+    """
+    names = ("Expression", *(f"Expression {number}" for number in range(2, len(taken) + 2)))
+    return next(name for name in names if name not in taken)
 
 
 class MIEN_OT_preview_expression_save(bpy.types.Operator):
@@ -78,23 +118,36 @@ class MIEN_OT_preview_expression_save(bpy.types.Operator):
     bl_description = "Keep the face of the active head, as the preview shows it, as an expression of this file"
     bl_options = {"REGISTER", "UNDO"}
 
-    name: bpy.props.StringProperty(name="Name", description="Name of the expression", default="Expression")
+    name: bpy.props.StringProperty(
+        name="Name",
+        description="Name of the expression; one that is saved already is replaced",
+        default="Expression",
+        options={"SKIP_SAVE"},
+    )
 
     @classmethod
     def poll(cls, context):
-        return overlay.running() and bool(overlay.heads_of(context.scene))
+        if not _preview_runs(cls):
+            return False
+        if not overlay.heads_of(context.scene):
+            cls.poll_message_set("There is no mesh with Mien's shape keys")
+            return False
+        return True
 
     def invoke(self, context, _event):
+        self.name = free_name(settings(context.scene).expressions.keys())
         return context.window_manager.invoke_props_dialog(self)
 
     def execute(self, context):
         name = self.name.strip()
-        if not name or name in BASIC:
+        if not name or name.casefold() in BASIC:
             self.report({"WARNING"}, "Give the expression a name of its own")
             return {"CANCELLED"}
         heads = overlay.heads_of(context.scene)
         obj = context.object if context.object in heads else heads[0]
         chosen = settings(context.scene)
+        if name in chosen.expressions:
+            self.report({"INFO"}, f"The earlier {name} was replaced")
         kept = chosen.expressions.get(name) or chosen.expressions.add()
         kept.name = name
         kept.values.clear()
@@ -153,7 +206,10 @@ class MIEN_OT_preview_render_take(bpy.types.Operator, ExportHelper):
         if not workflow.settings(context).take:
             cls.poll_message_set("Bake once, or choose a take")
             return False
-        return not playback.busy()
+        if playback.busy():
+            cls.poll_message_set("A take is being rendered: wait for it, or stop it with Esc")
+            return False
+        return True
 
     def check(self, _context):
         named = named_for(self.filepath, self.film)
@@ -162,8 +218,9 @@ class MIEN_OT_preview_render_take(bpy.types.Operator, ExportHelper):
         return changed
 
     def invoke(self, context, event):
-        if not self.filepath:
-            self.filepath = Path(workflow.settings(context).take).stem + ".mp4"
+        # Blender keeps the folder of the last run, and with it the name, which belongs to another take.
+        name = Path(workflow.settings(context).take).stem + ".mp4"
+        self.filepath = os.path.join(os.path.dirname(self.filepath), name)
         return ExportHelper.invoke(self, context, event)
 
     def execute(self, context):
@@ -179,7 +236,16 @@ class MIEN_OT_preview_render_take(bpy.types.Operator, ExportHelper):
             take = Path(bpy.path.abspath(chosen.take))
             samples = playback.read_samples(take, head, context.scene)
             start = workflow.start_of(take, context.scene)
-            scene = playback.begin(context, head, samples, path, film=self.film, start=start)
+            scene = playback.begin(
+                context,
+                head,
+                samples,
+                path,
+                film=self.film,
+                start=start,
+                heard=takes.sound_of(take) if chosen.use_sound else None,
+                delay=chosen.sound_delay / 1000.0,
+            )
         except MienError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}

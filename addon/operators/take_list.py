@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import bpy
 
 from ...core.errors import MienError
@@ -57,6 +59,13 @@ class MIEN_OT_take_play(_OnTake, bpy.types.Operator):
     bl_idname = OP_TAKE_PLAY
     bl_label = "Play Take"
 
+    @classmethod
+    def poll(cls, context):
+        if session.live_running():
+            cls.poll_message_set("Stop live capture first")
+            return False
+        return super().poll(context)
+
     def work(self, context, path):
         live_workflow.play_take(context, path)
         return {"FINISHED"}
@@ -67,17 +76,25 @@ class MIEN_OT_take_rename(_OnTake, bpy.types.Operator):
 
     bl_idname = OP_TAKE_RENAME
     bl_label = "Rename Take"
+    bl_options = {"UNDO", "INTERNAL"}
 
     name: bpy.props.StringProperty(name="Name", description="The take's new name")
+    path: bpy.props.StringProperty(
+        name="Take",
+        description="The take; the one that is chosen in the list if empty",
+        options={"HIDDEN", "SKIP_SAVE"},
+    )
 
     def invoke(self, context, _event):
-        self.name = live_workflow.active_take().stem
+        # While the dialog is open a take that ends may come into the list, and become the chosen one.
+        path = live_workflow.active_take()
+        self.path, self.name = str(path), path.stem
         return context.window_manager.invoke_props_dialog(self)
 
     def work(self, _context, path):
+        path = Path(self.path) if self.path else path
         renamed = takes.rename(path, self.name)
-        workflow.take_moved(path, renamed)
-        live_workflow.refresh_takes()
+        live_workflow.take_moved(path, renamed)
         live_workflow.select_take(renamed)
         return {"FINISHED"}
 
@@ -87,11 +104,11 @@ class MIEN_OT_take_delete(_OnTake, bpy.types.Operator):
 
     bl_idname = OP_TAKE_DELETE
     bl_label = "Delete Take"
+    bl_options = {"UNDO", "INTERNAL"}
 
     def work(self, _context, path):
         gone = takes.delete(path)
-        workflow.take_moved(path, gone)
-        live_workflow.refresh_takes()
+        live_workflow.take_moved(path, gone)
         self.report({"INFO"}, f"{path.name} is in {gone.parent} now")
         return {"FINISHED"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import bpy
@@ -30,8 +31,7 @@ class MIEN_OT_bake_take(bpy.types.Operator, ImportHelper):
         return not session.running()
 
     def invoke(self, context, event):
-        if not self.filepath:
-            self.filepath = workflow.settings(context).take or str(takes_folder()) + "/"
+        self.filepath = workflow.settings(context).take or self.filepath or str(takes_folder()) + "/"
         return ImportHelper.invoke(self, context, event)
 
     def execute(self, context):
@@ -69,8 +69,9 @@ class MIEN_OT_export_csv(bpy.types.Operator, ExportHelper):
         return True
 
     def invoke(self, context, event):
-        if not self.filepath:
-            self.filepath = Path(workflow.settings(context).take).stem + self.filename_ext
+        # Blender keeps the folder of the last run, and with it the name, which belongs to another take.
+        name = Path(workflow.settings(context).take).stem + self.filename_ext
+        self.filepath = os.path.join(os.path.dirname(self.filepath), name)
         return ExportHelper.invoke(self, context, event)
 
     def execute(self, context):

@@ -34,6 +34,8 @@ from ..ids import (
     SIDEBAR_TAB,
     TAKE_LIST,
 )
+from ..preferences import get_preferences
+from ..triggers import troubles_of
 from .text import paragraph
 
 _STATES = {
@@ -105,7 +107,7 @@ class MIEN_PT_live(_Panel, bpy.types.Panel):
             row.prop(chosen, "port")
             if chosen.format == "ifacialmocap":
                 layout.prop(chosen, "phone", placeholder="192.168.1.7")
-            _draw_lan(context, layout, chosen)
+            _draw_lan(context, layout)
         layout.prop(chosen, "mirror")
 
     @staticmethod
@@ -134,12 +136,16 @@ class MIEN_PT_live(_Panel, bpy.types.Panel):
         row.operator(OP_LIVE_CALIBRATE, text=text, icon=icon)
         if status.neutral:
             row.operator(OP_LIVE_CALIBRATE, text="", icon="X").clear = True
+        if live.tuning.neutral == "none":
+            paragraph(context, layout, "Rest Pose is As Captured: calibration has no effect", icon="INFO")
 
         self._draw_state(context, layout, live)
         picture = session.picture_icon()
         if picture and live_workflow.settings(context).show_picture and live.order.source != "network":
             layout.template_icon(icon_value=picture, scale=8.0)
-        if live.hidden:
+        if live.faceless:
+            layout.label(text="No face is seen", icon="ERROR")
+        elif live.hidden:
             layout.label(text="The face is hidden", icon="HIDE_ON")
         elif live.label:
             own = f", {live.expressions.shown}" if live.expressions.shown else ""
@@ -209,13 +215,17 @@ class MIEN_PT_live_expressions(_Panel, bpy.types.Panel):
             layout.label(text="Start live capture to record expressions", icon="INFO")
         column = layout.column(align=True)
         column.label(text="Triggers")
-        for i, row in enumerate(chosen.triggers):
+        troubles = troubles_of(chosen.id_data, workflow.own_names(chosen.id_data))
+        for i, (row, trouble) in enumerate(zip(chosen.triggers, troubles, strict=True)):
             line = column.row(align=True)
+            line.alert = bool(trouble)
             line.prop(row, "label", text="", placeholder="Face shows")
             line.label(text="", icon="FORWARD")
             line.prop(row, "expression", text="", placeholder="Head wears")
             line.operator(OP_LIVE_TRIGGER_REMOVE, text="", icon="REMOVE").index = i
             column.prop(row, "strength", slider=True)
+            if trouble:
+                paragraph(context, column, trouble, icon="ERROR")
         column.operator(OP_LIVE_TRIGGER_ADD, icon="ADD")
 
     @staticmethod
@@ -261,7 +271,9 @@ class MIEN_PT_live_options(_Panel, bpy.types.Panel):
         column.enabled = not session.live_running()
         column.prop(workflow.settings(context), "estimator")
         column = layout.column()
-        column.prop(chosen, "countdown")
+        row = column.row()
+        row.enabled = not chosen.play_timeline
+        row.prop(chosen, "countdown")
         column.prop(chosen, "play_timeline")
         column = layout.column(align=True)
         column.enabled = not session.live_running()
@@ -297,7 +309,9 @@ class MIEN_PT_live_output(_Panel, bpy.types.Panel):
         row.prop(chosen, "vmc_blends", expand=True)
         column = layout.column()
         column.enabled = not session.live_running()
-        _draw_lan(context, column, chosen)
+        _draw_lan(context, column)
+        if session.live_running():
+            paragraph(context, layout, "Stop to change Local Network", icon="INFO")
 
 
 class MIEN_UL_takes(bpy.types.UIList):
@@ -324,9 +338,12 @@ def draw_take_list(context, layout) -> None:
     row.operator(OP_TAKE_EXPORT, text="CSV", icon="EXPORT")
 
 
-def _draw_lan(context, layout, chosen):
-    layout.prop(chosen, "lan", icon="INTERNET" if live_workflow.lan_allowed(chosen) else "LOCKED")
-    if chosen.lan and not bpy.app.online_access:
+def _draw_lan(context, layout):
+    preferences = get_preferences()
+    if preferences is None:
+        return
+    layout.prop(preferences, "lan", icon="INTERNET" if live_workflow.lan_allowed() else "LOCKED")
+    if preferences.lan and not bpy.app.online_access:
         paragraph(context, layout, "Blender's online access is off: see Preferences > System", icon="ERROR")
 
 

@@ -6,6 +6,7 @@ import bpy
 
 from .. import live_workflow, session
 from ..ids import OP_LIVE_MICROPHONES, PANEL_LIVE, PANEL_LIVE_SOUND, SIDEBAR_TAB
+from ..preferences import allowed, get_preferences
 from .text import paragraph
 
 
@@ -18,8 +19,10 @@ class MIEN_PT_live_sound(bpy.types.Panel):
     bl_label = "Microphone"
     bl_options = {"DEFAULT_CLOSED"}
 
-    def draw_header(self, context):
-        self.layout.prop(live_workflow.settings(context), "microphone", text="")
+    def draw_header(self, _context):
+        preferences = get_preferences()
+        if preferences is not None:
+            self.layout.prop(preferences, "microphone", text="")
 
     def draw_header_preset(self, _context):
         # Seen also while the panel is closed: that it is open, and that it hears.
@@ -40,7 +43,7 @@ class MIEN_PT_live_sound(bpy.types.Panel):
         if sound is not None and sound.error is not None:
             paragraph(context, layout, sound.error.message, icon="ERROR")
             paragraph(context, layout, sound.error.hint)
-        if chosen.microphone:
+        if allowed("microphone"):
             told = "Open while live. Only takes keep what it hears"
         else:
             told = "Off: no microphone is opened"

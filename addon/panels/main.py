@@ -67,6 +67,10 @@ class MIEN_PT_main(_Panel, bpy.types.Panel):
             row.scale_y = 1.6
             row.enabled = ready and bool(chosen.source)
             row.operator(OP_BAKE, text="Bake", icon="REC")
+            if chosen.target is None:
+                layout.label(text="Choose a head under Target", icon="INFO")
+            elif not chosen.source:
+                layout.label(text="Choose a video under Source", icon="INFO")
         if session.outcome is not None and not running:
             self._draw_outcome(context, layout)
 

@@ -17,6 +17,7 @@ from bpy.app.handlers import persistent
 
 from .. import session
 from ..expressions import BASIC, blend
+from ..markers import label_at
 from . import compose, playback, properties, reading
 from .compose import Posed, ShadowMap
 from .drawing import Target, View, draw_over, draw_picture, lacking, restored_state
@@ -219,7 +220,7 @@ def pose_heads(
             expression=layered,
             strength=chosen.strength,
         )
-        posed.append(Posed(kept, original, "" if sample is None else sample.label))
+        posed.append(Posed(kept, original, label_of(original, sample, scene.original, frame)))
     return posed
 
 
@@ -234,6 +235,15 @@ def sample_for(obj, scene, frame: int, live: Mapping[str, Sample] | None = None)
     # A label alone, of a rig that is driven live, takes no head off its take.
     played = playback.sample_of(obj, scene, frame)
     return sample if played is None else played
+
+
+def label_of(obj, sample: Sample | None, scene, frame: int) -> str:
+    """Return what a head's face expresses: by its sample, or where it was baked by the markers of the bake."""
+    if sample is not None:
+        return sample.label
+    keys = getattr(obj.data, "shape_keys", None)
+    baked = keys is not None and keys.animation_data is not None and keys.animation_data.action is not None
+    return label_at(scene, frame) if baked else ""
 
 
 def effects_of(chosen, posed: Posed) -> dict[str, float]:

@@ -105,7 +105,7 @@ def wanted(rules, weights: Mapping[str, float], label: str) -> dict[str, float]:
         if rule.trigger == "LABEL":
             on = bool(label) and rule.label == label
         elif rule.trigger == "OWN":
-            on = bool(label) and rule.own.strip() == label
+            on = bool(label) and rule.own.strip().casefold() == label.casefold()
         elif rule.trigger == "UNIT":
             on = weights.get(rule.unit, 0.0) > rule.threshold
         if rule.use and on and rule.name in EFFECTS:

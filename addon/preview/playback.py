@@ -12,7 +12,7 @@ import numpy as np
 
 from ...core.errors import MienError
 from ...core.take import Take
-from .. import workflow
+from .. import sound, workflow
 from ..bake import BakeOptions, plan
 from ..ids import ENGINE
 from ..rig.targets import Rig, find_target
@@ -177,7 +177,17 @@ def at(frame: int) -> Mapping[str, Sample]:
     return {_playing.name: _playing.samples[index]}
 
 
-def begin(context, obj: bpy.types.Object, samples: list[Sample], path: Path, *, film: bool, start: int = 1) -> str:
+def begin(
+    context,
+    obj: bpy.types.Object,
+    samples: list[Sample],
+    path: Path,
+    *,
+    film: bool,
+    start: int = 1,
+    heard: Path | None = None,
+    delay: float = 0.0,
+) -> str:
     """Set up a scene that renders a take, beside the one that is open.
 
     Parameters
@@ -193,6 +203,10 @@ def begin(context, obj: bpy.types.Object, samples: list[Sample], path: Path, *, 
         MP4 rather than PNG.
     start : int
         Frame of the first sample. Of what comes before frame 0 Blender renders nothing.
+    heard : Path, optional
+        The take's sound, for the film.
+    delay : float
+        Seconds by which the sound comes later.
 
     Returns
     -------
@@ -218,6 +232,12 @@ def begin(context, obj: bpy.types.Object, samples: list[Sample], path: Path, *, 
     render.filepath = str(path)
     render.use_file_extension = True
     _set_format(render, film)
+    # What is cut in the scene itself belongs to its own pictures.
+    scene.sequence_editor_clear()
+    if film and heard is not None:
+        sound.place(scene, heard, start, obj.name, delay=delay)
+        render.ffmpeg.audio_codec = "AAC"
+        render.use_sequencer = True  # unasked Blender mixes no sound; one alone leaves the pictures to the scene
     _playing = _Playing(obj.name, start, samples, scene.name)
     return scene.name
 
@@ -249,7 +269,11 @@ def finish() -> None:
     scene = bpy.data.scenes.get(_playing.scene)
     _playing = None
     if scene is not None:
+        heard = [strip.sound for strip in sound.strips_of(scene) if strip.type == "SOUND"]
         bpy.data.scenes.remove(scene)
+        for one in heard:
+            if not one.users:
+                bpy.data.sounds.remove(one)
 
 
 def sweep() -> None:

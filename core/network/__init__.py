@@ -7,7 +7,7 @@ sockets. Formats and signs are laid down in ``docs/network.md``.
 
 from .sample import FaceSample, Refused
 from .senders import LiveLinkFaceSender, SenderStats, VmcSender
-from .source import FORMATS, NetworkSource, NetworkStats
+from .source import FORMATS, NetworkSource, NetworkStats, lan_address
 
 __all__ = [
     "FORMATS",
@@ -18,4 +18,5 @@ __all__ = [
     "Refused",
     "SenderStats",
     "VmcSender",
+    "lan_address",
 ]

@@ -433,6 +433,17 @@ def check_address(host: str, allow_lan: bool) -> ipaddress.IPv4Address:
         raise MienError(
             "network-not-allowed",
             f"Sending to {host} leaves this machine, and that is not allowed.",
-            "Allow the network in Mien's settings and Blender's online access, or send to 127.0.0.1.",
+            "Stop, tick Local Network under Source or Send, and allow online access in Preferences > System.",
         )
     return address
+
+
+def lan_address() -> str:
+    """Return this machine's own address as others of the local network see it; ``""`` where it is in none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # Chooses the way out alone: nothing is sent. The address is nobody's, kept for documentation.
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return ""
+        return str(probe.getsockname()[0])

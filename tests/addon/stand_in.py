@@ -38,6 +38,8 @@ class Pipeline:
         time.sleep(0.1 if os.path.exists({slow!r}) else 0.0)
         sure = 0.2 if os.path.exists({hand!r}) else 1.0
         units = np.full(11, 0.5 + 0.4 * np.sin(frame.time * 3))
+        if os.path.exists({nobody!r}):
+            return FrameResult(frame.index, frame.time, size=(64, 48))
         return FrameResult(frame.index, frame.time, found=True, confidence=sure, size=(64, 48), box=(10, 10, 20, 20),
                            units=units, expression="happiness", probabilities=[0, 0, 0, 0.9, 0, 0, 0.1])
     def close(self): pass
@@ -52,9 +54,10 @@ sys.exit(worker.main())
 def make_worker(folder: Path) -> tuple[list[str], Path]:
     """Return the command of the worker, and the file whose existence unplugs its camera.
 
-    While there is a file ``hand`` beside that, the face is hidden; with one named ``slow`` the model is slow.
+    While there is a file ``hand`` beside that, the face is hidden, with ``nobody`` there is none; with one named
+    ``slow`` the model is slow.
     """
     gone, script = folder / "gone", folder / "worker.py"
-    flags = {name: str(folder / name) for name in ("gone", "hand", "slow")}
+    flags = {name: str(folder / name) for name in ("gone", "hand", "nobody", "slow")}
     script.write_text(SCRIPT.format(root=str(ROOT), **flags))
     return [sys.executable, str(script)], gone

@@ -10,7 +10,7 @@ import bpy
 import numpy as np
 import pytest
 
-from mien.addon import cli, live, live_workflow, markers, preferences, session
+from mien.addon import cli, live, live_properties, live_workflow, markers, preferences, session
 from mien.addon.expressions import BASIC
 from mien.addon.preview import overlay
 from mien.addon.preview.particles import wanted
@@ -19,14 +19,14 @@ from mien.addon.preview.properties import add_effects
 from mien.addon.preview.properties import settings as preview_settings
 from mien.addon.rig.puppet import Sample
 from mien.addon.takes import hidden_notice
-from mien.addon.triggers import ATTACK, DECAY, Trigger, Wearer, triggers_of
+from mien.addon.triggers import ATTACK, DECAY, Trigger, Wearer, triggers_of, troubles_of
 from mien.core.record import pack, plain
 from mien.core.solve import hidden_spans
 from mien.core.take import Take, TakeHeader, TakeWriter
 from mien.core.types import FrameResult
 from mien.core.units import ARKIT, ARKIT_INDEX, EXPRESSIONS, UNIT_INDEX, UNITS
 
-from .conftest import curves_of
+from .conftest import curves_of, make_rig
 from .test_live import device, head, start, until  # noqa: F401
 
 SURPRISE = BASIC["surprise"]
@@ -66,6 +66,52 @@ def test_a_weak_trigger_covers_as_much_as_it_says_and_speech_goes_on():
     assert worn.units[UNIT_INDEX["JawOpen"]] == pytest.approx(0.9)
     assert worn.units[UNIT_INDEX["BlinkLeft"]] == pytest.approx(1.0)
     assert (worn.head, worn.eyes) == (sample.head, sample.eyes)
+
+
+def test_names_are_found_as_the_panel_shows_them():
+    scene = bpy.context.scene
+    preview_settings(scene).expressions.add().name = "Smirk"
+    preview_settings(scene).expressions.add().name = "smirk"
+    preview_settings(scene).expressions["smirk"].values.add().name = "Smile"
+    for label, expression in (("Happiness", "Anger"), ("Lip Bite", "smirk"), ("joy", "anger"), ("Fear", "SMIRK!")):
+        row = live_workflow.settings(bpy.context).triggers.add()
+        row.label, row.expression = label, expression
+    live_workflow.settings(bpy.context).triggers.add()  # not filled in yet
+    assert [trigger.weights for trigger in triggers_of(scene)] == [BASIC["anger"], {"Smile": 0.0}, BASIC["anger"]]
+    sample = resting()
+    for shown in (("happiness", ""), ("neutral", "lip bite")):
+        wearer = Wearer(triggers_of(scene))
+        wearer(sample, shown, 0.0)
+        assert wearer(sample, shown, 1.0) is not sample
+    troubles = troubles_of(scene, ["lip bite"])
+    assert [bool(trouble) for trouble in troubles] == [False, False, True, True, False]
+    assert '"joy"' in troubles[2]
+    assert '"SMIRK!"' in troubles[3]
+
+
+def test_own_expressions_are_suggested_before_live_capture(actors):
+    chosen = live_workflow.settings(bpy.context)
+    chosen.actor = "Zoë"
+    assert "lip bite" not in live_properties._find_labels(None, bpy.context, "")
+    actors.mkdir()
+    np.savez(actors / "Zoë.npz", names=np.array(["lip bite", "rest"]))
+    assert live_properties._find_labels(None, bpy.context, "") == ["lip bite", *EXPRESSIONS]
+    (actors / "Zoë.npz").write_bytes(b"nothing")
+    assert live_properties._find_labels(None, bpy.context, "") == [*EXPRESSIONS]
+
+
+def test_a_bake_tells_which_trigger_names_nothing(rig, take):
+    scene = bpy.context.scene
+    scene.mien.target = rig
+    for label in ("Smirk", "grin"):  # the take knows "smirk"
+        row = live_workflow.settings(bpy.context).triggers.add()
+        row.label, row.expression = label, "anger"
+    for wanted_at_bake in (False, True):
+        scene.mien.use_triggers = wanted_at_bake
+        bpy.ops.mien.bake_take(filepath=str(take))
+        told = [line for line in session.outcome.lines if "trigger" in line]
+        assert len(told) == wanted_at_bake
+    assert '"grin"' in told[0]
 
 
 def test_what_is_worn_stays_on_when_triggers_change():
@@ -127,6 +173,7 @@ def test_particles_follow_an_expression_of_ones_own():
     rule = scene.effects["steam"]
     rule.use, rule.trigger, rule.own = True, "OWN", "smirk"
     assert wanted(scene.effects, {}, "smirk") == {"steam": 1.0}
+    assert wanted(scene.effects, {}, "Smirk") == {"steam": 1.0}  # upper and lower case are alike, as for triggers
     assert wanted(scene.effects, {}, "anger") == {}
     rule.own = ""
     assert wanted(scene.effects, {}, "") == {}
@@ -145,7 +192,11 @@ def test_what_cannot_be_learnt_is_told(device, head, actors):  # noqa: F811
     chosen = live_workflow.settings(bpy.context)
     assert not bpy.ops.mien.live_learn.poll()
     start()
-    for actor, lesson, said in ((" . ", "smirk", "actor has no name"), ("Zoë", "  ", "expression has no name")):
+    for actor, lesson, said in (
+        (" . ", "smirk", "actor has no name"),
+        ("Zoë", "  ", "expression has no name"),
+        ("Zoë", "Rest", "Record Rest"),
+    ):
         chosen.actor, chosen.lesson = actor, lesson
         with pytest.raises(RuntimeError, match=said):
             bpy.ops.mien.live_learn()
@@ -312,6 +363,16 @@ def test_a_bake_sets_markers_when_asked(rig, take):
         if marker.frame < 100:
             scene.timeline_markers.remove(marker)
     assert bake() == sorted(told | elsewhere)
+
+
+def test_particles_of_a_baked_head_follow_the_markers_of_its_bake(rig, take):
+    scene = bpy.context.scene
+    scene.mien.target, scene.mien.use_markers = rig, True
+    scene.timeline_markers.new("Anger", frame=30)  # somebody else's
+    assert bpy.ops.mien.bake_take(filepath=str(take)) == {"FINISHED"}
+    told = [overlay.label_of(rig, None, scene, frame) for frame in (0, 1, 24, 25, 36, 37, 90)]
+    assert told == ["", "neutral", "neutral", "surprise", "surprise", "smirk", "smirk"]
+    assert overlay.label_of(make_rig(), None, scene, 30) == ""  # a head that was never baked
 
 
 def test_the_preview_plays_a_take_with_what_each_frame_expresses(rig, take):

@@ -10,22 +10,27 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import bpy
 import numpy as np
 import pytest
 
 from mien.addon import bake, live, live_workflow, session, takes
+from mien.addon.operators.take_list import MIEN_OT_take_rename
+from mien.addon.panels.live import MIEN_PT_live, MIEN_PT_live_options, MIEN_PT_live_output
 from mien.addon.rig.puppet import Channels, Puppet, Sample
 from mien.addon.rig.targets import find_target
 from mien.core import clock, livelink_csv
 from mien.core.errors import MienError
 from mien.core.network import LiveLinkFaceSender
+from mien.core.protocol import TakeStatus
 from mien.core.take import Take, TakeHeader, TakeWriter
 from mien.core.types import FrameResult
 from mien.core.units import ARKIT_INDEX, UNIT_INDEX
 
 from .conftest import BONES, make_performance, make_rig
+from .panel_text import drawn_by
 from .stand_in import make_worker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -144,6 +149,47 @@ def test_a_hidden_face_is_told(device, head):
     until(lambda: not running.hidden)
 
 
+def test_calibration_that_has_no_effect_says_so(device, head):
+    hint = "Rest Pose is As Captured: calibration has no effect"
+    start()
+    assert hint not in drawn_by(MIEN_PT_live)
+    bpy.context.scene.mien.neutral = "none"
+    assert hint in drawn_by(MIEN_PT_live)
+
+
+def test_the_switches_of_this_machine_are_in_the_live_panels(device, head):
+    bpy.context.scene.mien_live.source = "network"
+    for panel in (MIEN_PT_live, MIEN_PT_live_output):
+        assert drawn_by(panel)["lan"].usable
+    bpy.context.scene.mien_live.source = "camera"
+    start()
+    drawn = drawn_by(MIEN_PT_live_output)
+    assert not drawn["lan"].usable
+    assert "Stop to change Local Network" in drawn
+
+
+@pytest.mark.parametrize("placed", [False, True])
+def test_the_countdown_is_open_to_change_where_it_counts(placed):
+    bpy.context.scene.mien_live.play_timeline = placed
+    assert drawn_by(MIEN_PT_live_options)["countdown"].usable is not placed
+
+
+def test_that_no_face_is_seen_is_told_after_a_moment(device, head):
+    running = start()
+    assert not running.faceless
+    nobody = device.with_name("nobody")
+    nobody.touch()
+    until(lambda: not running.found)
+    assert not running.faceless
+    lost = time.monotonic()
+    until(lambda: running.faceless)
+    assert "No face is seen" in drawn_by(MIEN_PT_live)
+    assert time.monotonic() - lost > 0.8 * live.FACELESS
+    nobody.unlink()
+    until(lambda: running.found)
+    assert not running.faceless
+
+
 def test_a_session_follows_and_leaves_nothing(device, head, unchanged):
     unchanged()
     began = time.monotonic()
@@ -180,6 +226,28 @@ def test_a_session_is_no_undo_step(device, head):
     bpy.ops.mien.live_stop("EXEC_DEFAULT", True)
     bpy.ops.ed.undo()
     assert bpy.context.scene.mien.target.location.x == 0.0
+
+
+def test_no_file_and_no_undo_opens_the_microphone_or_the_network(device, head, tmp_path):
+    """Both are switched on for a machine, by the one who sits at it."""
+    allowed = bpy.context.preferences.addons["mien"].preferences
+    allowed.microphone = allowed.lan = True
+    tuning, listening = live_workflow.tuning_of(bpy.context.scene), live_workflow.lan_allowed()
+    assert (tuning.microphone, listening) == ("", bpy.app.online_access)
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "theirs.blend"))
+    allowed.lan = False  # it needs Blender's online access
+    bpy.ops.ed.undo_push(message="on")
+    bpy.ops.mien.live_start()
+    running = session.live
+    allowed.microphone = False
+    assert running.tuning.microphone is None
+    bpy.ops.ed.undo_push(message="off")
+    bpy.ops.ed.undo()
+    assert running.tuning.microphone is None
+    bpy.ops.mien.live_stop()
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "theirs.blend"))
+    assert live_workflow.tuning_of(bpy.context.scene).microphone is None
+    assert not live_workflow.order_of(bpy.context).lan
 
 
 def test_undo_while_live(device, head):
@@ -444,6 +512,7 @@ def test_punch_in_replaces_only_its_frames(device, head):
     running = start()
     scene.frame_set(40)
     assert bpy.ops.mien.live_record(punch=True) == {"FINISHED"}
+    assert (running.wanted.scene_frame, running.wanted.scene_fps) == (40.0, 24.0)
     run_for(0.6)
     bpy.ops.mien.live_record()
     until(lambda: running.take is not None and not running.take.recording)
@@ -481,6 +550,14 @@ def test_playback(device, head, unchanged, tmp_path):
         seen.append(values(head)[UNIT_INDEX["Smile"]])
         time.sleep(0.01)
     assert max(seen) > 0.3
+
+
+def test_a_live_session_is_not_ended_by_play(device, head, five):
+    assert bpy.ops.mien.take_play.poll()
+    start()
+    with pytest.raises(RuntimeError, match="Stop live capture first"):
+        bpy.ops.mien.take_play()
+    assert session.live_running()
 
 
 def test_a_take_without_frames_is_not_played(device, head, tmp_path):
@@ -574,6 +651,65 @@ def test_take_list(device, head, tmp_path):
     assert scene.mien.take == other.mien.take == str(path.parent / "bin" / "Happy take.mien")
     assert third.mien.take == ""
     assert not listed
+
+
+@pytest.fixture
+def five(tmp_path):
+    """A folder with the takes 0 (the oldest) to 4, listed."""
+    bpy.context.preferences.addons["mien"].preferences.takes_folder = str(tmp_path)
+    for number in range(5):
+        path = tmp_path / f"{number}.mien"
+        with TakeWriter(path, TakeHeader("test", fps=30)) as writer:
+            writer.write(FrameResult(0, 0.0, found=True))
+        os.utime(path, (1000 + number, 1000 + number))
+    bpy.ops.mien.takes_refresh()
+    return tmp_path
+
+
+def test_delete_goes_on_with_the_next_take_of_the_list(five):
+    live_workflow.select_take(five / "2.mien")
+    for left in ("1", "0", "3", "4"):
+        bpy.ops.mien.take_delete()
+        assert live_workflow.active_take().stem == left
+    bpy.ops.mien.take_delete()
+    assert live_workflow.active_take() is None
+
+
+def test_the_take_is_renamed_for_which_the_dialog_was_opened(five):
+    asked = []
+    dialog = SimpleNamespace(invoke_props_dialog=asked.append)
+    live_workflow.select_take(five / "2.mien")
+    MIEN_OT_take_rename.invoke(SimpleNamespace(), SimpleNamespace(window_manager=dialog), None)
+    live_workflow.on_take(TakeStatus(1, str(five / "4.mien"), False))
+    live_workflow.select_take(five / "4.mien")  # as one that ends meanwhile does
+    assert (asked[0].path, asked[0].name) == (str(five / "2.mien"), "2")
+    bpy.ops.mien.take_rename(name="two", path=asked[0].path)
+    assert sorted(path.stem for path in five.glob("*.mien")) == ["0", "1", "3", "4", "two"]
+    assert live_workflow.active_take().stem == "two"
+
+
+def test_an_undo_finds_renamed_and_deleted_takes(five):
+    """Called as a click does, which pushes what the operator declares."""
+    bpy.ops.ed.undo_push(message="before")
+    bpy.context.scene.mien.take = str(five / "2.mien")
+    bpy.ops.ed.undo_push(message="baked")
+    live_workflow.select_take(five / "2.mien")
+    bpy.ops.mien.take_rename("EXEC_DEFAULT", True, name="two")
+    bpy.context.scene.mien.start_frame = 7
+    bpy.ops.ed.undo_push(message="later")
+    bpy.ops.ed.undo()
+    assert bpy.context.scene.mien.start_frame == 1
+    assert bpy.context.scene.mien.take == str(five / "two.mien")
+    bpy.ops.ed.undo()  # of the name itself: the file keeps it
+    assert bpy.context.scene.mien.take == str(five / "two.mien")
+    bpy.ops.ed.redo()
+    bpy.ops.mien.take_delete("EXEC_DEFAULT", True)
+    bpy.ops.ed.undo()
+    assert bpy.context.scene.mien.take == str(five / "bin" / "two.mien")
+    (five / "2.mien").write_bytes(b"another one")
+    bpy.context.scene.mien.take = str(five / "2.mien")
+    live_workflow.name_takes_again()
+    assert bpy.context.scene.mien.take == str(five / "2.mien")
 
 
 def test_a_take_is_renamed_to_another_case(tmp_path):
@@ -677,6 +813,23 @@ def test_worker_killed_is_started_again_and_the_take_goes_on(device, head):
     assert running.counts.restarts == 1
 
 
+def test_a_placed_take_goes_on_in_its_place_after_the_worker_died(device, head):
+    running = start()
+    bpy.context.scene.frame_set(40)
+    bpy.ops.mien.live_record(punch=True)
+    began = running.wanted.since
+    until(lambda: running.take is not None and running.take.frames > 5)
+    first = Path(running.take.take)
+    running._client._process.kill()
+    until(lambda: running.take.recording and running.take.take != str(first) and running.take.frames > 5)
+    latest = clock.now() - began
+    bpy.ops.mien.live_record()
+    until(lambda: not running.take.recording)
+    with Take(first) as take, Take(running.take.take) as part:
+        end = take.header.extra["scene_frame"] + take.duration * 24
+        assert end < part.header.extra["scene_frame"] < 40 + latest * 24
+
+
 def test_a_worker_that_keeps_dying_is_given_up(device, head, tmp_path):
     (tmp_path / "worker.py").write_text("raise SystemExit(7)")
     bpy.ops.mien.live_start()
@@ -702,7 +855,7 @@ def test_errors_are_told(device, head):
     with pytest.raises(RuntimeError, match="No video"):
         bpy.ops.mien.live_start()
     chosen.source = "network"
-    chosen.lan = True
+    bpy.context.preferences.addons["mien"].preferences.lan = True
     if not bpy.app.online_access:
         with pytest.raises(RuntimeError, match="online access"):
             bpy.ops.mien.live_start()
@@ -715,6 +868,23 @@ def test_cameras_are_listed(device):
     bpy.ops.mien.live_cameras()
     until(lambda: session.lister is None)
     assert session.cameras == [("0", "Stand-in")]
+    assert session.outcome == session.Outcome(["1 camera found: click the field to choose."])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (('camera.CameraInfo("0", "Stand-in")', ""), "No camera is connected."),
+        (("sys.exit(worker.main())", "sys.exit(7)"), "worker"),
+    ],
+)
+def test_why_no_camera_is_listed_is_told(device, tmp_path, change, said):
+    script = tmp_path / "worker.py"
+    script.write_text(script.read_text().replace(*change))
+    bpy.ops.mien.live_cameras()
+    until(lambda: session.lister is None)
+    assert session.outcome.failed
+    assert said in " ".join(session.outcome.lines)
 
 
 def test_unregister_while_live(device, head):

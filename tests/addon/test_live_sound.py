@@ -76,7 +76,8 @@ def test_the_mouth_opens_where_the_click_is_heard(performing, tmp_path):
 
     bpy.ops.mien.live_microphones()
     run_for(0, lambda: studio.NAME in session.microphones)
-    chosen.microphone, chosen.microphone_name, chosen.countdown = True, studio.NAME, 1
+    bpy.context.preferences.addons["mien"].preferences.microphone = True
+    chosen.microphone_name, chosen.countdown = studio.NAME, 1
     assert bpy.ops.mien.live_start() == {"FINISHED"}
     run_for(0, lambda: session.live.counts.applied > 3 and session.live.sound.state == "open")
     run_for(0, lambda: session.live.sound.level > 0.5)

@@ -13,6 +13,7 @@ import pytest
 
 from mien.addon import preferences, session, workflow
 from mien.addon.capturing import CaptureJob, take_path
+from mien.addon.panels.main import MIEN_PT_main
 from mien.core.jobs import PART_SUFFIX
 from mien.core.solve import Neutral
 from mien.core.take import TakeHeader, TakeWriter
@@ -20,6 +21,7 @@ from mien.core.types import FrameResult
 from mien.core.units import ARKIT, ARKIT_INDEX, UNITS
 
 from .conftest import curves_of, make_rig, snapshot
+from .panel_text import drawn_by
 
 CAPTURE = """
 with TakeWriter(take, TakeHeader(source=str(source), fps=25.0, size=(64, 48))) as writer:
@@ -95,6 +97,16 @@ def test_reuse_can_be_turned_off(ready, fake_worker):
     assert "Captured again" in bake_fails()
 
 
+def test_the_panel_says_what_bake_waits_for(ready):
+    settings = bpy.context.scene.mien
+    settings.source = ""
+    drawn = drawn_by(MIEN_PT_main)
+    assert not drawn["Bake"].usable
+    assert "Choose a video under Source" in drawn
+    settings.target = None
+    assert "Choose a head under Target" in drawn_by(MIEN_PT_main)
+
+
 def test_undo_takes_one_step(ready, fake_worker):
     fake_worker(CAPTURE)
     bpy.ops.ed.undo_push(message="before")
@@ -111,7 +123,8 @@ def test_what_changes_the_scene_can_be_undone():
     from mien.addon.operators import bake, sample_head, take_list, takes
 
     bakes = (bake.MIEN_OT_bake, takes.MIEN_OT_bake_take, take_list.MIEN_OT_take_bake)
-    for cls in (*bakes, sample_head.MIEN_OT_add_sample_head):
+    names = (take_list.MIEN_OT_take_rename, take_list.MIEN_OT_take_delete)
+    for cls in (*bakes, *names, sample_head.MIEN_OT_add_sample_head):
         assert "UNDO" in cls.bl_options
 
 

@@ -16,6 +16,12 @@ import pytest
 bpy = pytest.importorskip("bpy")
 
 from mien.addon import preview  # noqa: E402
+from mien.addon.operators.preview import (  # noqa: E402
+    MIEN_OT_preview_expression_save,
+    MIEN_OT_preview_render_take,
+    free_name,
+)
+from mien.addon.operators.takes import MIEN_OT_export_csv  # noqa: E402
 from mien.addon.preview import compose, drawing, engine, overlay, playback, properties  # noqa: E402
 from mien.addon.preview.heads import Head, Sample  # noqa: E402
 from mien.addon.preview.particles import EFFECTS  # noqa: E402
@@ -523,6 +529,61 @@ def test_expressions_are_kept_with_the_file():
     assert bpy.ops.mien.preview_expression(own=2) == {"CANCELLED"}
     assert bpy.ops.mien.preview_expression_remove(name="Smirk") == {"FINISHED"}
     assert len(chosen.expressions) == 0
+
+
+def test_a_hot_key_decides_for_no_button_after_it():
+    """Called as buttons and keys do it, which fills in what they leave open from the last run."""
+    make_rig()
+    preview.start()
+    chosen = bpy.context.scene.mien_preview
+    preview.set_sample("Head", {"Smile": 0.5})
+    bpy.ops.mien.preview_expression_save(name="Smirk")
+    wear = bpy.ops.mien.preview_expression
+    wear("INVOKE_DEFAULT", own=1, strength=0.5)
+    wear("INVOKE_DEFAULT", name="anger")
+    assert (chosen.expression, chosen.strength) == ("anger", 1.0)
+    wear("INVOKE_DEFAULT", own=1)
+    assert chosen.expression == "Smirk"
+
+
+def test_what_is_worn_can_be_taken_off_without_the_preview():
+    """Renders show it, too."""
+    make_rig()
+    for operator in (bpy.ops.mien.preview_expression, bpy.ops.mien.preview_expression_save):
+        with pytest.raises(RuntimeError, match="Start the preview first"):
+            operator(name="anger")
+    preview.start()
+    bpy.ops.mien.preview_expression(name="anger")
+    preview.stop()
+    assert bpy.ops.mien.preview_expression(name="fear") == {"CANCELLED"}
+    assert bpy.ops.mien.preview_expression(name="anger") == {"FINISHED"}
+    assert bpy.context.scene.mien_preview.strength == 0.0
+
+
+def test_no_expression_is_replaced_unasked():
+    assert free_name(["Smirk"]) == "Expression"
+    assert free_name(["Expression", "Expression 2", "Smirk"]) == "Expression 3"
+    make_rig()
+    preview.start()
+    preview.set_sample("Head", {"Smile": 0.5})
+    proposed = []
+    dialog = SimpleNamespace(invoke_props_dialog=lambda operator: proposed.append(operator.name))
+    context = SimpleNamespace(scene=bpy.context.scene, window_manager=dialog)
+    bpy.ops.mien.preview_expression_save(name="Expression")
+    MIEN_OT_preview_expression_save.invoke(SimpleNamespace(name="Expression"), context, None)
+    assert proposed == ["Expression 2"]
+    assert bpy.ops.mien.preview_expression_save(name="Happiness") == {"CANCELLED"}  # as a basic one's button reads
+
+
+@pytest.mark.parametrize(("operator", "ending"), [(MIEN_OT_preview_render_take, ".mp4"), (MIEN_OT_export_csv, ".csv")])
+def test_a_file_is_named_after_the_take_and_not_after_the_last_file(operator, ending):
+    bpy.context.scene.mien.take = "/takes/tuesday.mien"
+    proposed = []
+    browser = SimpleNamespace(fileselect_add=lambda asked: proposed.append(asked.filepath))
+    context = SimpleNamespace(scene=bpy.context.scene, window_manager=browser)
+    for last in ("", f"/out/monday{ending}"):
+        operator.invoke(SimpleNamespace(filepath=last, filename_ext=ending), context, None)
+    assert proposed == [f"tuesday{ending}", f"/out/tuesday{ending}"]
 
 
 def test_particles_are_off_until_asked_for():

@@ -13,6 +13,7 @@ import pytest
 
 from mien.addon import session, takes
 from mien.addon.ids import TAKE_LIST
+from mien.addon.sample_head import append_sample_head
 from mien.core.errors import MienError
 from mien.core.protocol import TakeStatus
 from mien.core.take import TakeHeader, TakeWriter
@@ -317,6 +318,32 @@ def test_export_puts_the_sound_beside_the_file(scene, take, tmp_path):
     assert not (tmp_path / "c.wav").exists()
 
 
+@needs_audio
+def test_a_film_of_a_take_has_its_sound(folder, tmp_path):
+    """Its own alone, and nothing of it is left in the file."""
+    import aud
+
+    head = append_sample_head(bpy.context)[0]
+    scene = bpy.context.scene
+    scene.render.fps, scene.render.resolution_x, scene.render.resolution_y = 10, 32, 32
+    scene.mien.target, scene.mien.start_frame = head, 13
+    bake(make_take(folder / "other.mien", clicks=(0.6,)))
+    for with_sound, clicks in ((True, CLICKS), (False, ())):
+        take = make_take(folder / f"{with_sound}.mien")
+        scene.mien.take, scene.mien.use_sound = str(take), with_sound
+        film = tmp_path / f"{with_sound}.mp4"
+        assert bpy.ops.mien.preview_render_take(filepath=str(film)) == {"FINISHED"}
+        assert (b"mp4a" in film.read_bytes()) is with_sound
+        if with_sound:
+            played = aud.Sound.file(str(film))
+            samples, rate = played.data()[:, 0], played.specs[0]
+            loud = np.flatnonzero(np.abs(samples) > 0.1)
+            assert loud[np.diff(loud, prepend=-rate) > rate // 10] / rate == pytest.approx(clicks, abs=0.05)
+    assert len(strips(scene)) == 1
+    assert len(bpy.data.sounds) == 1
+    assert len(bpy.data.scenes) == 1
+
+
 # --- while live
 
 
@@ -325,7 +352,7 @@ def test_the_microphone_is_off_unless_it_is_switched_on():
 
     chosen = live_workflow.settings(bpy.context)
     assert live_workflow.tuning_of(bpy.context.scene).microphone is None
-    chosen.microphone = True
+    bpy.context.preferences.addons["mien"].preferences.microphone = True
     assert live_workflow.tuning_of(bpy.context.scene).microphone == ""
     chosen.microphone_name = " Headset "
     assert live_workflow.tuning_of(bpy.context.scene).microphone == "Headset"

@@ -29,7 +29,7 @@ from mien.core.clock import now
 from mien.core.errors import MienError
 from mien.core.labelling import Labeller
 from mien.core.live import LiveSession, give_memory_back, small_picture
-from mien.core.network import LiveLinkFaceSender, NetworkSource, ifacialmocap
+from mien.core.network import LiveLinkFaceSender, NetworkSource, ifacialmocap, lan_address
 from mien.core.opencv import cv2
 from mien.core.protocol import (
     PICTURE_HEIGHT,
@@ -458,6 +458,26 @@ def test_a_recording_keeps_every_picture(session, tmp_path, monkeypatch):
     assert (status.lost, status.error) == (0, None)
 
 
+def test_a_take_is_placed_where_the_timeline_was_at_its_first_picture(session, device, tmp_path):
+    """The camera opens only a second after the timeline began to play."""
+    device.plugged = False
+    one, said = session()
+    pressed = now()
+    one.record(Record(1, str(tmp_path / "a.mien"), 40.0, 24.0, pressed))
+    end = now() + 1.0
+    until(one, lambda: now() > end)
+    device.plugged = True
+    until(one, lambda: of(said, TakeStatus)[-1].frames >= 5)
+    first = of(said, LiveFrame)[0].result.time
+    one.end_take()
+    until(one, lambda: not of(said, TakeStatus)[-1].recording)
+    assert first - pressed > 1.0
+    with Take(tmp_path / "a.mien") as take:
+        assert take.header.extra["scene_frame"] == pytest.approx(40.0 + (first - pressed) * 24.0, abs=1.0)
+        assert take.header.extra["live"]
+        assert take.times[0] == 0.0
+
+
 def test_a_take_that_follows_at_once_cuts_nothing_off_the_one_before(session, tmp_path, monkeypatch):
     one, said = session()
     until(one, lambda: len(of(said, LiveFrame)) > 3)
@@ -761,6 +781,25 @@ def test_network_tells_that_it_waits(session):
     until(one, lambda: len(of(said, LiveStatus)) > 1)
     assert of(said, LiveStatus)[-1].state == "opening"
     assert "this machine alone" in of(said, LiveStatus)[-1].error.hint
+    assert "tick Local Network" in of(said, LiveStatus)[-1].error.hint
+
+
+def test_the_network_tells_what_to_type_into_the_app(session):
+    port = free_port()
+    one, said = session(source="network", name="livelink", port=port, lan=True)
+    until(one, lambda: len(of(said, LiveStatus)) > 1)
+    hint = of(said, LiveStatus)[-1].error.hint
+    assert hint.startswith("Type into the app: ")
+    assert hint.endswith(f"port {port}.")
+    assert lan_address() in hint
+
+
+def test_a_phone_outside_this_machine_needs_the_switch(session):
+    one, _said = session(source="network", name="ifacialmocap", port=free_port(), host="192.168.1.7")
+    with pytest.raises(MienError) as error:
+        one.step()
+    assert error.value.code == "network-not-allowed"
+    assert "tick Local Network" in error.value.hint
 
 
 def test_a_port_that_is_taken(session):
