@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ...core.errors import MienError
 from ...core.units import ARKIT, UNITS
+from .names import channels_of
 
 if TYPE_CHECKING:
     import bpy
@@ -56,8 +57,8 @@ class Rig:
 
     Attributes
     ----------
-    keys : tuple of str
-        Shape keys to drive, each a name of `UNITS` or `ARKIT`.
+    keys : dict of str to str
+        Shape keys to drive, and the channel of each, of `UNITS` or `ARKIT`.
     bones : dict of str to Bone
         Bones of `BONES` that the rig has.
     jaw_angle : float
@@ -66,7 +67,7 @@ class Rig:
         Bones of `BONES` that are not among `bones`, since drivers turn them.
     """
 
-    keys: tuple[str, ...] = ()
+    keys: dict[str, str] = dataclasses.field(default_factory=dict)
     bones: dict[str, Bone] = dataclasses.field(default_factory=dict)
     jaw_angle: float = JAW_ANGLE
     driven: tuple[str, ...] = ()
@@ -150,7 +151,8 @@ def find_target(mesh: bpy.types.Object | None, *, need_keys: bool = True) -> Tar
             f'"{mesh.name}" has neither shape keys nor bones that Mien knows.',
             "Name shape keys as Mien's 11 units or the 52 ARKit shapes, or add the sample head to see one.",
         )
-    missing = tuple(name for name in UNITS if name not in mesh.data.shape_keys.key_blocks) if keys else UNITS
+    known = channels_of(tuple(mesh.data.shape_keys.key_blocks.keys())).values() if keys else ()
+    missing = tuple(unit for unit in UNITS if unit not in known)
     return Target(
         mesh=mesh,
         armature=armature if bones else None,
@@ -161,12 +163,12 @@ def find_target(mesh: bpy.types.Object | None, *, need_keys: bool = True) -> Tar
     )
 
 
-def _find_keys(mesh, need_keys, notices) -> tuple[str, ...]:
-    def none(code, message, hint) -> tuple[str, ...]:
+def _find_keys(mesh, need_keys, notices) -> dict[str, str]:
+    def none(code, message, hint) -> dict[str, str]:
         if need_keys:
             raise MienError(code, message, hint)
         notices.append(message)
-        return ()
+        return {}
 
     key = mesh.data.shape_keys
     if key is None:
@@ -175,8 +177,8 @@ def _find_keys(mesh, need_keys, notices) -> tuple[str, ...]:
             f'"{mesh.name}" has no shape keys.',
             "Choose a mesh with shape keys named as Mien's 11 units or the 52 ARKit shapes.",
         )
-    names = tuple(name for name in (*UNITS, *ARKIT) if name in key.key_blocks)
-    if not names:
+    known = channels_of(tuple(key.key_blocks.keys()))
+    if not known:
         return none(
             "target-no-known-keys",
             f'None of the {len(key.key_blocks)} shape keys of "{mesh.name}" has a name that Mien knows.',
@@ -198,15 +200,15 @@ def _find_keys(mesh, need_keys, notices) -> tuple[str, ...]:
             "Turn on Relative in the Shape Keys panel.",
         )
     driven = _driven_keys(key)
-    free = tuple(name for name in names if name not in driven)
+    free = {name: channel for name, channel in known.items() if name not in driven}
     if not free:
         return none(
             "target-driven-keys",
             f'Drivers hold every shape key of "{mesh.name}" that Mien knows.',
             "Remove the drivers (right-click a value, Delete Drivers), or choose the mesh that drives them.",
         )
-    if len(free) < len(names):
-        held = [name for name in names if name in driven]
+    if len(free) < len(known):
+        held = [name for name in known if name in driven]
         notices.append(f"Drivers hold {_listed(held)}: not baked")
     muted = [name for name in free if key.key_blocks[name].mute]
     if muted:

@@ -14,7 +14,7 @@ from mien.addon import actions
 from mien.addon.bake import BakeOptions, bake_performance
 from mien.addon.rig.targets import find_target
 from mien.core.errors import MienError
-from mien.core.units import UNITS
+from mien.core.units import ARKIT_INDEX, UNITS
 
 from .conftest import curves_of, make_performance, make_rig
 
@@ -166,12 +166,18 @@ def test_arkit_names_are_driven_too():
     summary = run(head, performance, tolerance=0.0)
     found = curves_of(head.data.shape_keys)
     assert {path for path, _ in found} == {f'key_blocks["{n}"].value' for n in ("Smile", "jawOpen", "mouthSmileLeft")}
-    from mien.core.units import ARKIT_INDEX
-
     value = found['key_blocks["jawOpen"].value', 0].evaluate(10)
     assert value == pytest.approx(performance.arkit[9, ARKIT_INDEX["jawOpen"]], abs=1e-6)
     assert summary.channels == 3
     assert any("no shape key" in notice for notice in summary.notices)
+
+
+def test_keys_of_other_spelling_are_driven(rig):
+    head = make_rig(keys=("JawOpen", "mouthSmile_L", "mouthSmile_R"), bones=())
+    performance = make_performance(24, 24.0)
+    run(head, performance, tolerance=0.0)
+    value = curves_of(head.data.shape_keys)['key_blocks["mouthSmile_L"].value', 0].evaluate(10)
+    assert value == pytest.approx(performance.arkit[9, ARKIT_INDEX["mouthSmileLeft"]], abs=1e-6)
 
 
 def test_channels_can_be_left_out(rig):
