@@ -33,7 +33,7 @@ ARKIT_OF: dict[str, tuple[str, ...]] = {
     "JawOpen": ("jawOpen",),
     "Pucker": ("mouthPucker",),
 }
-"""ARKit shapes that stand in for a unit on heads without the 11 units."""
+"""ARKit shapes that together make a unit's movement."""
 
 
 def on_shapes(expression: Mapping[str, float], shapes: Collection[str]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ...core.errors import MienError
 from ...core.units import ARKIT, UNITS
+from ..expressions import ARKIT_OF
 from .names import channels_of
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Target:
     armature : bpy.types.Object or None
     rig : Rig
     missing_units : tuple of str
-        Expression units the mesh has no key for, when it has some of them.
+        Expression units the mesh has neither a key nor all ARKit shapes for, when it has keys of some units.
     missing_bones : tuple of str
         Bones of `BONES` the rig has not.
     notices : tuple of str
@@ -152,12 +153,12 @@ def find_target(mesh: bpy.types.Object | None, *, need_keys: bool = True) -> Tar
             "Name shape keys as Mien's 11 units or the 52 ARKit shapes, or add the sample head to see one.",
         )
     known = channels_of(tuple(mesh.data.shape_keys.key_blocks.keys())).values() if keys else ()
-    missing = tuple(unit for unit in UNITS if unit not in known)
+    missing = tuple(unit for unit in UNITS if unit not in known and not _covered(unit, known))
     return Target(
         mesh=mesh,
         armature=armature if bones else None,
         rig=Rig(keys=keys, bones=bones, jaw_angle=angle, driven=driven),
-        missing_units=missing if len(missing) < len(UNITS) else (),
+        missing_units=missing if any(unit in known for unit in UNITS) else (),
         missing_bones=tuple(name for name in BONES if armature is None or name not in armature.data.bones),
         notices=tuple(notices),
     )
@@ -215,7 +216,17 @@ def _find_keys(mesh, need_keys, notices) -> dict[str, str]:
         notices.append(f"Muted, so not seen: {_listed(muted)}")
     if mesh.show_only_shape_key:
         notices.append("The active shape key is pinned (solo): the others are not seen")
-    return free
+    # Of both, each movement would be made twice.
+    twice = {name: ARKIT_OF[unit] for name, unit in free.items() if _covered(unit, free.values())}
+    if twice:
+        parts = [name for name, channel in free.items() if any(channel in arkit for arkit in twice.values())]
+        notices.append(f"{_listed(twice)} left to {_listed(parts)}")
+    return {name: channel for name, channel in free.items() if name not in twice}
+
+
+def _covered(unit: str, channels) -> bool:
+    """Whether a head's ARKit shapes show all of a unit."""
+    return unit in ARKIT_OF and all(part in channels for part in ARKIT_OF[unit])
 
 
 def _driven_keys(key) -> set[str]:
