@@ -186,8 +186,8 @@ def plan(performance: Performance, rig: Rig, options: BakeOptions, fps: float) -
     rows = []  # owner, data path, index, group, samples, tolerance, low, high
     if options.shape_keys and rig.keys:
         units, arkit = sampled(performance.units), sampled(performance.arkit)
-        for name in rig.keys:
-            values = units[:, UNIT_INDEX[name]] if name in UNIT_INDEX else arkit[:, ARKIT_INDEX[name]]
+        for name, channel in rig.keys.items():
+            values = units[:, UNIT_INDEX[channel]] if channel in UNIT_INDEX else arkit[:, ARKIT_INDEX[channel]]
             path = f'key_blocks["{name}"].value'
             rows.append((KEY, path, 0, "Shape Keys", values, options.tolerance, 0.0, 1.0))
     for name, turns in _bone_turns(performance, rig, options, sampled).items():

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from ..core.cli import add_capture_arguments, add_solve_arguments, capture_take, number, solve, spare
 from ..core.errors import MienError
-from ..core.units import ARKIT, EXPRESSIONS, UNITS
+from ..core.units import EXPRESSIONS
 from .expressions import BASIC
+from .rig.names import channels_of
 
 NAME = "bake"
 HELP = "put the face of a video on a rig: a .blend, a contact sheet and the take"
@@ -193,5 +194,6 @@ def _head(objects, name: str | None):
     meshes = [o for o in objects if o.type == "MESH"]
     if not meshes:
         raise MienError("no-mesh", "The rig file holds no mesh.", "Choose a .blend with a head that has shape keys.")
-    known = {*UNITS, *ARKIT}
-    return max(meshes, key=lambda o: len(known & set(o.data.shape_keys.key_blocks.keys())) if o.data.shape_keys else -1)
+    keys = [o.data.shape_keys for o in meshes]
+    known = [len(channels_of(tuple(key.key_blocks.keys()))) if key else -1 for key in keys]
+    return meshes[known.index(max(known))]

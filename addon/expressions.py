@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from ..core.units import ARKIT_INDEX, EXPRESSIONS, UNIT_INDEX
+from ..core.units import EXPRESSIONS
+from .rig.names import by_channel, channels_of
 
 BASIC: dict[str, dict[str, float]] = {
     "neutral": {},
@@ -32,7 +33,7 @@ ARKIT_OF: dict[str, tuple[str, ...]] = {
     "JawOpen": ("jawOpen",),
     "Pucker": ("mouthPucker",),
 }
-"""ARKit shapes that stand in for a unit on heads without the 11 units."""
+"""ARKit shapes that together make a unit's movement."""
 
 
 def on_shapes(expression: Mapping[str, float], shapes: Collection[str]) -> dict[str, float]:
@@ -42,15 +43,18 @@ def on_shapes(expression: Mapping[str, float], shapes: Collection[str]) -> dict[
     on a head with ARKit shapes a unit becomes the mean of those.
     """
     result: dict[str, float] = {}
-    for name, value in expression.items():
-        for shape in (name,) if name in shapes else ARKIT_OF.get(name, ()):
-            if shape in shapes:
-                result[shape] = value
+    channels = channels_of(tuple(shapes))
+    names = {channels.get(name, name): name for name in shapes}
+    wanted = by_channel(expression)
+    for channel, value in wanted.items():
+        for part in (channel,) if channel in names else ARKIT_OF.get(channel, ()):
+            if part in names:
+                result[names[part]] = value
     for unit, parts in ARKIT_OF.items():
-        if unit in shapes and unit not in expression and not any(part in shapes for part in parts):
-            mean = sum(expression.get(part, 0.0) for part in parts) / len(parts)
+        if unit in names and unit not in wanted and not any(part in names for part in parts):
+            mean = sum(wanted.get(part, 0.0) for part in parts) / len(parts)
             if mean > 0.0:
-                result[unit] = mean
+                result[names[unit]] = mean
     return result
 
 
@@ -82,13 +86,15 @@ def blend(captured: Mapping[str, float], expression: Mapping[str, float], streng
     """
     result = {}
     worn = on_shapes(expression, captured)
+    channels = channels_of(tuple(captured))
     if expression and not worn:
         return dict(captured)
     for name, value in captured.items():
-        if name not in worn and name not in UNIT_INDEX and name not in ARKIT_INDEX:
+        if name not in worn and name not in channels:
             result[name] = value
             continue
         mixed = (1.0 - strength) * value + strength * worn.get(name, 0.0)
-        spoken = "blink" in name.lower() or name.lower() == "jawopen"
+        channel = channels.get(name, name).lower()
+        spoken = "blink" in channel or channel == "jawopen"
         result[name] = max(value, mixed) if spoken else mixed
     return result

@@ -150,7 +150,8 @@ class MienSettings(bpy.types.PropertyGroup):
 
     use_shape_keys: bpy.props.BoolProperty(
         name="Shape Keys",
-        description="Bake the shape keys that are named as Mien's 11 units or as the 52 ARKit shapes",
+        description="Bake the shape keys that are named as Mien's 11 units or as the 52 ARKit shapes, "
+        "sides also as _L and _R",
         default=True,
     )
     use_head: bpy.props.BoolProperty(

@@ -85,7 +85,7 @@ class MIEN_PT_main(_Panel, bpy.types.Panel):
             paragraph(context, layout, error.message, icon="ERROR")
             paragraph(context, layout, error.hint)
             return False
-        units = sum(name in UNITS for name in target.rig.keys)
+        units = sum(channel in UNITS for channel in target.rig.keys.values())
         parts = []
         if target.rig.keys:
             parts.append(f"{units}/{len(UNITS)} units")

@@ -8,6 +8,7 @@ import bpy
 import gpu
 import numpy as np
 
+from ..rig.names import channels_of
 from . import lights, properties, reading
 from .drawing import (
     AGX,
@@ -218,7 +219,7 @@ def has_face(obj) -> bool:
     """Whether an object is a head: a mesh with at least one shape key of a name Mien knows."""
     if obj.type != "MESH" or obj.data.shape_keys is None:
         return False
-    return any(key.name in properties.KNOWN for key in reading.shape_keys(obj))
+    return bool(channels_of(tuple(key.name for key in reading.shape_keys(obj))))
 
 
 _CONTRASTS = (

@@ -10,16 +10,16 @@ import dataclasses
 import numpy as np
 
 from ..expressions import blend
+from ..rig.names import by_channel, channels_of
 from ..rig.pose import IDENTITY, about, into_bone, multiply
 from ..rig.targets import JAW_ANGLE, JAW_ANGLE_PROPERTY
 from . import reading
 from .drawing import GpuModel
 from .looks import Look, read_look
 from .particles import anchor_frame
-from .properties import KNOWN
 from .render_data import MeshArrays, build_model
 
-_JAW_SHAPES = ("JawOpen", "jawOpen")
+_JAW_CHANNELS = ("JawOpen", "jawOpen")
 
 
 @dataclasses.dataclass
@@ -107,7 +107,7 @@ class Head:
     def _upload(self, mesh, looks: list[Look], obj) -> None:
         self.gpu = GpuModel(build_model(mesh), looks)
         self._looks = looks
-        self.face = any(key.name in KNOWN for key in reading.shape_keys(obj.original))
+        self.face = bool(channels_of(tuple(key.name for key in reading.shape_keys(obj.original))))
         self.uploads += 1
         if len(mesh.positions):
             self._eyes = find_eyes(obj, mesh)
@@ -117,8 +117,8 @@ class Head:
         """Return the pose for occlusion: the mouth half open, so that it is no black hole later."""
         shapes = self.gpu.model.shapes
         weights = np.zeros(len(shapes), np.float32)
-        for name in _JAW_SHAPES:
-            if name in shapes:
+        for name, channel in channels_of(shapes).items():
+            if channel in _JAW_CHANNELS:
                 weights[shapes.index(name)] = 0.6
         bones = None
         if "jaw" in self.gpu.model.bones:
@@ -133,7 +133,7 @@ class Head:
         shapes = self.gpu.model.shapes
         values = dict(zip(shapes, map(float, reading.read_weights(obj, shapes, depsgraph)), strict=True))
         if sample is not None:
-            values.update((name, value) for name, value in sample.weights.items() if name in values)
+            lay_on(values, sample)
         return values
 
     def pose(
@@ -199,9 +199,19 @@ class Head:
         return centre, 0.55 * model.size * scale
 
 
+def lay_on(values: dict[str, float], sample: Sample) -> None:
+    """Put a sample's weights, by names of shapes or of channels, in the place of a head's own."""
+    names = {channel: name for name, channel in channels_of(tuple(values)).items()}
+    for name, value in sample.weights.items():
+        name = names.get(name, name)
+        if name in values:
+            values[name] = value
+
+
 def _opening(values: dict[str, float]) -> float:
     """Return how far the mouth is open, 0..1."""
-    return max((values.get(name, 0.0) for name in _JAW_SHAPES), default=0.0)
+    known = by_channel(values)
+    return max(known.get(channel, 0.0) for channel in _JAW_CHANNELS)
 
 
 def jaw_turn(armature, opening: float, start=None) -> tuple[float, float, float, float]:
@@ -234,9 +244,10 @@ def find_eyes(obj, mesh: MeshArrays) -> np.ndarray:
         into = np.linalg.inv(reading.object_matrix(obj)) @ reading.object_matrix(modifier.object)
         heads = [np.array(bones[name].head_local) for name in ("eye.L", "eye.R")]
         return np.array([into[:3, :3] @ head + into[:3, 3] for head in heads])
+    names = {channel: name for name, channel in channels_of(mesh.shapes).items()}
     for pair in (("BlinkLeft", "BlinkRight"), ("eyeBlinkLeft", "eyeBlinkRight")):
-        if all(name in mesh.shapes for name in pair):
-            moved = [mesh.deltas[mesh.shapes.index(name)][0] for name in pair]
+        if all(channel in names for channel in pair):
+            moved = [mesh.deltas[mesh.shapes.index(names[channel])][0] for channel in pair]
             if all(map(len, moved)):
                 return np.array([mesh.positions[index].mean(axis=0) for index in moved], np.float64)
     low, high = mesh.positions.min(axis=0), mesh.positions.max(axis=0)

@@ -18,10 +18,11 @@ from bpy.app.handlers import persistent
 from .. import session
 from ..expressions import BASIC, blend
 from ..markers import label_at
+from ..rig.names import by_channel
 from . import compose, playback, properties, reading
 from .compose import Posed, ShadowMap
 from .drawing import Target, View, draw_over, draw_picture, lacking, restored_state
-from .heads import Head, Sample
+from .heads import Head, Sample, lay_on
 from .particles import Fader, wanted
 from .properties import redraw
 
@@ -120,7 +121,7 @@ def face_of(obj) -> dict[str, float]:
     scene = bpy.context.scene
     sample = sample_for(obj, scene, scene.frame_current)
     if sample is not None:
-        values.update((name, value) for name, value in sample.weights.items() if name in values)
+        lay_on(values, sample)
     chosen = properties.settings(scene)
     layered = expression(chosen)
     return values if layered is None else blend(values, layered, chosen.strength)
@@ -254,7 +255,7 @@ def effects_of(chosen, posed: Posed) -> dict[str, float]:
     # An expression that covers the face is as good as a captured one.
     if chosen.strength >= 0.5 and chosen.expression in BASIC:
         label = chosen.expression
-    return wanted(chosen.effects, posed.head.values, label)
+    return wanted(chosen.effects, by_channel(posed.head.values), label)
 
 
 def _posed_for(context) -> list[Posed]:

@@ -95,7 +95,7 @@ def wanted(rules, weights: Mapping[str, float], label: str) -> dict[str, float]:
     rules : iterable
         Objects with the attributes of `properties.MienEffect`.
     weights : mapping of str to float
-        Weights of the head's shapes.
+        Weights of the head's shapes, by channel.
     label : str
         Expression label, a basic one or one of the actor's own; ``""`` for none.
     """

@@ -8,9 +8,6 @@ from ...core.units import ARKIT, EXPRESSIONS, UNITS
 from ..ids import PREVIEW
 from .particles import EFFECTS
 
-KNOWN = frozenset((*UNITS, *ARKIT))
-"""Shape keys by which an object is known for a head."""
-
 _BASIC_ITEMS = tuple((name, name.capitalize(), "") for name in EXPRESSIONS)
 
 

@@ -184,7 +184,8 @@ class Puppet:
 def _key_sources(rig: Rig) -> list[tuple[str, bool, int]]:
     """Return (shape key, whether it is a unit, index) of each key."""
     return [
-        (name, name in UNIT_INDEX, UNIT_INDEX[name] if name in UNIT_INDEX else ARKIT_INDEX[name]) for name in rig.keys
+        (name, channel in UNIT_INDEX, UNIT_INDEX[channel] if channel in UNIT_INDEX else ARKIT_INDEX[channel])
+        for name, channel in rig.keys.items()
     ]
 
 

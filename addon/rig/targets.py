@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from ...core.errors import MienError
 from ...core.units import ARKIT, UNITS
+from ..expressions import ARKIT_OF
+from .names import channels_of
 
 if TYPE_CHECKING:
     import bpy
@@ -56,8 +58,8 @@ class Rig:
 
     Attributes
     ----------
-    keys : tuple of str
-        Shape keys to drive, each a name of `UNITS` or `ARKIT`.
+    keys : dict of str to str
+        Shape keys to drive, and the channel of each, of `UNITS` or `ARKIT`.
     bones : dict of str to Bone
         Bones of `BONES` that the rig has.
     jaw_angle : float
@@ -66,7 +68,7 @@ class Rig:
         Bones of `BONES` that are not among `bones`, since drivers turn them.
     """
 
-    keys: tuple[str, ...] = ()
+    keys: dict[str, str] = dataclasses.field(default_factory=dict)
     bones: dict[str, Bone] = dataclasses.field(default_factory=dict)
     jaw_angle: float = JAW_ANGLE
     driven: tuple[str, ...] = ()
@@ -90,7 +92,7 @@ class Target:
     armature : bpy.types.Object or None
     rig : Rig
     missing_units : tuple of str
-        Expression units the mesh has no key for, when it has some of them.
+        Expression units the mesh has neither a key nor all ARKit shapes for, when it has keys of some units.
     missing_bones : tuple of str
         Bones of `BONES` the rig has not.
     notices : tuple of str
@@ -150,23 +152,24 @@ def find_target(mesh: bpy.types.Object | None, *, need_keys: bool = True) -> Tar
             f'"{mesh.name}" has neither shape keys nor bones that Mien knows.',
             "Name shape keys as Mien's 11 units or the 52 ARKit shapes, or add the sample head to see one.",
         )
-    missing = tuple(name for name in UNITS if name not in mesh.data.shape_keys.key_blocks) if keys else UNITS
+    known = channels_of(tuple(mesh.data.shape_keys.key_blocks.keys())).values() if keys else ()
+    missing = tuple(unit for unit in UNITS if unit not in known and not _covered(unit, known))
     return Target(
         mesh=mesh,
         armature=armature if bones else None,
         rig=Rig(keys=keys, bones=bones, jaw_angle=angle, driven=driven),
-        missing_units=missing if len(missing) < len(UNITS) else (),
+        missing_units=missing if any(unit in known for unit in UNITS) else (),
         missing_bones=tuple(name for name in BONES if armature is None or name not in armature.data.bones),
         notices=tuple(notices),
     )
 
 
-def _find_keys(mesh, need_keys, notices) -> tuple[str, ...]:
-    def none(code, message, hint) -> tuple[str, ...]:
+def _find_keys(mesh, need_keys, notices) -> dict[str, str]:
+    def none(code, message, hint) -> dict[str, str]:
         if need_keys:
             raise MienError(code, message, hint)
         notices.append(message)
-        return ()
+        return {}
 
     key = mesh.data.shape_keys
     if key is None:
@@ -175,8 +178,8 @@ def _find_keys(mesh, need_keys, notices) -> tuple[str, ...]:
             f'"{mesh.name}" has no shape keys.',
             "Choose a mesh with shape keys named as Mien's 11 units or the 52 ARKit shapes.",
         )
-    names = tuple(name for name in (*UNITS, *ARKIT) if name in key.key_blocks)
-    if not names:
+    known = channels_of(tuple(key.key_blocks.keys()))
+    if not known:
         return none(
             "target-no-known-keys",
             f'None of the {len(key.key_blocks)} shape keys of "{mesh.name}" has a name that Mien knows.',
@@ -198,22 +201,32 @@ def _find_keys(mesh, need_keys, notices) -> tuple[str, ...]:
             "Turn on Relative in the Shape Keys panel.",
         )
     driven = _driven_keys(key)
-    free = tuple(name for name in names if name not in driven)
+    free = {name: channel for name, channel in known.items() if name not in driven}
     if not free:
         return none(
             "target-driven-keys",
             f'Drivers hold every shape key of "{mesh.name}" that Mien knows.',
             "Remove the drivers (right-click a value, Delete Drivers), or choose the mesh that drives them.",
         )
-    if len(free) < len(names):
-        held = [name for name in names if name in driven]
+    if len(free) < len(known):
+        held = [name for name in known if name in driven]
         notices.append(f"Drivers hold {_listed(held)}: not baked")
     muted = [name for name in free if key.key_blocks[name].mute]
     if muted:
         notices.append(f"Muted, so not seen: {_listed(muted)}")
     if mesh.show_only_shape_key:
         notices.append("The active shape key is pinned (solo): the others are not seen")
-    return free
+    # Of both, each movement would be made twice.
+    twice = {name: ARKIT_OF[unit] for name, unit in free.items() if _covered(unit, free.values())}
+    if twice:
+        parts = [name for name, channel in free.items() if any(channel in arkit for arkit in twice.values())]
+        notices.append(f"{_listed(twice)} left to {_listed(parts)}")
+    return {name: channel for name, channel in free.items() if name not in twice}
+
+
+def _covered(unit: str, channels) -> bool:
+    """Whether a head's ARKit shapes show all of a unit."""
+    return unit in ARKIT_OF and all(part in channels for part in ARKIT_OF[unit])
 
 
 def _driven_keys(key) -> set[str]:

@@ -14,7 +14,7 @@ from mien.addon import actions
 from mien.addon.bake import BakeOptions, bake_performance
 from mien.addon.rig.targets import find_target
 from mien.core.errors import MienError
-from mien.core.units import UNITS
+from mien.core.units import ARKIT, ARKIT_INDEX, UNITS
 
 from .conftest import curves_of, make_performance, make_rig
 
@@ -161,17 +161,40 @@ def test_start_frames_far_away(rig, start):
 
 
 def test_arkit_names_are_driven_too():
-    head = make_rig(keys=("jawOpen", "mouthSmileLeft", "Smile", "Other"), bones=())
+    head = make_rig(keys=("jawOpen", "mouthSmileLeft", "Frown", "Other"), bones=())
     performance = make_performance(24, 24.0)
     summary = run(head, performance, tolerance=0.0)
     found = curves_of(head.data.shape_keys)
-    assert {path for path, _ in found} == {f'key_blocks["{n}"].value' for n in ("Smile", "jawOpen", "mouthSmileLeft")}
-    from mien.core.units import ARKIT_INDEX
-
+    assert {path for path, _ in found} == {f'key_blocks["{n}"].value' for n in ("Frown", "jawOpen", "mouthSmileLeft")}
     value = found['key_blocks["jawOpen"].value', 0].evaluate(10)
     assert value == pytest.approx(performance.arkit[9, ARKIT_INDEX["jawOpen"]], abs=1e-6)
     assert summary.channels == 3
-    assert any("no shape key" in notice for notice in summary.notices)
+    missing = next(notice for notice in summary.notices if "no shape key" in notice)
+    assert "Smile" in missing
+    assert "JawOpen" not in missing  # jawOpen does it
+
+
+def test_no_movement_is_made_twice():
+    head = make_rig(keys=(*UNITS, *ARKIT), bones=())
+    target = find_target(head)
+    assert tuple(target.rig.keys) == ARKIT
+    head = make_rig(keys=("mouthSmileLeft", "mouthSmileRight", "Smile", "Frown", "mouthFrownLeft"), bones=())
+    target = find_target(head)
+    assert "Smile" not in target.rig.keys
+    assert "Frown" in target.rig.keys  # ARKit's would be but half of it
+    assert "Smile left to mouthSmileLeft, mouthSmileRight" in target.notices
+    # Shapes that drivers hold do nothing in its stead.
+    for side in ("Left", "Right"):
+        head.data.shape_keys.key_blocks[f"mouthSmile{side}"].driver_add("value")
+    assert "Smile" in find_target(head).rig.keys
+
+
+def test_keys_of_other_spelling_are_driven(rig):
+    head = make_rig(keys=("JawOpen", "mouthSmile_L", "mouthSmile_R"), bones=())
+    performance = make_performance(24, 24.0)
+    run(head, performance, tolerance=0.0)
+    value = curves_of(head.data.shape_keys)['key_blocks["mouthSmile_L"].value', 0].evaluate(10)
+    assert value == pytest.approx(performance.arkit[9, ARKIT_INDEX["mouthSmileLeft"]], abs=1e-6)
 
 
 def test_channels_can_be_left_out(rig):

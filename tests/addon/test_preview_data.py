@@ -327,6 +327,10 @@ def test_expressions():
     saved = {"browInnerUp": 0.9, "mouthSmileLeft": 0.4, "mouthSmileRight": 0.2}
     assert on_shapes(saved, UNITS) == {"BrowRaise": pytest.approx(0.3), "Smile": pytest.approx(0.3)}
     assert on_shapes(saved, (*UNITS, *saved)) == saved
+    assert on_shapes({"Smile": 0.5}, ("mouthSmile_L", "Mouthsmileright")) == {
+        "mouthSmile_L": 0.5,
+        "Mouthsmileright": 0.5,
+    }
     face = {"Smile": 0.2, "BlinkLeft": 1.0, "JawOpen": 0.4}
     assert blend(face, {"Grin of another head": 1.0}, 1.0) == face
     assert blend(face, BASIC["neutral"], 1.0) == {"Smile": 0.0, "BlinkLeft": 1.0, "JawOpen": 0.4}

@@ -1,0 +1,45 @@
+"""Which channel a shape key is, by its name."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+
+from ...core.units import ARKIT, ARKIT_INDEX, UNIT_INDEX, UNITS
+
+_LOOSE = {name.casefold(): name for name in (*ARKIT, *UNITS)}
+
+_SIDES = {"l": "left", "r": "right"}
+
+
+@functools.lru_cache(maxsize=256)
+def channels_of(names: tuple[str, ...]) -> Mapping[str, str]:
+    """Return the channel of each name that has one, in the order of `UNITS` and `ARKIT`; it is not to be changed.
+
+    A name of `UNITS` or `ARKIT` is meant to the letter; else capitals do not count, and ``_L`` and ``_R`` are
+    ``Left`` and ``Right``. Where the names are ARKit's rather than units, ``JawOpen`` is ARKit's, too. Of two names
+    of one channel the exact one counts.
+
+    >>> dict(channels_of(("MouthSmile_L", "JawOpen", "Basis")))
+    {'JawOpen': 'jawOpen', 'MouthSmile_L': 'mouthSmileLeft'}
+    """
+    exact = {name: name for name in names if name in UNIT_INDEX or name in ARKIT_INDEX}
+    found = exact | {name: _LOOSE[_plain(name)] for name in names if name not in exact and _plain(name) in _LOOSE}
+    others = [channel for channel in found.values() if channel.casefold() != "jawopen"]
+    if "jawOpen" not in exact and sum(channel in ARKIT_INDEX for channel in others) > len(others) / 2:
+        found = {name: "jawOpen" if channel == "JawOpen" else channel for name, channel in found.items()}
+    keys: dict[str, str] = {}
+    for name, channel in found.items():
+        keys.setdefault(channel, name)
+    return {keys[channel]: channel for channel in (*UNITS, *ARKIT) if channel in keys}
+
+
+def by_channel(values: Mapping[str, float]) -> dict[str, float]:
+    """Return the values of a head's shapes by their channels; of other shapes, by their own names."""
+    channels = channels_of(tuple(values))
+    return {channels.get(name, name): value for name, value in values.items()}
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"_([lr])$", lambda match: _SIDES[match[1]], name.casefold())
