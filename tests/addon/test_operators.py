@@ -300,6 +300,20 @@ def test_esc_stops_the_timeline_before_the_capture(playing):
     assert (ended, job.running) == (({"PASS_THROUGH"}, True) if playing else ({"CANCELLED"}, False))
 
 
+def test_a_capture_that_ends_while_blender_renders_waits_for_it(monkeypatch):
+    from mien.addon.operators import bake
+
+    rendering = [True]
+    app = SimpleNamespace(is_job_running=lambda kind: kind == "RENDER" and rendering[0])
+    monkeypatch.setattr(bake, "bpy", SimpleNamespace(app=app))
+    job = SimpleNamespace(running=False, poll=lambda: False)
+    operator = SimpleNamespace(_job=job, _end=lambda _context: None, _conclude=lambda: {"FINISHED"})
+    tick = SimpleNamespace(type="TIMER", value="NOTHING")
+    assert bake.MIEN_OT_bake.modal(operator, None, tick) == {"PASS_THROUGH"}
+    rendering[0] = False
+    assert bake.MIEN_OT_bake.modal(operator, None, tick) == {"FINISHED"}
+
+
 def test_polls_never_wait(tmp_path, fake_worker):
     import time
 
