@@ -114,6 +114,12 @@ def test_time_is_kept_not_frames(rig):
     assert curve.evaluate(math.ceil(101 + after * fps)) > 0.998
 
 
+def test_time_stretching_is_told(rig):
+    assert not any("Stretching" in notice for notice in run(rig, make_performance(5, 24.0)).notices)
+    bpy.context.scene.render.frame_map_new = 200
+    assert any("Time Stretching is on" in notice for notice in run(rig, make_performance(5, 24.0)).notices)
+
+
 def test_zero_tolerance_keys_every_frame(rig):
     summary = run(rig, make_performance(48, 24.0), tolerance=0.0, rotation_tolerance=0.0)
     assert summary.keys_after == summary.keys_before == summary.channels * 48
