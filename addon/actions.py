@@ -162,6 +162,12 @@ def _open_slots(owners, new_action, name, rollback):
     return stores
 
 
+def is_linked(owner: bpy.types.ID) -> bool:
+    """Whether the action in use on a data-block is another file's, and not to be changed here."""
+    action = _action_of(owner)
+    return action is not None and not action.is_editable
+
+
 def _check(owner, new_action):
     data = owner.animation_data
     if data is None:
@@ -172,7 +178,7 @@ def _check(owner, new_action):
             f'The animation of "{owner.name}" is in tweak mode.',
             "Leave tweak mode in the Nonlinear Animation editor (Tab) and bake again.",
         )
-    if not new_action and data.action is not None and not data.action.is_editable:
+    if not new_action and is_linked(owner):
         raise MienError(
             "action-linked",
             f'The action "{data.action.name}" is linked and cannot be changed here.',
