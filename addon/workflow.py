@@ -224,6 +224,9 @@ def bake_take(asked: Request, path: Path, source: Path | None = None) -> BakeSum
     summary = bake_into_scene(scene, target, performance, options)
     told = _along_timeline(summary) if along and not options.new_action else []
     summary = dataclasses.replace(summary, notices=(*told, *takes.hidden_notice(hidden), *summary.notices))
+    if any(row.mesh not in (None, mesh) for row in getattr(scene, LIVE_SETTINGS).targets):
+        told = ["Further heads were not baked: choose each as Target"]
+        summary = dataclasses.replace(summary, notices=(*summary.notices, *told))
     heard = takes.sound_of(path) or source
     if asked.sound and heard is not None:
         told = sound.place(scene, heard, summary.start, mesh.name, delay=asked.sound_delay, replace=options.new_action)

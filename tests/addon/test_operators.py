@@ -218,6 +218,16 @@ def test_a_take_recorded_along_the_timeline_tells_what_it_replaced(ready, tmp_pa
     assert not any(line.startswith("Recorded along") for line in session.outcome.lines)
 
 
+def test_further_heads_that_are_not_baked_are_told(ready, fake_worker):
+    fake_worker(CAPTURE)
+    row = bpy.context.scene.mien_live.targets.add()
+    told = "Further heads were not baked: choose each as Target"
+    for mesh, expected in ((ready, False), (make_rig(), True)):
+        row.mesh = mesh
+        assert bpy.ops.mien.bake("EXEC_DEFAULT") == {"FINISHED"}
+        assert (told in session.outcome.lines) == expected
+
+
 def test_a_bake_tells_where_the_face_is_hidden(ready, tmp_path):
     path = tmp_path / "cup.mien"
     with TakeWriter(path, TakeHeader(source="cup.mov", fps=25.0)) as writer:
