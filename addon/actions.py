@@ -97,15 +97,20 @@ class CurveStore:
 
 def paths_in_use(owner: bpy.types.ID) -> set[str]:
     """Return the data paths that the action in use animates on a data-block."""
+    return {curve.data_path for curve in curves_in_use(owner)}
+
+
+def curves_in_use(owner: bpy.types.ID) -> list[bpy.types.FCurve]:
+    """Return the F-curves that the action in use has for a data-block."""
     action = _action_of(owner)
     if action is None:
-        return set()
+        return []
     if not slotted():
-        return {curve.data_path for curve in action.fcurves}
+        return list(action.fcurves)
     slot = owner.animation_data.action_slot
     strips = (strip for layer in action.layers for strip in layer.strips) if slot is not None else ()
     bags = filter(None, (strip.channelbag(slot) for strip in strips))
-    return {curve.data_path for bag in bags for curve in bag.fcurves}
+    return [curve for bag in bags for curve in bag.fcurves]
 
 
 def open_stores(

@@ -274,6 +274,17 @@ def test_current_action_without_one_makes_one(rig):
     assert rig.data.shape_keys.animation_data.action.name == "Fresh"
 
 
+def test_muted_curves_are_told(rig):
+    def told(**options):
+        return [line for line in run(rig, make_performance(24, 24.0), **options).notices if "muted" in line]
+
+    assert told() == told(new_action=False) == []
+    curves_of(rig.parent)['pose.bones["jaw"].rotation_quaternion', 0].mute = True
+    assert len(told(new_action=False)) == 1
+    assert told(new_action=False, jaw=False) == []
+    assert told() == []  # another action
+
+
 def test_a_locked_curve_stops_the_bake_and_everything_is_put_back(rig, unchanged):
     run(rig, make_performance(24, 24.0), tolerance=0.0)
     curves_of(rig.parent)['pose.bones["eye.R"].rotation_quaternion', 3].lock = True
