@@ -97,15 +97,20 @@ class CurveStore:
 
 def paths_in_use(owner: bpy.types.ID) -> set[str]:
     """Return the data paths that the action in use animates on a data-block."""
+    return {curve.data_path for curve in curves_in_use(owner)}
+
+
+def curves_in_use(owner: bpy.types.ID) -> list[bpy.types.FCurve]:
+    """Return the F-curves that the action in use has for a data-block."""
     action = _action_of(owner)
     if action is None:
-        return set()
+        return []
     if not slotted():
-        return {curve.data_path for curve in action.fcurves}
+        return list(action.fcurves)
     slot = owner.animation_data.action_slot
     strips = (strip for layer in action.layers for strip in layer.strips) if slot is not None else ()
     bags = filter(None, (strip.channelbag(slot) for strip in strips))
-    return {curve.data_path for bag in bags for curve in bag.fcurves}
+    return [curve for bag in bags for curve in bag.fcurves]
 
 
 def open_stores(
@@ -162,6 +167,12 @@ def _open_slots(owners, new_action, name, rollback):
     return stores
 
 
+def is_linked(owner: bpy.types.ID) -> bool:
+    """Whether the action in use on a data-block is another file's, and not to be changed here."""
+    action = _action_of(owner)
+    return action is not None and not action.is_editable
+
+
 def _check(owner, new_action):
     data = owner.animation_data
     if data is None:
@@ -172,7 +183,7 @@ def _check(owner, new_action):
             f'The animation of "{owner.name}" is in tweak mode.',
             "Leave tweak mode in the Nonlinear Animation editor (Tab) and bake again.",
         )
-    if not new_action and data.action is not None and not data.action.is_editable:
+    if not new_action and is_linked(owner):
         raise MienError(
             "action-linked",
             f'The action "{data.action.name}" is linked and cannot be changed here.',

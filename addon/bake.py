@@ -43,7 +43,8 @@ class BakeOptions:
     tolerance : float
         Largest allowed distance of a shape key's value at any frame; 0 keys every frame.
     rotation_tolerance : float
-        Largest allowed error of a bone's rotation at any frame, radians; 0 keys every frame.
+        Largest allowed error of a bone's rotation at any frame, radians; 0 keys every frame. For a
+        bone in axis-angle it is exceeded where that turns by more than a radian.
     new_action : bool
         Put the keys in a new action, and keep the one in use as it is; else replace the
         baked channels between first and last frame in the action in use.
@@ -277,7 +278,13 @@ def bake_into_scene(
         keys_before=planned.keys_before,
         keys_after=planned.keys_after,
         actions=names,
-        notices=(*target.notices, *_missing(target, options), *aside),
+        notices=(
+            *target.notices,
+            *_missing(target, options),
+            *aside,
+            *_muted(planned, target),
+            *_stretched(scene.render),
+        ),
     )
 
 
@@ -292,6 +299,25 @@ def _put_aside(planned: Plan, target: Target) -> list[str]:
         f'The action "{name}" was put aside: choose Current under Action to keep its other channels'
         for name in dict.fromkeys(names)
     ]
+
+
+def _muted(planned: Plan, target: Target) -> list[str]:
+    """Return what to tell about F-curves that hold the keys and do not play."""
+    names = []
+    for kind, owner in _owners(target).items():
+        baked = {channel.data_path for channel in planned.channels if channel.owner == kind}
+        if baked and any(curve.mute and curve.data_path in baked for curve in actions.curves_in_use(owner)):
+            names.append(owner.animation_data.action.name)
+    return [
+        f'F-curves of the action "{name}" are muted, so their keys do not play: unmute them in the Graph Editor'
+        for name in dict.fromkeys(names)
+    ]
+
+
+def _stretched(render: bpy.types.RenderSettings) -> list[str]:
+    if render.frame_map_old == render.frame_map_new:
+        return []
+    return ["Time Stretching is on: the keys play at another speed than the sound. Set Old and New alike"]
 
 
 def _owners(target: Target) -> dict[str, bpy.types.ID]:

@@ -18,6 +18,7 @@ from ..core.errors import MienError
 from ..core.files import replacing
 from ..core.solve import Performance
 from ..core.units import UNITS
+from .rendering import medium, write_as
 
 _SEPARATION = 0.4
 """Seconds between two moments of a sheet, so that it does not show the same look twice."""
@@ -92,12 +93,14 @@ def _framed(scene: bpy.types.Scene, mesh: bpy.types.Object, size: int):
         for owner, names in (
             (render, ("engine", "resolution_x", "resolution_y", "resolution_percentage", "filepath", "use_border")),
             (render, ("use_crop_to_border", "border_min_x", "border_max_x", "border_min_y", "border_max_y")),
-            (render.image_settings, ("file_format", "color_mode")),
+            (render, ("use_compositing", "use_sequencer")),
             (cycles, ("samples", "use_denoising")),
             (scene, ("camera",)),
         )
         for name in names
     ]
+    chosen = render.image_settings
+    saved += [(chosen, name, getattr(chosen, name)) for name in (*medium(chosen), "file_format", "color_mode")]
     frame = scene.frame_current_final
     try:
         scene.camera = camera
@@ -117,7 +120,8 @@ def _framed(scene: bpy.types.Scene, mesh: bpy.types.Object, size: int):
         render.resolution_percentage = 100
         render.engine = "CYCLES"
         cycles.samples, cycles.use_denoising = 16, True
-        render.image_settings.file_format, render.image_settings.color_mode = "PNG", "RGB"
+        write_as(render, "PNG")
+        chosen.color_mode = "RGB"
         yield
     finally:
         for owner, name, value in saved:

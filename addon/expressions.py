@@ -61,7 +61,7 @@ def on_shapes(expression: Mapping[str, float], shapes: Collection[str]) -> dict[
 def blend(captured: Mapping[str, float], expression: Mapping[str, float], strength: float) -> dict[str, float]:
     """Lay an expression over captured weights.
 
-    At strength 1 the face wears the expression; eyes still blink and the jaw still speaks, since for
+    At strength 1 the face wears the expression; eyes still blink and look, and the mouth still speaks, since for
     those the larger of both counts. Shapes that are no face's and that the expression does not name, such as
     those of a character's build, stay as they are. An expression that was saved on a head of quite other
     shapes changes nothing.
@@ -95,6 +95,6 @@ def blend(captured: Mapping[str, float], expression: Mapping[str, float], streng
             continue
         mixed = (1.0 - strength) * value + strength * worn.get(name, 0.0)
         channel = channels.get(name, name).lower()
-        spoken = "blink" in channel or channel == "jawopen"
-        result[name] = max(value, mixed) if spoken else mixed
+        kept = "blink" in channel or channel in ("jawopen", "mouthclose") or channel.startswith("eyelook")
+        result[name] = max(value, mixed) if kept else mixed
     return result

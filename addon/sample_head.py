@@ -62,3 +62,26 @@ def append_sample_head(context: bpy.types.Context) -> tuple[bpy.types.Object, bp
     if context.scene.camera is None:
         context.scene.camera = next((o for o in collection.all_objects if o.type == "CAMERA"), None)
     return heads[0], heads[0].find_armature()
+
+
+def enclosing(context: bpy.types.Context, mesh: bpy.types.Object) -> list[str]:
+    """Return the names of visible meshes whose bounds hold all of the head, which is not seen then."""
+    context.view_layer.update()
+    low, high = _bounds(mesh)
+    names = []
+    for obj in context.visible_objects:
+        if obj.type == "MESH" and obj != mesh:
+            other_low, other_high = _bounds(obj)
+            if all(a < b for a, b in zip(other_low, low, strict=True)) and all(
+                a > b for a, b in zip(other_high, high, strict=True)
+            ):
+                names.append(obj.name)
+    return names
+
+
+def _bounds(obj: bpy.types.Object) -> tuple[list[float], list[float]]:
+    """Return the lowest and highest x, y, z of an object in the world."""
+    from mathutils import Vector
+
+    axes = list(zip(*(obj.matrix_world @ Vector(corner) for corner in obj.bound_box), strict=True))
+    return [min(axis) for axis in axes], [max(axis) for axis in axes]

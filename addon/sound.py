@@ -45,7 +45,9 @@ def place(
     frame = math.floor(exact + 1e-6)
     had_editor = scene.sequence_editor is not None
     strips = strips_of(scene)
-    mine = [strip for strip in strips if strip.type == "SOUND" and strip.get(MARK) == head]
+    # A mark that names no object any more is that of a head which was renamed.
+    marked = [strip for strip in strips if strip.type == "SOUND" and strip.get(MARK)]
+    mine = [strip for strip in marked if strip[MARK] == head or strip[MARK] not in bpy.data.objects]
     strip = next((strip for strip in mine if strip.sound is not None and _is_file(strip.sound, path)), None)
     if strip is None:
         strip, trouble = _new(strips, path, frame)
@@ -53,7 +55,8 @@ def place(
             if not had_editor:
                 scene.sequence_editor_clear()
             return trouble
-        strip[MARK] = head
+    for each in (*mine, strip):
+        each[MARK] = head
     strip.mute = False
     _move(strip, frame)
     if hasattr(strip, "sound_offset"):

@@ -16,7 +16,7 @@ from ..core.files import actor_file, actor_names
 from ..core.pictures import UNREAD, is_sequence
 from ..core.take import Take
 from ..core.wav import sound_path
-from . import markers, session, sound, takes
+from . import actions, markers, session, sound, takes
 from .bake import BakeOptions, BakeSummary, bake_into_scene
 from .capturing import CaptureJob, take_path
 from .ids import LIVE_SETTINGS, SETTINGS
@@ -228,11 +228,18 @@ def bake_take(asked: Request, path: Path, source: Path | None = None) -> BakeSum
     # All of the take is read before anything is written.
     with Take(path) as take:
         options = placed(asked.options, take)
+        along = options is not asked.options
+        if along and any(map(actions.is_linked, filter(None, (mesh.data.shape_keys, target.armature)))):
+            options = dataclasses.replace(options, new_action=asked.options.new_action)
         performance = wear(solved(take, asked.solving), take, asked.triggers)
         hidden = hidden_spans(take)
         changes = markers.changes_in(take, hidden) if asked.markers else []
         notices = [*takes.hidden_notice(hidden), *trigger_notices(scene, take)]
     summary = bake_into_scene(scene, target, performance, options)
+    if along and not options.new_action:
+        notices = [*_along_timeline(summary), *notices]
+    if any(row.mesh not in (None, mesh) for row in getattr(scene, LIVE_SETTINGS).targets):
+        notices.append("Further heads were not baked: choose each as Target")
     summary = dataclasses.replace(summary, notices=(*notices, *summary.notices))
     heard = takes.sound_of(path) or source
     if asked.sound and heard is not None:
@@ -327,6 +334,14 @@ def placed(options: BakeOptions, take: Take) -> BakeOptions:
     if not isinstance(frame, int | float) or not abs(frame) < 1e6:
         return options
     return dataclasses.replace(options, start_frame=round(frame), new_action=False)
+
+
+def _along_timeline(summary: BakeSummary) -> list[str]:
+    held = ", ".join(f'"{name}"' for name in summary.actions)
+    return [
+        f"Recorded along the timeline: keys of frames {summary.start} to {summary.end} of {held} were replaced; "
+        "Start Frame and Action do not apply"
+    ]
 
 
 def start_of(path: Path, scene: bpy.types.Scene) -> int:

@@ -160,7 +160,7 @@ def refine(
 
     Notes
     -----
-    AU4, AU6 and AU45 take the stronger of both readings. AU5 and AU15 are measured alone: the model's
+    AU4, AU6, AU9 and AU45 take the stronger of both readings. AU5 and AU15 are measured alone: the model's
     eyeWide rests anywhere and its mouthFrown is dead; an open jaw bends the line between the lips. AU1
     and AU2 ask for brows above their rest, AU18 for a mouth narrower than at rest (the model calls a
     pout puckered, too). AU9 asks for brows down and wings and lip up at once.

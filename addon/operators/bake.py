@@ -50,7 +50,8 @@ class MIEN_OT_bake(bpy.types.Operator):
             self._job.cancel()
         if event.type == "TIMER" and self._job.poll():
             workflow.redraw_panels()
-        if self._job.running:
+        # What a render shows must not change under it: the timer comes again.
+        if self._job.running or bpy.app.is_job_running("RENDER"):
             return {"PASS_THROUGH"}
         self._end(context)
         return self._conclude()

@@ -7,7 +7,7 @@ import bpy
 from ...core.errors import MienError
 from .. import workflow
 from ..ids import OP_ADD_SAMPLE_HEAD
-from ..sample_head import append_sample_head
+from ..sample_head import append_sample_head, enclosing
 
 
 class MIEN_OT_add_sample_head(bpy.types.Operator):
@@ -24,4 +24,11 @@ class MIEN_OT_add_sample_head(bpy.types.Operator):
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         workflow.settings(context).target = mesh
+        if context.mode == "OBJECT":
+            for obj in context.selected_objects:
+                obj.select_set(False)
+            mesh.select_set(True)
+            context.view_layer.objects.active = mesh
+        for name in enclosing(context, mesh):
+            self.report({"WARNING"}, f"{name} stands round the head: hide or move it")
         return {"FINISHED"}

@@ -15,6 +15,7 @@ from ...core.take import Take
 from .. import sound, workflow
 from ..bake import BakeOptions, plan
 from ..ids import ENGINE
+from ..rendering import write_as
 from ..rig.targets import Rig, find_target
 from ..triggers import Trigger, wear
 from .heads import Sample
@@ -228,7 +229,6 @@ def begin(
     scene.frame_start, scene.frame_end, scene.frame_step = start, start + len(samples) - 1, 1
     render = scene.render
     render.engine = ENGINE
-    render.use_sequencer = render.use_compositing = False
     render.filepath = str(path)
     render.use_file_extension = True
     _set_format(render, film)
@@ -243,12 +243,9 @@ def begin(
 
 
 def _set_format(render, film: bool) -> None:
-    chosen = render.image_settings
-    if hasattr(chosen, "media_type"):  # from 5.0 on
-        chosen.media_type = "VIDEO" if film else "IMAGE"
-    chosen.file_format = "FFMPEG" if film else "PNG"
+    write_as(render, "FFMPEG" if film else "PNG")
     if not film:
-        chosen.color_mode = "RGBA"
+        render.image_settings.color_mode = "RGBA"
         return
     render.ffmpeg.format = "MPEG4"
     render.ffmpeg.codec = "H264"

@@ -6,6 +6,7 @@ import bpy
 
 from ...core.units import ARKIT, EXPRESSIONS, UNITS
 from ..ids import PREVIEW
+from ..registration import register_classes, unregister_classes
 from .particles import EFFECTS
 
 _BASIC_ITEMS = tuple((name, name.capitalize(), "") for name in EXPRESSIONS)
@@ -251,8 +252,7 @@ def add_effects(chosen: MienPreviewSettings) -> None:
 
 
 def register():
-    for cls in CLASSES:
-        bpy.utils.register_class(cls)
+    register_classes(CLASSES)
     setattr(bpy.types.Scene, PREVIEW, bpy.props.PointerProperty(type=MienPreviewSettings))
     setattr(bpy.types.Object, PREVIEW, bpy.props.PointerProperty(type=MienPreviewHead))
 
@@ -260,5 +260,4 @@ def register():
 def unregister():
     delattr(bpy.types.Object, PREVIEW)
     delattr(bpy.types.Scene, PREVIEW)
-    for cls in reversed(CLASSES):
-        bpy.utils.unregister_class(cls)
+    unregister_classes(CLASSES)

@@ -48,7 +48,7 @@ class Sample(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Channels:
-    """What of a rig is driven; see the settings of the same names."""
+    """What of a rig is driven; see the settings ``use_shape_keys`` and so on, and ``neck_share``."""
 
     shape_keys: bool = True
     head: bool = True
@@ -110,7 +110,8 @@ class Puppet:
     def apply(self, sample: Sample | Plain) -> bool:
         """Put a sample on the rig; returns whether there still is one."""
         mesh = self._mesh()
-        if mesh is None or mesh.type != "MESH":
+        # A setting that names a deleted object keeps it alive.
+        if mesh is None or mesh.type != "MESH" or not mesh.users_scene:
             return False
         key = mesh.data.shape_keys
         if key is not None and not mesh.data.is_editmode:

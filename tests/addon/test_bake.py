@@ -114,6 +114,12 @@ def test_time_is_kept_not_frames(rig):
     assert curve.evaluate(math.ceil(101 + after * fps)) > 0.998
 
 
+def test_time_stretching_is_told(rig):
+    assert not any("Stretching" in notice for notice in run(rig, make_performance(5, 24.0)).notices)
+    bpy.context.scene.render.frame_map_new = 200
+    assert any("Time Stretching is on" in notice for notice in run(rig, make_performance(5, 24.0)).notices)
+
+
 def test_zero_tolerance_keys_every_frame(rig):
     summary = run(rig, make_performance(48, 24.0), tolerance=0.0, rotation_tolerance=0.0)
     assert summary.keys_after == summary.keys_before == summary.channels * 48
@@ -266,6 +272,17 @@ def test_into_the_current_action_replaces_only_the_range(rig):
 def test_current_action_without_one_makes_one(rig):
     run(rig, make_performance(24, 24.0), new_action=False, action_name="Fresh")
     assert rig.data.shape_keys.animation_data.action.name == "Fresh"
+
+
+def test_muted_curves_are_told(rig):
+    def told(**options):
+        return [line for line in run(rig, make_performance(24, 24.0), **options).notices if "muted" in line]
+
+    assert told() == told(new_action=False) == []
+    curves_of(rig.parent)['pose.bones["jaw"].rotation_quaternion', 0].mute = True
+    assert len(told(new_action=False)) == 1
+    assert told(new_action=False, jaw=False) == []
+    assert told() == []  # another action
 
 
 def test_a_locked_curve_stops_the_bake_and_everything_is_put_back(rig, unchanged):

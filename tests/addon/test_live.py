@@ -117,6 +117,18 @@ def test_live_puts_on_what_a_bake_would(mode, bones):
             assert np.allclose(np.array(bone.matrix), np.array(matrix), atol=1e-4)
 
 
+def test_a_deleted_head_is_gone_though_a_setting_names_it():
+    mesh = make_rig()
+    bpy.context.scene.mien.target = mesh
+    puppet = Puppet(find_target(mesh), Channels())
+    assert puppet.apply(sample(make_performance(5), 3))
+    bpy.ops.object.select_all(action="DESELECT")
+    mesh.select_set(True)
+    bpy.ops.object.delete()
+    assert bpy.context.scene.mien.target is not None
+    assert not puppet.apply(sample(make_performance(5), 4))
+
+
 def test_puppet_leaves_the_rig_as_it_was(unchanged):
     mesh = make_rig()
     mesh.data.shape_keys.key_blocks["Smile"].value = 0.25

@@ -210,6 +210,37 @@ def test_bake_take(ready, fake_worker, tmp_path):
     assert curves_of(key)['key_blocks["Frown"].value', 0].evaluate(13) == pytest.approx(0.5, abs=0.02)
 
 
+def test_a_take_recorded_along_the_timeline_tells_what_it_replaced(ready, tmp_path):
+    path = tmp_path / "punch.mien"
+    with TakeWriter(path, TakeHeader(source="punch", fps=24.0, extra={"scene_frame": 20})) as writer:
+        for i in range(11):
+            writer.write(FrameResult(index=i, time=i / 24.0, found=True, confidence=1.0, units=np.full(11, 0.5)))
+    assert bpy.ops.mien.bake_take(filepath=str(path)) == {"FINISHED"}
+    told = 'Recorded along the timeline: keys of frames 20 to 30 of "punch'
+    assert any(line.startswith(told) for line in session.outcome.lines)
+
+    # An action that is linked cannot take them: a new one does, where one is asked for.
+    blend = tmp_path / "library.blend"
+    bpy.data.libraries.write(str(blend), {bpy.data.actions.new("Linked")})
+    with bpy.data.libraries.load(str(blend), link=True) as (_source, wanted):
+        wanted.actions = ["Linked"]
+    key = ready.data.shape_keys
+    key.animation_data.action = wanted.actions[0]
+    assert bpy.ops.mien.bake_take(filepath=str(path)) == {"FINISHED"}
+    assert key.animation_data.action.library is None
+    assert not any(line.startswith("Recorded along") for line in session.outcome.lines)
+
+
+def test_further_heads_that_are_not_baked_are_told(ready, fake_worker):
+    fake_worker(CAPTURE)
+    row = bpy.context.scene.mien_live.targets.add()
+    told = "Further heads were not baked: choose each as Target"
+    for mesh, expected in ((ready, False), (make_rig(), True)):
+        row.mesh = mesh
+        assert bpy.ops.mien.bake("EXEC_DEFAULT") == {"FINISHED"}
+        assert (told in session.outcome.lines) == expected
+
+
 def test_a_bake_tells_where_the_face_is_hidden(ready, tmp_path):
     path = tmp_path / "cup.mien"
     with TakeWriter(path, TakeHeader(source="cup.mov", fps=25.0)) as writer:
@@ -311,6 +342,20 @@ def test_esc_stops_the_timeline_before_the_capture(playing):
     context = SimpleNamespace(screen=SimpleNamespace(is_animation_playing=playing))
     ended = MIEN_OT_bake.modal(operator, context, SimpleNamespace(type="ESC", value="PRESS"))
     assert (ended, job.running) == (({"PASS_THROUGH"}, True) if playing else ({"CANCELLED"}, False))
+
+
+def test_a_capture_that_ends_while_blender_renders_waits_for_it(monkeypatch):
+    from mien.addon.operators import bake
+
+    rendering = [True]
+    app = SimpleNamespace(is_job_running=lambda kind: kind == "RENDER" and rendering[0])
+    monkeypatch.setattr(bake, "bpy", SimpleNamespace(app=app))
+    job = SimpleNamespace(running=False, poll=lambda: False)
+    operator = SimpleNamespace(_job=job, _end=lambda _context: None, _conclude=lambda: {"FINISHED"})
+    tick = SimpleNamespace(type="TIMER", value="NOTHING")
+    assert bake.MIEN_OT_bake.modal(operator, None, tick) == {"PASS_THROUGH"}
+    rendering[0] = False
+    assert bake.MIEN_OT_bake.modal(operator, None, tick) == {"FINISHED"}
 
 
 def test_polls_never_wait(tmp_path, fake_worker):

@@ -339,6 +339,8 @@ def test_expressions():
     assert worn["Smile"] == 0.0
     assert worn["BlinkLeft"] == 1.0  # eyes still blink
     assert worn["JawOpen"] == 0.4  # and the mouth still speaks
+    spoken = {"jawOpen": 0.5, "mouthClose": 0.4, "eyeLookInLeft": 0.3, "mouthSmileLeft": 0.2}
+    assert blend(spoken, {"mouthSmileLeft": 0.9}, 1.0) == spoken | {"mouthSmileLeft": 0.9}  # lips shut, eyes looking
     # What is no face's stays, unless the expression itself was saved with it.
     assert blend(face | {"Build": 0.7}, {"Smile": 0.9}, 1.0) == face | {"Smile": 0.9, "Build": 0.7}
     assert blend(face | {"Build": 0.7}, {"Smile": 0.9, "Build": 0.1}, 1.0) == face | {"Smile": 0.9, "Build": 0.1}

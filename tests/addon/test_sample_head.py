@@ -29,6 +29,19 @@ def test_it_is_added_as_the_target_with_all_its_channels():
 
 
 @shipped
+def test_it_is_selected_and_what_hides_it_is_told():
+    bpy.ops.mesh.primitive_cube_add(size=2.0)
+    cube = bpy.context.object
+    bpy.ops.mien.add_sample_head()
+    head = bpy.context.scene.mien.target
+    assert bpy.context.object == head
+    assert bpy.context.selected_objects == [head]
+    assert sample_head.enclosing(bpy.context, head) == [cube.name]
+    cube.location.x = 5.0
+    assert sample_head.enclosing(bpy.context, head) == []
+
+
+@shipped
 def test_a_second_one_is_a_head_of_its_own():
     bpy.ops.mien.add_sample_head()
     first = bpy.context.scene.mien.target

@@ -132,6 +132,15 @@ def test_baked_again_it_is_there_once(scene, take, tmp_path):
 
 
 @needs_audio
+def test_the_sound_of_a_renamed_head_is_not_doubled(scene, take):
+    bake(take)
+    scene.mien.target.name = "Renamed"
+    bake(take)
+    assert len(strips(scene)) == 1
+    assert strips(scene)[0]["mien_sound_of"] == "Renamed"
+
+
+@needs_audio
 def test_the_next_take_of_a_head_replaces_the_sound_before(scene, take, folder, tmp_path):
     second = make_take(folder / "Scene 2.mien", clicks=(0.5,))
     bake(take)
