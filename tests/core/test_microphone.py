@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import wave
 
@@ -219,6 +220,45 @@ def test_a_busy_second_is_no_loss():
     clock = StreamClock(RATE)
     for moment, samples in arrivals(40):
         assert not clock.arrived(max(moment, 121.3) if moment > 120 else moment, samples)
+
+
+# --- sound that is late, or that waits
+
+
+class Fed(Microphone):
+    """A microphone whose device is the test."""
+
+    def _device(self):
+        self._settling, self._low = [], np.inf
+        self._last_block = now()
+        return contextlib.nullcontext()
+
+    def give(self, moment, samples):
+        self._incoming.put((moment, samples.tobytes()))
+
+
+@pytest.fixture
+def fed():
+    mic = Fed()
+    yield mic
+    mic.close()
+
+
+@pytest.mark.parametrize("late", [0.05, 0.2, 0.5])
+def test_blocks_that_were_late_for_seconds_leave_no_trace(fed, tmp_path, late):
+    """Nothing tells lateness from a loss until it ends: then what was put in goes out again, and no more than that."""
+    rng = np.random.default_rng(0)
+    origin = now()
+    fed.begin(tmp_path / "a.wav", origin)
+    moment = 0.0
+    for block in range(1, 2001):
+        moment = max(moment, block * 0.02 + rng.uniform(0, 0.003) + (late if 600 < block <= 750 else 0.0))
+        fed.give(origin + moment, np.full(960, block, np.int16))
+    assert fed.end(origin + 40.0, timeout=20).seconds == pytest.approx(40.0, abs=FRAME)
+    with wave.open(str(tmp_path / "a.wav")) as file:
+        heard = np.frombuffer(file.readframes(file.getnframes()), "<i2")[17 * RATE :]
+    spoken = 1 + np.arange(17 * RATE, 17 * RATE + len(heard)) // 960
+    assert np.abs(heard - spoken).max() * 0.02 <= FRAME
 
 
 # --- files
