@@ -298,14 +298,15 @@ class Microphone:
     def _listen(self, until: float) -> None:
         """Place in time what comes, until a moment, or until the microphone is gone."""
         while not self._stopping.is_set() and now() < until:
-            try:
+            item = None
+            with contextlib.suppress(queue.Empty):
                 item = self._incoming.get(timeout=0.1)
-            except queue.Empty:
-                item = None
             if item is not None:
                 self._take(item[0], np.frombuffer(item[1], np.int16))
             self._conclude()
-            if until == np.inf and now() - self._last_block > SILENCE:
+            # While blocks wait, only the disk is slow.
+            silent = self._incoming.empty() and now() - self._last_block > SILENCE
+            if until == np.inf and silent:
                 raise MienError(
                     "microphone-gone",
                     f"{self.which or 'The microphone'} gives no more sound.",

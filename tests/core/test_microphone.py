@@ -261,6 +261,29 @@ def test_blocks_that_were_late_for_seconds_leave_no_trace(fed, tmp_path, late):
     assert np.abs(heard - spoken).max() * 0.02 <= FRAME
 
 
+def test_a_disk_that_hangs_once_loses_no_sound(fed, tmp_path, monkeypatch):
+    monkeypatch.setattr(microphone_module, "SILENCE", 0.3)
+    written = WavWriter.rewrite
+    hang = iter([0.6])
+
+    def rewrite(self, first, samples):
+        if self.samples > RATE // 2:
+            time.sleep(next(hang, 0.0))
+        written(self, first, samples)
+
+    monkeypatch.setattr(WavWriter, "rewrite", rewrite)
+    origin = now()
+    fed.begin(tmp_path / "a.wav", origin)
+    for block in range(1, 101):
+        time.sleep(max(origin + block * 0.02 - now(), 0.0))
+        fed.give(now(), np.ones(960, np.int16))
+    summary = fed.end(origin + 1.9, timeout=5)
+    assert summary.error is None
+    with wave.open(str(tmp_path / "a.wav")) as file:
+        heard = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+    assert heard.mean() > 0.97
+
+
 # --- files
 
 
