@@ -312,5 +312,19 @@ def test_a_wav_that_cannot_be_written(tmp_path):
     assert error.value.code == "disk-full"
 
 
+def test_a_wav_that_cannot_be_cut(tmp_path, monkeypatch):
+    writer = WavWriter(tmp_path / "a.wav", RATE)
+    writer.write(np.zeros(100, np.int16))
+    file = writer._file
+    # Truncating what is open for reading alone fails as a bad disk does.
+    with open(tmp_path / "a.wav", "rb") as read_only:
+        monkeypatch.setattr(writer, "_put", lambda offset, data: None)
+        monkeypatch.setattr(writer, "_file", read_only)
+        with pytest.raises(MienError) as error:
+            writer.cut(50)
+    file.close()
+    assert error.value.code == "sound-not-written"
+
+
 def test_the_sound_lies_beside_its_take(tmp_path):
     assert sound_path(tmp_path / "My take 1.2.mien") == tmp_path / "My take 1.2.wav"
