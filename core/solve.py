@@ -260,7 +260,7 @@ class Neutral:
             if data["measures"] is not None:
                 measures = np.array(data["measures"], np.float64)
             gaze = np.array(data["gaze"], np.float64)
-        except (TypeError, ValueError, KeyError):
+        except (TypeError, ValueError, KeyError, OverflowError):
             return None
         good = weights.shape == (_WEIGHTS.stop,) and head.shape == (4,) and measures.shape == (relative.MEASURES,)
         good = good and gaze.shape == (2,) and bool((np.abs(gaze) <= MAX_GAZE).all())
