@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import subprocess
@@ -22,7 +23,10 @@ FetchFrom = Callable[[Model, Path, Progress], None]
 """Writes the model's file to the given path."""
 
 # What a source may raise on a bad network, disk, archive or file.
-_FAILURES = (OSError, ValueError, KeyError, zipfile.BadZipFile, subprocess.SubprocessError, MienError)
+_FAILURES = (
+    *(OSError, ValueError, KeyError, http.client.HTTPException),
+    *(zipfile.BadZipFile, subprocess.SubprocessError, MienError),
+)
 
 _CHUNK = 1 << 16
 _TIMEOUT = 60.0

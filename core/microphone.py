@@ -298,14 +298,15 @@ class Microphone:
     def _listen(self, until: float) -> None:
         """Place in time what comes, until a moment, or until the microphone is gone."""
         while not self._stopping.is_set() and now() < until:
-            try:
+            item = None
+            with contextlib.suppress(queue.Empty):
                 item = self._incoming.get(timeout=0.1)
-            except queue.Empty:
-                item = None
             if item is not None:
                 self._take(item[0], np.frombuffer(item[1], np.int16))
             self._conclude()
-            if until == np.inf and now() - self._last_block > SILENCE:
+            # While blocks wait, only the disk is slow.
+            silent = self._incoming.empty() and now() - self._last_block > SILENCE
+            if until == np.inf and silent:
                 raise MienError(
                     "microphone-gone",
                     f"{self.which or 'The microphone'} gives no more sound.",
@@ -355,22 +356,30 @@ class Microphone:
             self._place(stamp, block)
 
     def _place(self, moment: float, samples: npt.NDArray[np.int16]) -> None:
+        samples = self._left_out(samples)
+        if not len(samples):
+            return
+        # The clock is told only what is kept: what was left out once must not look too much again.
         jump = self._clock.arrived(moment, self._count + len(samples))
         if jump > 0:
             self._insert(self._break_point(jump), round(jump * RATE))
         elif jump < 0:
             self._skip = round(-jump * RATE)
-        left_out = min(self._skip, len(samples))
-        self._skip -= left_out
-        samples = samples[left_out:]
-        if not len(samples):
-            return
+            samples = self._left_out(samples)
+            if not len(samples):
+                return
         first = self._count
         self._count += len(samples)
         self._kept.append((first, samples, moment - self._count / RATE))
         while self._count - self._kept[0][0] > _KEPT * RATE:
             self._kept.popleft()
         self._write(first, samples)
+
+    def _left_out(self, samples: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
+        """Return samples without those of them that are too many."""
+        count = min(self._skip, len(samples))
+        self._skip -= count
+        return samples[count:]
 
     def _break_point(self, jump: float) -> int:
         """Return the sample before which sound is missing: where all blocks began to be late."""

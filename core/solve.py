@@ -260,7 +260,7 @@ class Neutral:
             if data["measures"] is not None:
                 measures = np.array(data["measures"], np.float64)
             gaze = np.array(data["gaze"], np.float64)
-        except (TypeError, ValueError, KeyError):
+        except (TypeError, ValueError, KeyError, OverflowError):
             return None
         good = weights.shape == (_WEIGHTS.stop,) and head.shape == (4,) and measures.shape == (relative.MEASURES,)
         good = good and gaze.shape == (2,) and bool((np.abs(gaze) <= MAX_GAZE).all())
@@ -435,6 +435,9 @@ def _runs(times, flags, least: float) -> list[npt.NDArray[np.intp]]:
 
 def _lasting(times, found) -> npt.NDArray[np.bool_]:
     """Return `found` without faces that show for less than `MIN_SEEN`, unless there are no others."""
+    # A frame is shown until the next one: of a few pictures a second, a single one lasts.
+    if len(times) > 1 and np.median(np.diff(times)) >= MIN_SEEN:
+        return found
     # A face that flickers is one face.
     lasting = _runs(times, found, MIN_SEEN)
     if not lasting:

@@ -46,6 +46,9 @@ _CRC = struct.Struct("<I")
 _MAX_HEADER = 1 << 20
 _MAX_OWN = 255
 _MAX_RECORD = 1 << 20
+_LONGEST = 1e7
+"""Seconds; a time beyond that is damage."""
+
 _CHUNK = 128
 _FORMAT = re.compile(r"[<|](?:[iu][1248]|f[48])")
 _RESERVED = ("source", "fps", "size", "created", "app", "own", "fields", "channels")
@@ -260,7 +263,7 @@ class Take:
             raise self._damaged("its header is damaged")
         try:
             self.header, self._layout = _decode_header(text)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
             raise self._damaged("its header is damaged") from error
         if self._layout.dtype.itemsize + _CRC.size != record_size:
             raise self._damaged("its header is damaged")
@@ -347,13 +350,19 @@ class Take:
         self.close()
 
     @functools.cached_property
-    def _scan(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Read the file once: every frame's time, the damaged positions, every frame's number."""
+    def _scan(self) -> tuple[npt.NDArray, npt.NDArray, npt.NDArray, npt.NDArray]:
+        """Read the file once: every frame's time, the damaged positions, every frame's number, which are whole."""
         times = np.zeros(self._count)
         numbers = np.zeros(self._count, np.int64)
         whole = np.zeros(self._count, bool)
-        for first, records, good in self._chunks():
+        last = -np.inf
+        for first in range(0, self._count, _CHUNK):
+            records, good = self._records(first, min(first + _CHUNK, self._count))
             here = slice(first, first + len(records))
+            # Frames follow each other: what goes back in time is damage, whatever its checksum says.
+            reached = np.maximum.accumulate(np.concatenate([[last], np.where(good, records["time"], -np.inf)]))
+            good &= records["time"] > reached[:-1]
+            last = reached[-1]
             times[here] = np.where(good, records["time"], 0.0)
             numbers[here] = records["index"]
             whole[here] = good
@@ -366,17 +375,20 @@ class Take:
             period = 1.0 / self.header.fps if self.header.fps else 1.0 / 30.0
             times[lead] = times[known[0]] - (known[0] - lead) * period
             numbers[lead] = np.maximum(numbers[known[0]] - (known[0] - lead), 0)
-        for array in (times, damaged, numbers):
+        for array in (times, damaged, numbers, whole):
             array.flags.writeable = False
-        return times, damaged, numbers
+        return times, damaged, numbers, whole
 
     def _gap(self, position: int) -> FrameResult:
-        times, _damaged, numbers = self._scan
+        times, _damaged, numbers, _whole = self._scan
         return FrameResult(index=int(numbers[position]), time=float(times[position]), size=self.header.size)
 
     def _chunks(self) -> Iterator[tuple[int, npt.NDArray[np.void], npt.NDArray[np.bool_]]]:
+        whole = self._scan[3]
         for first in range(0, self._count, _CHUNK):
-            yield first, *self._records(first, min(first + _CHUNK, self._count))
+            last = min(first + _CHUNK, self._count)
+            records, good = self._records(first, last)
+            yield first, records, good & whole[first:last]
 
     def _records(self, first: int, last: int) -> tuple[npt.NDArray[np.void], npt.NDArray[np.bool_]]:
         """Read records first..last in today's layout, and which of them are good."""
@@ -390,7 +402,7 @@ class Take:
             whole[i] = zlib.crc32(view[at : at + size]) == _CRC.unpack_from(data, at + size)[0]
         stored = np.ndarray((last - first,), self._layout.dtype, data, strides=(self._stride,))
         records = self._layout.convert(stored)
-        return records, whole & sane(records, self.header.own)
+        return records, whole & sane(records, self.header.own) & (np.abs(records["time"]) <= _LONGEST)
 
     def _read(self, at: int, size: int) -> bytes:
         parts = []

@@ -88,7 +88,10 @@ class WavWriter:
         self.samples = samples
         self._put(0, self._header(samples))
         if shorter:
-            self._file.truncate(_HEADER.size + samples * _WIDTH)
+            try:
+                self._file.truncate(_HEADER.size + samples * _WIDTH)
+            except OSError as error:
+                raise self._error(error) from error
 
     def close(self) -> None:
         """Flush to the disk itself and close; safe to call twice."""

@@ -27,7 +27,7 @@ _PATTERN = re.compile(r"%0?(\d*)d|#+")
 def _natural(path: Path) -> tuple:
     """Sort key that puts 2 before 10."""
     parts = re.split(r"(\d+)", path.name.lower())
-    return tuple(int(part) if part.isdigit() else part for part in parts), path.name
+    return tuple(int(part) if part.isdecimal() else part for part in parts), path.name
 
 
 class ImageSequence:
@@ -164,7 +164,10 @@ def read_picture(path: Path) -> np.ndarray:
     """
     check_readable(path)
     # imread takes no non-ASCII path on Windows; imdecode has no path.
-    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    try:
+        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:  # a picture of more than 2^30 pixels, by its own account
+        image = None
     if image is None:
         raise MienError(
             "picture-unreadable",

@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -311,6 +312,23 @@ def test_pictures_of_differing_size(tmp_path):
     write_picture(tmp_path / "a1.png", picture())
     write_picture(tmp_path / "a2.png", picture(32, 32))
     assert code_of(tmp_path) == "picture-size"
+
+
+def test_names_with_superscript_digits(tmp_path):
+    for name in ("x5\u00b23.png", "x1.png"):
+        write_picture(tmp_path / name, picture())
+    with ImageSequence(tmp_path) as source:
+        assert source.frame_count == 2
+
+
+def test_a_picture_that_claims_to_be_too_large(tmp_path):
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+    (tmp_path / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+    assert code_of(tmp_path / "huge.png") == "picture-unreadable"
 
 
 def test_picture_that_cannot_be_read(tmp_path):

@@ -858,6 +858,7 @@ def test_neutral_survives_the_header():
     assert np.allclose(again.weights, neutral.weights)
     for nonsense in (None, 3, {}, {"weights": [1], "head": [1, 0, 0, 0]}, {**neutral.to_dict(), "head": [0, 0, 0, 0]}):
         assert Neutral.from_dict(nonsense) is None
+    assert Neutral.from_dict({**neutral.to_dict(), "gaze": [10**400, 0]}) is None
     assert Neutral.of([FrameResult(0, 0.0)]) is None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import wave
 
@@ -221,6 +222,68 @@ def test_a_busy_second_is_no_loss():
         assert not clock.arrived(max(moment, 121.3) if moment > 120 else moment, samples)
 
 
+# --- sound that is late, or that waits
+
+
+class Fed(Microphone):
+    """A microphone whose device is the test."""
+
+    def _device(self):
+        self._settling, self._low = [], np.inf
+        self._last_block = now()
+        return contextlib.nullcontext()
+
+    def give(self, moment, samples):
+        self._incoming.put((moment, samples.tobytes()))
+
+
+@pytest.fixture
+def fed():
+    mic = Fed()
+    yield mic
+    mic.close()
+
+
+@pytest.mark.parametrize("late", [0.05, 0.2, 0.5])
+def test_blocks_that_were_late_for_seconds_leave_no_trace(fed, tmp_path, late):
+    """Nothing tells lateness from a loss until it ends: then what was put in goes out again, and no more than that."""
+    rng = np.random.default_rng(0)
+    origin = now()
+    fed.begin(tmp_path / "a.wav", origin)
+    moment = 0.0
+    for block in range(1, 2001):
+        moment = max(moment, block * 0.02 + rng.uniform(0, 0.003) + (late if 600 < block <= 750 else 0.0))
+        fed.give(origin + moment, np.full(960, block, np.int16))
+    assert fed.end(origin + 40.0, timeout=20).seconds == pytest.approx(40.0, abs=FRAME)
+    with wave.open(str(tmp_path / "a.wav")) as file:
+        heard = np.frombuffer(file.readframes(file.getnframes()), "<i2")[17 * RATE :]
+    spoken = 1 + np.arange(17 * RATE, 17 * RATE + len(heard)) // 960
+    assert np.abs(heard - spoken).max() * 0.02 <= FRAME
+
+
+def test_a_disk_that_hangs_once_loses_no_sound(fed, tmp_path, monkeypatch):
+    monkeypatch.setattr(microphone_module, "SILENCE", 0.3)
+    written = WavWriter.rewrite
+    hang = iter([0.6])
+
+    def rewrite(self, first, samples):
+        if self.samples > RATE // 2:
+            time.sleep(next(hang, 0.0))
+        written(self, first, samples)
+
+    monkeypatch.setattr(WavWriter, "rewrite", rewrite)
+    origin = now()
+    fed.begin(tmp_path / "a.wav", origin)
+    for block in range(1, 101):
+        time.sleep(max(origin + block * 0.02 - now(), 0.0))
+        fed.give(now(), np.ones(960, np.int16))
+    summary = fed.end(origin + 1.9, timeout=5)
+    assert summary.error is None
+    with wave.open(str(tmp_path / "a.wav")) as file:
+        heard = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+    assert heard.mean() > 0.97
+
+
 # --- files
 
 
@@ -247,6 +310,20 @@ def test_a_wav_that_cannot_be_written(tmp_path):
     with pytest.raises(MienError) as error:
         WavWriter("/dev/full", RATE)
     assert error.value.code == "disk-full"
+
+
+def test_a_wav_that_cannot_be_cut(tmp_path, monkeypatch):
+    writer = WavWriter(tmp_path / "a.wav", RATE)
+    writer.write(np.zeros(100, np.int16))
+    file = writer._file
+    # Truncating what is open for reading alone fails as a bad disk does.
+    with open(tmp_path / "a.wav", "rb") as read_only:
+        monkeypatch.setattr(writer, "_put", lambda offset, data: None)
+        monkeypatch.setattr(writer, "_file", read_only)
+        with pytest.raises(MienError) as error:
+            writer.cut(50)
+    file.close()
+    assert error.value.code == "sound-not-written"
 
 
 def test_the_sound_lies_beside_its_take(tmp_path):

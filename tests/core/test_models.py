@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import socket
+import threading
 import zipfile
 
 import pytest
@@ -175,6 +177,27 @@ def test_package_source_passes_on_what_pip_says(shelf, monkeypatch):
     monkeypatch.setattr(fetch.subprocess, "run", lambda command, **_: failed)
     with pytest.raises(MienError, match="No matching distribution found"):
         fetch.fetch(sources=[fetch.from_package])
+
+
+def test_a_server_that_speaks_no_http_is_a_failed_source(shelf):
+    """As a proxy or a captive portal may."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def babble():
+            connection, _address = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"babble\r\n\r\n")
+
+        threading.Thread(target=babble, daemon=True).start()
+
+        def from_babbler(model, path, progress):
+            url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+            fetch.from_url(dataclasses.replace(model, source={"url": url}), path, progress)
+
+        with pytest.raises(MienError, match="babble") as caught:
+            fetch.fetch(sources=[from_babbler])
+    assert caught.value.code == "model-fetch-failed"
 
 
 def test_url_source_stops_at_more_bytes_than_expected(shelf, tmp_path):

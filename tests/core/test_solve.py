@@ -171,6 +171,13 @@ def test_what_looks_like_a_face_for_a_moment_is_none(blip):
     assert not blipped.found[30:].any()
 
 
+@pytest.mark.parametrize("fps", [4, 6])
+def test_single_faces_count_where_pictures_are_few(fps):
+    pattern = "xxxx.x.xxxxx"
+    performance = solve_take(take_of(gapped(pattern, fps)), RAW)
+    assert performance.found.tolist() == [mark == "x" for mark in pattern]
+
+
 @pytest.mark.parametrize("pattern", ["x", "." * 20 + "x" + "." * 20, "x....x....x....x", "x" * 4 + "." * 20 + "x" * 30])
 def test_short_sightings_count_where_they_are_all_there_is(pattern):
     performance = solve_take(take_of(gapped(pattern)), RAW)

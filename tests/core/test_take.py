@@ -217,6 +217,20 @@ def test_a_checksum_alone_does_not_make_values_possible(take):
         assert np.isfinite(reader.times).all()
 
 
+@pytest.mark.parametrize("wrong", [0.05, 0.04, -1.0, 1e15])
+def test_a_time_that_no_frame_can_have_is_damage(tmp_path, wrong):
+    """Whatever its checksum says: a performance that goes back in time cannot be solved."""
+    path = tmp_path / "a.mien"
+    with TakeWriter(path, TakeHeader(source="clip.mp4", fps=25.0)) as writer:
+        for i, time_of in enumerate([0.0, 0.04, 0.08, wrong, 0.16]):
+            writer.write(FrameResult(i, time_of, found=True))
+    with Take(path) as reader:
+        assert reader.damaged.tolist() == [3]
+        assert reader.times == pytest.approx([0.0, 0.04, 0.08, 0.12, 0.16])
+        assert reader.column("found").ravel().tolist() == [True, True, True, False, True]
+        assert [result.found for result in reader] == [True, True, True, False, True]
+
+
 def test_no_such_take(tmp_path):
     with pytest.raises(MienError) as caught:
         Take(tmp_path / "missing.mien")
@@ -286,6 +300,7 @@ def test_impossible_headers_are_refused(wrong):
         lambda header: "text",
         lambda header: {**header, "size": 3},
         lambda header: {**header, "fps": "fast"},
+        lambda header: {**header, "fps": 10**400},
         lambda header: {**header, "channels": {}},
         lambda header: {**header, "channels": 5},
         lambda header: {**header, "fields": [["time", "O", []]]},
