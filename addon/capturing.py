@@ -15,7 +15,7 @@ from ..core.files import file_stem
 from ..core.jobs import PART_SUFFIX, CaptureSummary
 from ..core.models import catalogue
 from ..core.protocol import Failed, Finished, Progress, StartCapture
-from ..core.take import APP, SUFFIX
+from ..core.take import APP, SUFFIX, Take
 from ..core.units import ESTIMATORS
 
 _JOB = 1
@@ -125,20 +125,34 @@ class CaptureJob:
             raise
 
     def cancel(self) -> None:
-        """End the worker and remove what it had of the take; safe to call at any time."""
+        """End the worker; the frames that it captured are kept. Safe to call at any time."""
         if not self._running:
             return
         # Hanging up ends it within a frame, also while it is still loading its libraries.
-        self._end(MienError("cancelled", "The capture was cancelled."), patience=0.0)
-        self._part.unlink(missing_ok=True)
+        self._end(patience=0.0)
+        frames = self._frames_kept()
+        if frames:
+            error = MienError("cancelled", "The capture was cancelled.", f"{frames:,} captured frames are kept.")
+            self.error = self._saying_where(error)
+        else:
+            self.error = MienError("cancelled", "The capture was cancelled, nothing was changed.")
+            self._part.unlink(missing_ok=True)
 
     @property
     def _part(self) -> Path:
         return self.take.with_name(self.take.name + PART_SUFFIX)
 
+    def _frames_kept(self) -> int:
+        """Return how many frames an ended worker left of a take."""
+        try:
+            with Take(self._part) as take:
+                return len(take)
+        except MienError:
+            return 0
+
     def _saying_where(self, error: MienError) -> MienError:
-        """Add where the frames are that a worker had written when it died."""
-        if not self._part.is_file():
+        """Add where the frames are that a worker had written when it ended."""
+        if not self._frames_kept():
             return error
         return MienError(error.code, error.message, f"{error.hint} They are in {self._part}: Bake Take takes it.")
 

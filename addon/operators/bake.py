@@ -82,7 +82,8 @@ class MIEN_OT_bake(bpy.types.Operator):
         if error is None:
             return self._bake()
         if error.code == "cancelled":
-            self.report({"INFO"}, "Capture cancelled, nothing was changed")
+            session.outcome = session.Outcome(error.lines)
+            self.report({"INFO"}, str(error))
             return {"CANCELLED"}
         return workflow.refuse(self, error)
 
@@ -103,7 +104,7 @@ class MIEN_OT_bake(bpy.types.Operator):
 
 
 class MIEN_OT_cancel(bpy.types.Operator):
-    """Stop the capture and leave the scene as it is (Esc)"""
+    """Stop the capture and leave the scene as it is; what was captured is kept (Esc)"""
 
     bl_idname = OP_CANCEL
     bl_label = "Cancel Capture"

@@ -332,6 +332,30 @@ def test_cancel_ends_the_worker_and_keeps_nothing(tmp_path, fake_worker):
     job.cancel()  # again: nothing
 
 
+def test_a_cancelled_capture_keeps_its_frames_for_bake_take(ready, fake_worker, tmp_path):
+    import time
+
+    from mien.addon.operators.bake import MIEN_OT_bake
+
+    unfinished = CAPTURE.replace("TakeWriter(take,", "TakeWriter(str(take) + jobs.PART_SUFFIX,")
+    fake_worker(unfinished.replace("return jobs", "time.sleep(60)\nreturn jobs"))
+    job = CaptureJob(tmp_path / "a.mp4", tmp_path / "a.mien", command=session.worker_command)
+    job.start()
+    part = tmp_path / f"a.mien{PART_SUFFIX}"
+    deadline = time.monotonic() + 20
+    while job.poll() and (job.progress is None or job.progress.frame < 40) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    job.cancel()
+    said = []
+    operator = SimpleNamespace(_job=job, report=lambda _kind, text: said.append(text))
+    assert MIEN_OT_bake._conclude(operator) == {"CANCELLED"}
+    assert str(part) in said[0]
+    assert str(part) in " ".join(session.outcome.lines)
+    assert not session.outcome.failed
+    assert bpy.ops.mien.bake_take(filepath=str(part)) == {"FINISHED"}
+    assert curves_of(ready.data.shape_keys)
+
+
 @pytest.mark.parametrize("playing", [True, False])
 def test_esc_stops_the_timeline_before_the_capture(playing):
     from mien.addon.operators.bake import MIEN_OT_bake
