@@ -126,7 +126,7 @@ def run(args, console) -> dict:
         )
         baked = bake.bake_performance(bpy.context, target, performance, options)
         hidden = hidden_spans(take)
-        baked = dataclasses.replace(baked, notices=(*takes.hidden_notice(hidden), *baked.notices))
+        baked = dataclasses.replace(baked, notices=(*take.losses, *takes.hidden_notice(hidden), *baked.notices))
         scene.frame_start, scene.frame_end = baked.start, baked.end
         scene.frame_set(baked.start)
         heard = takes.sound_of(take_path) if captured is None else args.source

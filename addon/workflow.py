@@ -234,7 +234,7 @@ def bake_take(asked: Request, path: Path, source: Path | None = None) -> BakeSum
         performance = wear(solved(take, asked.solving), take, asked.triggers)
         hidden = hidden_spans(take)
         changes = markers.changes_in(take, hidden) if asked.markers else []
-        notices = [*takes.hidden_notice(hidden), *trigger_notices(scene, take)]
+        notices = [*take.losses, *takes.hidden_notice(hidden), *trigger_notices(scene, take)]
     summary = bake_into_scene(scene, target, performance, options)
     if along and not options.new_action:
         notices = [*_along_timeline(summary), *notices]

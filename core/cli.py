@@ -214,6 +214,8 @@ def _export(args, console):
     with Take(args.take) as take:
         _make_folder(args.csv)
         rows = livelink_csv.export(solve(take, args), args.csv, fps=args.fps)
+        for loss in take.losses:
+            console.say(f"Note: {loss}.")
     console.say(f"{args.csv}: {rows} rows")
     return {"csv": str(args.csv), "rows": rows, "fps": args.fps}
 
@@ -234,6 +236,8 @@ def _landmarks(args, console):
     from .points68 import read_points
 
     spare(args.source, [], [args.csv])
+    if args.csv.is_dir():
+        raise MienError("csv-not-written", f"{args.csv} is a folder.", "Give the name of a file in it.")
     found = read_points(args.source, args.by, args.fps, console.progress("landmarks"))
     _make_folder(args.csv)
     found.write(args.csv)
@@ -252,10 +256,14 @@ def _models_arguments(parser):
 
 def _models(args, console):
     from .fetch import fetch
+    from .models import catalogue
 
-    path = fetch(progress=console.progress("landmark model", unit="B"))
-    console.say(f"{path}: verified")
-    return {"model": str(path)}
+    paths = {}
+    for name in catalogue():
+        paths[name] = fetch(progress=console.progress(name, unit="B"), name=name)
+        console.close()
+        console.say(f"{paths[name]}: verified")
+    return {"models": {name: str(path) for name, path in paths.items()}}
 
 
 def _evaluate_arguments(parser):
@@ -323,7 +331,7 @@ COMMANDS = (
         run=_landmarks,
     ),
     SimpleNamespace(
-        NAME="models", HELP="get and verify the landmark model", add_arguments=_models_arguments, run=_models
+        NAME="models", HELP="get the landmark model and verify all models", add_arguments=_models_arguments, run=_models
     ),
     SimpleNamespace(
         NAME="evaluate",

@@ -103,9 +103,15 @@ def write_arrays(path: str | os.PathLike[str], **arrays: npt.ArrayLike) -> None:
         np.savez(file, **arrays)
 
 
+# Windows keeps these for devices, with any ending.
+_RESERVED = {"con", "aux", "nul", "prn", *(f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10))}
+
+
 def file_stem(name: str) -> str:
     """Return a name without what file systems dislike, short enough for endings to follow; it may be empty."""
     stem = "".join(c if c.isalnum() or c in "-_ ." else "_" for c in name).strip(" .")[:80]
+    if stem.split(".")[0].rstrip().lower() in _RESERVED:
+        stem = f"_{stem}"
     # Names are limited to 255 bytes, not characters.
     return stem.encode()[:220].decode(errors="ignore")
 

@@ -189,6 +189,8 @@ def record(
 
     started = time.monotonic() if started is None else started
     take_path = Path(take_path)
+    if take_path.is_dir():
+        raise MienError("take-not-written", f"{take_path} is a folder.", "Give the name of a take in it.")
     part = take_path.with_name(take_path.name + PART_SUFFIX)
     own = pipeline.labeller.names if pipeline.labeller is not None else ()
     header = TakeHeader(source=source.name, fps=source.fps, size=source.size, own=own, extra=pipeline.settings)

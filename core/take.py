@@ -335,6 +335,17 @@ class Take:
         return self._scan[1]
 
     @property
+    def losses(self) -> tuple[str, ...]:
+        """What to tell of frames that were recorded and are not there; reads the whole file once."""
+        told = []
+        if self.truncated:
+            told.append("The take was cut off: what came after its last whole frame is lost")
+        if len(self.damaged):
+            count = len(self.damaged)
+            told.append(f"{count} of {self._count} frames of the take are damaged and count as frames without a face")
+        return tuple(told)
+
+    @property
     def duration(self) -> float:
         """Seconds from the first frame to the last."""
         return float(self.times[-1] - self.times[0]) if self._count else 0.0

@@ -17,6 +17,7 @@ import pytest
 from mien.core import cli
 from mien.core.errors import MienError
 from mien.core.livelink_csv import HEADER
+from mien.core.models import catalogue
 from mien.core.take import Take, TakeHeader, TakeWriter
 from mien.core.types import FrameResult
 
@@ -116,10 +117,19 @@ def test_an_actors_own_expressions_are_in_the_take_of_a_video(mien, clip, teach,
 
 
 @needs_model
+@pytest.mark.data
+def test_a_folder_is_no_place_for_a_take(mien, clip, tmp_path):
+    told = failure(mien("capture", clip, "--out", tmp_path, "--json"))
+    assert (told["code"], told["hint"]) == ("take-not-written", "Give the name of a take in it.")
+    assert not list(tmp_path.parent.glob("*.part"))
+
+
+@needs_model
 def test_models(mien):
     told = outcome(mien("models", "--json"))
     assert told["ok"]
-    assert told["model"].endswith("face_landmarker.task")
+    assert told["models"]["face_landmarker"].endswith("face_landmarker.task")
+    assert set(told["models"]) == set(catalogue())
 
 
 @pytest.mark.parametrize(
@@ -329,6 +339,7 @@ def test_points_are_written_as_a_table(mien, data, tmp_path):
     assert "1 frames, face in 1" in mien(*command, "points.csv").stdout
     assert failure(mien("landmarks", "gone.mp4", "--csv", "x/points.csv", "--json"))["code"] == "source-not-found"
     assert not (tmp_path / "x").exists()
+    assert failure(mien("landmarks", "gone.mp4", "--csv", tmp_path, "--json"))["message"].endswith("is a folder.")
 
 
 def test_what_is_no_number_is_null():

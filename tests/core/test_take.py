@@ -231,6 +231,18 @@ def test_a_time_that_no_frame_can_have_is_damage(tmp_path, wrong):
         assert [result.found for result in reader] == [True, True, True, False, True]
 
 
+def test_what_was_lost_is_told(take):
+    with Take(take) as reader:
+        assert reader.losses == ()
+    data = bytearray(take.read_bytes()[:-5])
+    data[start_of(data) + STRIDE + 400] ^= 1
+    take.write_bytes(data)
+    with Take(take) as reader:
+        cut, damaged = reader.losses
+        assert "cut off" in cut
+        assert damaged.startswith(f"1 of {len(reader)} frames")
+
+
 def test_no_such_take(tmp_path):
     with pytest.raises(MienError) as caught:
         Take(tmp_path / "missing.mien")
