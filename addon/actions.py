@@ -81,7 +81,7 @@ class CurveStore:
         if curve is None:
             curve = self._bag.fcurves.new(data_path, index=index)
             rollback.callback(self._bag.fcurves.remove, curve)
-            curve.group = self._bag.groups.get(group) or self._bag.groups.new(group)
+            curve.group = self._bag.groups.get(group) or self._new_group(group, rollback)
             _set(curve, _columns(keyframes))
             return
         if curve.lock:
@@ -93,6 +93,11 @@ class CurveStore:
         before = _get(curve)
         rollback.callback(_put_back, curve, before)
         _set(curve, _merged(before, _columns(keyframes), span))
+
+    def _new_group(self, name, rollback):
+        group = self._bag.groups.new(name)
+        rollback.callback(self._bag.groups.remove, group)
+        return group
 
 
 def paths_in_use(owner: bpy.types.ID) -> set[str]:

@@ -17,9 +17,9 @@ _SIDES = {"l": "left", "r": "right"}
 def channels_of(names: tuple[str, ...]) -> Mapping[str, str]:
     """Return the channel of each name that has one, in the order of `UNITS` and `ARKIT`; it is not to be changed.
 
-    A name of `UNITS` or `ARKIT` is meant to the letter; else capitals do not count, and ``_L`` and ``_R`` are
-    ``Left`` and ``Right``. Where the names are ARKit's rather than units, ``JawOpen`` is ARKit's, too. Of two names
-    of one channel the exact one counts.
+    A name of `UNITS` or `ARKIT` is meant to the letter; else capitals do not count, and ``_L``, ``.L``, ``_R``
+    and ``.R`` are ``Left`` and ``Right``. Where the names are ARKit's rather than units, ``JawOpen`` is ARKit's,
+    too. Of two names of one channel the exact one counts.
 
     >>> dict(channels_of(("MouthSmile_L", "JawOpen", "Basis")))
     {'JawOpen': 'jawOpen', 'MouthSmile_L': 'mouthSmileLeft'}
@@ -42,4 +42,4 @@ def by_channel(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"_([lr])$", lambda match: _SIDES[match[1]], name.casefold())
+    return re.sub(r"[_.]([lr])$", lambda match: _SIDES[match[1]], name.casefold())

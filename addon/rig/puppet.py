@@ -74,6 +74,12 @@ class _Handle:
         return obj
 
 
+def _deleted(obj: bpy.types.Object) -> bool:
+    """Return whether an object is in no scene: deleted, but kept alive by a setting that names it."""
+    # Looking through the scenes takes as long as they have objects; one that is seen is in one.
+    return not obj.visible_get() and not obj.users_scene
+
+
 class Puppet:
     """One target under live control.
 
@@ -110,8 +116,7 @@ class Puppet:
     def apply(self, sample: Sample | Plain) -> bool:
         """Put a sample on the rig; returns whether there still is one."""
         mesh = self._mesh()
-        # A setting that names a deleted object keeps it alive.
-        if mesh is None or mesh.type != "MESH" or not mesh.users_scene:
+        if mesh is None or mesh.type != "MESH" or _deleted(mesh):
             return False
         key = mesh.data.shape_keys
         if key is not None and not mesh.data.is_editmode:

@@ -294,6 +294,20 @@ def test_a_locked_curve_stops_the_bake_and_everything_is_put_back(rig, unchanged
     assert caught.value.code == "curve-locked"
 
 
+def test_a_failure_leaves_no_group_in_the_action_in_use(rig):
+    rig.parent.keyframe_insert("location", frame=1)
+    action = rig.parent.animation_data.action
+    bag = action.layers[0].strips[0].channelbags[0] if actions.slotted() else action
+    before = [group.name for group in bag.groups]
+    run(rig, make_performance(24, 24.0), new_action=False, head=False, jaw=False)
+    curves_of(rig.parent)['pose.bones["eye.R"].rotation_quaternion', 3].lock = True
+    eyes = [group.name for group in bag.groups]
+    with pytest.raises(MienError):
+        run(rig, make_performance(24, 24.0), new_action=False)
+    assert [group.name for group in bag.groups] == eyes
+    assert eyes == [*before, "eye.L", "eye.R"]
+
+
 def test_a_failure_half_way_leaves_nothing(rig, unchanged, monkeypatch):
     """Whatever fails after actions were made and assigned: they are gone again."""
     put = actions.CurveStore.put

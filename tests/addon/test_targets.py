@@ -44,6 +44,7 @@ def test_names_need_not_match_to_the_letter():
         return dict(find_target(make_rig(keys=names, bones=())).rig.keys)
 
     assert keys("eyeBlink_L", "mouthLeft") == {"eyeBlink_L": "eyeBlinkLeft", "mouthLeft": "mouthLeft"}
+    assert keys("eyeBlink.R", "mouthLeft") == {"eyeBlink.R": "eyeBlinkRight", "mouthLeft": "mouthLeft"}
     assert keys("JawOpen", "MouthSmileLeft") == {"JawOpen": "jawOpen", "MouthSmileLeft": "mouthSmileLeft"}
     assert keys("jawopen", "smile") == {"smile": "Smile", "jawopen": "JawOpen"}
     assert keys("mouthsmileleft", "mouthSmileLeft") == {"mouthSmileLeft": "mouthSmileLeft"}
