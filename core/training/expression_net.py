@@ -391,6 +391,20 @@ def train(options: argparse.Namespace) -> nn.Module:
     return average.module
 
 
+def mean_with(model: nn.Module, checkpoint: Path, share: float) -> None:
+    """Move a network's weights towards those of a checkpoint of an earlier cycle of the same training.
+
+    References
+    ----------
+    Izmailov et al., Averaging weights leads to wider optima and better generalization, UAI 2018.
+    """
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["average"]
+    other = {name.removeprefix("module."): value for name, value in state.items() if name.startswith("module.")}
+    mine = model.state_dict()
+    mixed = {k: torch.lerp(v, other[k].to(v), share) if v.is_floating_point() else v for k, v in mine.items()}
+    model.load_state_dict(mixed)
+
+
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line; docs/models.md tells in which stages the shipped weights came about."""
     parser = argparse.ArgumentParser(description="Train Mien's expression network.")
@@ -410,13 +424,18 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--ema", type=float, default=0.998)
     parser.add_argument("--common", type=int, default=800, help="pictures per class of muxspace in an epoch")
     parser.add_argument("--pictures", type=int, default=0, help="of FER2013 Training, 0 for all")
+    parser.add_argument("--mean-with", type=Path, metavar="CHECKPOINT", help="average with an earlier cycle's weights")
+    parser.add_argument("--mean-share", type=float, default=0.2, help="what that cycle counts for")
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Train, then export to models/."""
-    model = train(options(arguments))
+    chosen = options(arguments)
+    model = train(chosen)
+    if chosen.mean_with is not None:
+        mean_with(model, chosen.mean_with, chosen.mean_share)
     pictures = prepare(work_folder())["public_aligned"][:8]
     views = np.stack([deep_view(picture) for picture in pictures])
     gap = export(model, views, MODELS / "expression_net.onnx", ("features", "logits"), bits=8)

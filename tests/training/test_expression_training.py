@@ -105,6 +105,16 @@ def test_a_restored_network_goes_on_or_stays_as_it_is(crops, tmp_path):
         crops(tmp_path)
 
 
+def test_weights_are_averaged_with_an_earlier_cycle(crops, tmp_path):
+    first, second = crops(tmp_path / "a"), crops(tmp_path / "b", seed=8)
+    model = expression_net.ExpressionNet(16)
+    model.load_state_dict(second)
+    expression_net.mean_with(model, tmp_path / "a" / "expression_net.pt", 0.25)
+    for name, value in model.state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, 0.25 * first[name] + 0.75 * second[name])
+
+
 def test_copies_of_a_photo_are_known_in_another_light_and_file():
     rng = np.random.default_rng(4)
     noise = rng.uniform(0, 255, (8, 48, 48)).astype(np.float32)
