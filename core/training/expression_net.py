@@ -424,7 +424,7 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--ema", type=float, default=0.998)
     parser.add_argument("--common", type=int, default=800, help="pictures per class of muxspace in an epoch")
     parser.add_argument("--pictures", type=int, default=0, help="of FER2013 Training, 0 for all")
-    parser.add_argument("--mean-with", type=Path, metavar="CHECKPOINT", help="average with an earlier cycle's weights")
+    parser.add_argument("--mean-with", metavar="CHECKPOINT", help="average with an earlier cycle's weights")
     parser.add_argument("--mean-share", type=float, default=0.2, help="what that cycle counts for")
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args(arguments)
@@ -435,7 +435,7 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = options(arguments)
     model = train(chosen)
     if chosen.mean_with is not None:
-        mean_with(model, chosen.mean_with, chosen.mean_share)
+        mean_with(model, Path(chosen.mean_with), chosen.mean_share)
     pictures = prepare(work_folder())["public_aligned"][:8]
     views = np.stack([deep_view(picture) for picture in pictures])
     gap = export(model, views, MODELS / "expression_net.onnx", ("features", "logits"), bits=8)
