@@ -259,7 +259,7 @@ def refused_at_once(scene, mesh, unchanged, tmp_path, words):
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("keys", [(), ("Key 1", "smile")])
+@pytest.mark.parametrize("keys", [(), ("Key 1", "grin")])
 def test_a_rig_without_the_keys(ready, unchanged, tmp_path, keys):
     refused_at_once(ready, make_rig(keys=keys), unchanged, tmp_path, "shape keys")
 
