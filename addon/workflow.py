@@ -301,6 +301,14 @@ def _export_sound(take: Path, path: Path, again: bool) -> str:
     return f", the sound to {beside.name}"
 
 
+def named_after_take(context, last: str, ending: str) -> str:
+    """Return a path named after the scene's take, in the folder of the last run.
+
+    Blender keeps the whole path of that, whose name belongs to another take.
+    """
+    return os.path.join(os.path.dirname(last), Path(settings(context).take).stem + ending)
+
+
 def take_moved(old: Path, new: Path) -> None:
     """Have whatever names a take, or its sound, name it where it is now."""
     sound.moved(sound_path(old), sound_path(new))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 from pathlib import Path
 
@@ -218,9 +217,7 @@ class MIEN_OT_preview_render_take(bpy.types.Operator, ExportHelper):
         return changed
 
     def invoke(self, context, event):
-        # Blender keeps the folder of the last run, and with it the name, which belongs to another take.
-        name = Path(workflow.settings(context).take).stem + ".mp4"
-        self.filepath = os.path.join(os.path.dirname(self.filepath), name)
+        self.filepath = workflow.named_after_take(context, self.filepath, ".mp4")
         return ExportHelper.invoke(self, context, event)
 
     def execute(self, context):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import bpy
@@ -69,9 +68,7 @@ class MIEN_OT_export_csv(bpy.types.Operator, ExportHelper):
         return True
 
     def invoke(self, context, event):
-        # Blender keeps the folder of the last run, and with it the name, which belongs to another take.
-        name = Path(workflow.settings(context).take).stem + self.filename_ext
-        self.filepath = os.path.join(os.path.dirname(self.filepath), name)
+        self.filepath = workflow.named_after_take(context, self.filepath, self.filename_ext)
         return ExportHelper.invoke(self, context, event)
 
     def execute(self, context):
