@@ -9,6 +9,7 @@ from ..core.units import EXPRESSIONS
 from . import session
 from .ids import LIVE_SETTINGS, PREVIEW, TAKE_LIST
 from .preferences import actors_folder
+from .properties import is_mesh, tune_live
 from .registration import register_classes, unregister_classes
 
 SIZES = {"AUTO": (0, 0), "VGA": (640, 480), "HD": (1280, 720), "FULL_HD": (1920, 1080)}
@@ -22,10 +23,6 @@ FORMATS = (
 )
 
 
-def _is_mesh(_self, obj):
-    return obj.type == "MESH"
-
-
 def _find_cameras(_self, _context, text):
     return [name for _id, name in session.cameras if text.lower() in name.lower()]
 
@@ -34,15 +31,9 @@ def _find_microphones(_self, _context, text):
     return [name for name in session.microphones if text.lower() in name.lower()]
 
 
-def _tune(_self, _context):
-    from .live_workflow import tune
-
-    tune()
-
-
 class MienLiveTarget(bpy.types.PropertyGroup):
     mesh: bpy.props.PointerProperty(
-        name="Head", description="Another mesh that follows the same face", type=bpy.types.Object, poll=_is_mesh
+        name="Head", description="Another mesh that follows the same face", type=bpy.types.Object, poll=is_mesh
     )
 
 
@@ -69,14 +60,14 @@ class MienTrigger(bpy.types.PropertyGroup):
         description="Expression that the face has to show: a basic one, or one of the actor's own",
         search=_find_labels,
         search_options={"SUGGESTION"},
-        update=_tune,
+        update=tune_live,
     )
     expression: bpy.props.StringProperty(
         name="Wear",
         description="Expression that the head then wears: a basic one, or one saved in the preview",
         search=_find_expressions,
         search_options={"SUGGESTION"},
-        update=_tune,
+        update=tune_live,
     )
     strength: bpy.props.FloatProperty(
         name="Strength",
@@ -85,7 +76,7 @@ class MienTrigger(bpy.types.PropertyGroup):
         min=0.0,
         max=1.0,
         subtype="FACTOR",
-        update=_tune,
+        update=tune_live,
     )
 
 
@@ -145,7 +136,7 @@ class MienLiveSettings(bpy.types.PropertyGroup):
         min=0.0,
         max=1.0,
         subtype="FACTOR",
-        update=_tune,
+        update=tune_live,
     )
     prediction: bpy.props.FloatProperty(
         name="Prediction",
@@ -153,13 +144,13 @@ class MienLiveSettings(bpy.types.PropertyGroup):
         default=0.0,
         min=0.0,
         max=100.0,
-        update=_tune,
+        update=tune_live,
     )
     show_picture: bpy.props.BoolProperty(
         name="Picture",
         description="Show what the camera sees, with the face that was found",
         default=True,
-        update=_tune,
+        update=tune_live,
     )
     countdown: bpy.props.IntProperty(
         name="Countdown",
@@ -179,7 +170,7 @@ class MienLiveSettings(bpy.types.PropertyGroup):
         search=_find_microphones,
         search_options={"SUGGESTION"},
         maxlen=256,
-        update=_tune,
+        update=tune_live,
     )
     targets: bpy.props.CollectionProperty(
         type=MienLiveTarget, name="Further Heads", description="Further heads that follow the same face"
@@ -190,7 +181,7 @@ class MienLiveSettings(bpy.types.PropertyGroup):
         description="Whose face it is: expressions of the actor's own are kept under this name. Leave empty for none",
         search=_find_actors,
         search_options={"SUGGESTION"},
-        update=_tune,
+        update=tune_live,
     )
     lesson: bpy.props.StringProperty(
         name="Expression", description="Name of the expression that is recorded next", maxlen=MAX_LABEL
@@ -210,22 +201,33 @@ class MienLiveSettings(bpy.types.PropertyGroup):
     send_livelink: bpy.props.BoolProperty(
         name="Live Link Face",
         description="Send the live face as the app Live Link Face does, to Unreal Engine",
-        update=_tune,
+        update=tune_live,
     )
     livelink_host: bpy.props.StringProperty(
-        name="Address", description="Address of the machine that receives, in digits", default="127.0.0.1", update=_tune
+        name="Address",
+        description="Address of the machine that receives, in digits",
+        default="127.0.0.1",
+        update=tune_live,
     )
     livelink_port: bpy.props.IntProperty(
-        name="Port", description="UDP port that Unreal listens on", default=11111, min=1, max=65535, update=_tune
+        name="Port", description="UDP port that Unreal listens on", default=11111, min=1, max=65535, update=tune_live
     )
     send_vmc: bpy.props.BoolProperty(
-        name="VMC", description="Send the live face to VTuber programs such as VSeeFace and Warudo", update=_tune
+        name="VMC", description="Send the live face to VTuber programs such as VSeeFace and Warudo", update=tune_live
     )
     vmc_host: bpy.props.StringProperty(
-        name="Address", description="Address of the machine that receives, in digits", default="127.0.0.1", update=_tune
+        name="Address",
+        description="Address of the machine that receives, in digits",
+        default="127.0.0.1",
+        update=tune_live,
     )
     vmc_port: bpy.props.IntProperty(
-        name="Port", description="UDP port that the program listens on", default=39539, min=1, max=65535, update=_tune
+        name="Port",
+        description="UDP port that the program listens on",
+        default=39539,
+        min=1,
+        max=65535,
+        update=tune_live,
     )
     vmc_blends: bpy.props.EnumProperty(
         name="Model",
@@ -234,7 +236,7 @@ class MienLiveSettings(bpy.types.PropertyGroup):
             ("arkit", "Perfect Sync", "Models with the 52 ARKit shapes"),
             ("vrm", "Standard", "VRM models with the standard expressions"),
         ),
-        update=_tune,
+        update=tune_live,
     )
 
 

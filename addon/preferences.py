@@ -7,12 +7,7 @@ from pathlib import Path
 import bpy
 
 from .ids import ROOT_PACKAGE
-
-
-def _tune(_self, _context):
-    from .live_workflow import tune
-
-    tune()
+from .properties import tune_live
 
 
 class MienPreferences(bpy.types.AddonPreferences):
@@ -33,7 +28,7 @@ class MienPreferences(bpy.types.AddonPreferences):
         name="Microphone",
         description="Record sound with every take, in sync. The microphone is open while live, for the level, and "
         "what it hears is kept in takes alone. Kept in the preferences, in no file",
-        update=_tune,
+        update=tune_live,
     )
 
     def draw(self, _context):

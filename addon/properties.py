@@ -10,11 +10,13 @@ from ..core.units import ESTIMATORS
 from .ids import SETTINGS
 
 
-def _is_mesh(_self, obj):
+def is_mesh(_self, obj):
+    """Poll of a pointer to a mesh."""
     return obj.type == "MESH"
 
 
-def _tune(_self, _context):
+def tune_live(_self, _context):
+    """Update of a setting that a running live session follows."""
     from .live_workflow import tune
 
     tune()
@@ -25,7 +27,7 @@ class MienSettings(bpy.types.PropertyGroup):
         name="Head",
         description="Mesh with the shape keys to animate. Its armature, if it has one, gets head, jaw and eyes",
         type=bpy.types.Object,
-        poll=_is_mesh,
+        poll=is_mesh,
     )
     source: bpy.props.StringProperty(
         name="Source",
@@ -65,12 +67,12 @@ class MienSettings(bpy.types.PropertyGroup):
             ("none", "As Captured", "Use the captured values as they are, relative to an average face"),
         ),
         default="auto",
-        update=_tune,
+        update=tune_live,
     )
     level_head: bpy.props.BoolProperty(
         name="Level Head",
         description="Take out the head's mean rotation: for a camera that stood below or beside the actor's face",
-        update=_tune,
+        update=tune_live,
     )
     estimator: bpy.props.EnumProperty(
         name="Reading",
