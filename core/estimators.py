@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import numpy as np
 import numpy.typing as npt
 
@@ -31,6 +33,9 @@ smile together tell it as well on real faces, and move it more (docs/models.md).
 LOOK = 0.05
 """Seconds for which an answer of the network holds in a film: cheeks, nose and jaw are slower than that."""
 
+PATIENCE = 0.25
+"""Seconds after which a live frame waits for the network all the same, rather than for ever show what was."""
+
 
 class HybridEstimator:
     """The landmark model's action units, helped by the network where that model is dead; see `LEARNED`.
@@ -45,6 +50,9 @@ class HybridEstimator:
     ----------
     learned : LearnedEstimator, optional
         With the shipped weights if not given, and one view of each frame: live has no time for more.
+    beside : bool
+        For live: the network looks while the frames go on, and its answer counts from the frame on
+        that finds it ready, mostly the next one. The images handed over must not be written to afterwards.
 
     Raises
     ------
@@ -55,11 +63,13 @@ class HybridEstimator:
     _UNITS = np.array([AU_INDEX[name] for name in LEARNED])
     _SHAPES = np.array([ARKIT_INDEX[name] for name in dict.fromkeys(s for shapes in LEARNED.values() for s in shapes)])
 
-    def __init__(self, learned: LearnedEstimator | None = None):
+    def __init__(self, learned: LearnedEstimator | None = None, beside: bool = False):
         self._learned = LearnedEstimator(mirrored=False) if learned is None else learned
         self._blendshapes = BlendshapeEstimator()
+        self._beside = beside
         self._time: float | None = None
         self._looked = -np.inf
+        self._look: Future | None = None
         self._answer = (np.zeros(0, np.float32), np.zeros(0, np.float32))
 
     def at(self, time: float) -> None:
@@ -75,17 +85,38 @@ class HybridEstimator:
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """See `ActionUnitEstimator.estimate_arkit`."""
         units, shapes = (values.copy() for values in self._blendshapes.estimate_arkit(face, image))
-        if self._time is None or not 0.0 <= self._time - self._looked < LOOK - _SLACK:
-            self._answer = self._learned.estimate_arkit(face, image)
-            self._looked = self._time if self._time is not None else -np.inf
-        learned_units, learned_shapes = self._answer
+        learned_units, learned_shapes = self._ask(face, image)
         units[self._UNITS] = np.maximum(units[self._UNITS], learned_units[self._UNITS])
         shapes[self._SHAPES] = np.maximum(shapes[self._SHAPES], learned_shapes[self._SHAPES])
         return units, shapes
 
+    def _ask(self, face: Face, image: npt.NDArray[np.uint8] | None) -> tuple[npt.NDArray, npt.NDArray]:
+        """Return the network's newest answer, having it look at this frame where that is due."""
+        age = np.inf if self._time is None else self._time - self._looked
+        # After a gap, or a step back in time, what it said before is of no use.
+        wait = not self._beside or not 0.0 <= age < PATIENCE
+        if self._look is not None and (wait or self._look.done()):
+            self._answer, self._look = self._look.result(), None
+        if self._look is None and not 0.0 <= age < LOOK - _SLACK:
+            self._looked = self._time if self._time is not None else -np.inf
+            if wait:
+                self._answer = self._learned.estimate_arkit(face, image)
+            else:
+                # As in `LearnedEstimator`, a thread for one look: none is left that somebody had to end.
+                thread = ThreadPoolExecutor(1, "mien-look")
+                self._look = thread.submit(self._learned.estimate_arkit, face, image)
+                thread.shutdown(wait=False)
+        return self._answer
 
-def open_estimator(name: str = ESTIMATORS[0]) -> ActionUnitEstimator:
+
+def open_estimator(name: str = ESTIMATORS[0], *, live: bool = False) -> ActionUnitEstimator:
     """Return the estimator of a name out of `ESTIMATORS`.
+
+    Parameters
+    ----------
+    name : str
+    live : bool
+        No frame waits for the network of `HybridEstimator`.
 
     Raises
     ------
@@ -94,7 +125,8 @@ def open_estimator(name: str = ESTIMATORS[0]) -> ActionUnitEstimator:
     ValueError
         For another name.
     """
-    made = {"combined": HybridEstimator, "learned": LearnedEstimator, "landmark": BlendshapeEstimator}
-    if name not in made:
+    if name not in ESTIMATORS:
         raise ValueError(f"estimator must be one of {ESTIMATORS}, got {name!r}")
-    return made[name]()
+    if name == "combined":
+        return HybridEstimator(beside=live)
+    return LearnedEstimator() if name == "learned" else BlendshapeEstimator()

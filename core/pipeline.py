@@ -171,7 +171,7 @@ def open_pipeline(
     estimator : str
         One of `units.ESTIMATORS`.
     live : bool
-        Judge expressions on a thread, so that no frame waits for it.
+        Judge expressions, and have the network look, on threads, so that no frame waits for them.
     actor : path, optional
         File with the expressions of the actor's own that are looked for.
 
@@ -184,7 +184,7 @@ def open_pipeline(
     cv2.setNumThreads(1)
     notices = []
     try:
-        chosen = open_estimator(estimator)
+        chosen = open_estimator(estimator, live=live)
     except (MienError, KeyError) as error:
         estimator, chosen = "landmark", BlendshapeEstimator()
         notices.append(_without(error, "Action units come from the landmark model alone."))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
+import time
 
 import numpy as np
 import pytest
 
 from mien.core.action_units import BlendshapeEstimator
-from mien.core.estimators import LEARNED, HybridEstimator, open_estimator
+from mien.core.estimators import LEARNED, LOOK, PATIENCE, HybridEstimator, open_estimator
 from mien.core.landmarks import Face
 from mien.core.units import ACTION_UNITS, ARKIT, ARKIT_INDEX, AU_INDEX, ESTIMATORS, LANDMARK_COUNT
 
@@ -78,9 +80,9 @@ def test_along_a_film_the_network_looks_now_and_then(face, fps, every):
     assert looked == list(range(0, 60, every))
     assert frames == pytest.approx([i // every * every / 100 for i in range(60)])
     # After a gap, or when time goes back, what it said before is of no use.
-    for time in (10.0, 2.0):
+    for seconds in (10.0, 2.0):
         count = len(looked)
-        estimator.at(time)
+        estimator.at(seconds)
         estimator.estimate(face, None)
         assert len(looked) == count + 1
 
@@ -97,3 +99,59 @@ def test_without_a_time_every_picture_is_looked_at(face):
     for _ in range(3):
         estimator.estimate(face, None)
     assert len(looked) == 3
+
+
+def test_live_no_frame_waits_for_the_network(face):
+    """It looks beside the frames; what it said holds until its next answer, but not for ever."""
+    free, looks = threading.Event(), []
+
+    class Slow(Learned):
+        def estimate_arkit(self, face, image):
+            looks.append(threading.current_thread())
+            answer = len(looks)
+            assert free.wait(10)
+            return np.full(len(ACTION_UNITS), answer / 10, np.float32), np.zeros(len(ARKIT), np.float32)
+
+    still = dataclasses.replace(face, blendshapes=np.zeros(len(ARKIT), np.float32))
+    estimator = HybridEstimator(Slow(), beside=True)
+
+    def said(at):
+        estimator.at(at)
+        return round(10 * float(estimator.estimate(still, None)[AU_INDEX["AU34L"]]))
+
+    free.set()
+    assert said(0.0) == 1  # nothing was said of this face before: the frame waits
+    free.clear()
+    assert [said(LOOK * k) for k in (1.0, 1.5, 2.0, 2.5)] == [1, 1, 1, 1]
+    free.set()
+    deadline = time.monotonic() + 10
+    while (answer := said(2.5 * LOOK)) == 1 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert answer == 2
+    assert looks[0] is threading.current_thread() is not looks[1]
+    # Too long ago, whether it still looks or not: the frame waits, and the answer is its own.
+    assert said(1.0) == len(looks)
+    assert looks[-1] is threading.current_thread()
+    free.clear()
+    before = len(looks)
+    assert said(1.0 + LOOK) == before
+    threading.Timer(0.05, free.set).start()
+    assert said(1.0 + LOOK + PATIENCE) == len(looks) == before + 2
+
+
+def test_live_an_error_of_the_network_is_not_lost(face):
+    class Broken(Learned):
+        def estimate_arkit(self, face, image):
+            if broken:
+                raise RuntimeError("no network")
+            return super().estimate_arkit(face, image)
+
+    estimator, broken = HybridEstimator(Broken(), beside=True), []
+    estimator.at(0.0)
+    estimator.estimate(face, None)
+    broken.append(True)
+    estimator.at(LOOK)
+    estimator.estimate(face, None)
+    estimator.at(LOOK + PATIENCE)
+    with pytest.raises(RuntimeError, match="no network"):
+        estimator.estimate(face, None)

@@ -578,8 +578,10 @@ def test_takes_one_after_another_without_a_new_camera(session, tmp_path):
     one, said = session()
     until(one, lambda: len(of(said, LiveFrame)) > 3)
     for name in "abc":
-        one.record(Record(1, str(tmp_path / f"{name}.mien")))
-        until(one, lambda: of(said, TakeStatus)[-1].frames > 5)
+        path = str(tmp_path / f"{name}.mien")
+        one.record(Record(1, path))
+        # The last word may still be the one before's.
+        until(one, lambda path=path: (last := of(said, TakeStatus)[-1]).take == path and last.frames > 5)
     one.stop()
     assert sum(not status.recording for status in of(said, TakeStatus)) == 3
     for name in "abc":
