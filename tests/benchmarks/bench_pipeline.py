@@ -5,9 +5,10 @@
 The bare figure is MediaPipe's own call on the decoded frames of the same clip, in memory.
 `pipeline` is everything a capture does: decode, landmarks, action units, expression label, units,
 gaze, validation, writing the take. `live` is what one live frame waits for: the same without
-decoding and writing, the label judged beside it. Neither may take `LIMIT` times as long as the bare
-call. All run `--repeats` times, taking turns; each frame counts with its quickest run, so that other
-programs on the machine weigh on none. CPU time is that of all threads together.
+decoding and writing, while threads beside it judge the label and, in the combined reading, have the
+network look. Neither may take `LIMIT` times as long as the bare call. All run `--repeats` times, taking
+turns; each frame counts with its quickest run, so that other programs on the machine weigh on none.
+CPU time is that of all threads together.
 """
 
 from __future__ import annotations
