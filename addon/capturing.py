@@ -14,6 +14,7 @@ from ..core.errors import MienError
 from ..core.files import file_stem
 from ..core.jobs import PART_SUFFIX, CaptureSummary
 from ..core.models import catalogue
+from ..core.pictures import is_sequence
 from ..core.protocol import Failed, Finished, Progress, StartCapture
 from ..core.take import APP, SUFFIX, Take
 from ..core.units import ESTIMATORS
@@ -31,7 +32,7 @@ class CaptureJob:
     ----------
     source, take : pathlib.Path
     fps : float, optional
-        Rate of a sequence of pictures.
+        Rate of a sequence of pictures, or of a CSV's timecode.
     estimator : str
         One of `core.units.ESTIMATORS`.
     actor : pathlib.Path, optional
@@ -177,17 +178,17 @@ def take_path(
     Parameters
     ----------
     source : pathlib.Path
-        A video, or for a sequence its folder, pattern or first picture.
+        A video, a Live Link Face CSV, or for a sequence its folder, pattern or first picture.
     folder : pathlib.Path
     fps : float, optional
-        Rate of a sequence; makes all pictures beside `source` count.
+        Rate of a sequence, where all pictures beside `source` count, or of a CSV's timecode.
     estimator : str
         One of `core.units.ESTIMATORS`.
     actor : pathlib.Path, optional
         File with the actor's own expressions.
     """
     files = [source]
-    if fps is not None:
+    if is_sequence(source):
         beside = source if os.path.isdir(source) else source.parent
         with contextlib.suppress(OSError):  # the capture tells what is wrong with it
             files = sorted(beside.iterdir())

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from ..core.cli import add_capture_arguments, add_solve_arguments, capture_take, number, solve, spare
 from ..core.errors import MienError
+from ..core.pictures import heard_in, is_recording
 from ..core.units import EXPRESSIONS
 from .expressions import BASIC
 from .rig.names import channels_of
 
 NAME = "bake"
-HELP = "put the face of a video on a rig: a .blend, a contact sheet and the take"
+HELP = "put the face of a video or of a phone's recording on a rig: a .blend, a contact sheet and the take"
 
 _SAMPLES = Path(__file__).resolve().parents[1] / "sample_rigs"
 
@@ -24,7 +25,8 @@ def add_arguments(parser):
         type=Path,
         nargs="?",
         default=_SAMPLES / "performance.mp4",
-        help="video, picture folder, first picture of a sequence, or a .mien take (default: the sample performance)",
+        help="video, picture folder, first picture of a sequence, a CSV of Live Link Face, or a .mien take "
+        "(default: the sample performance)",
     )
     parser.add_argument("--rig", type=Path, metavar="RIG.blend", help="prepared rig (default: the sample head)")
     parser.add_argument("--object", metavar="NAME", help="the head's mesh object, when the rig has several")
@@ -91,10 +93,10 @@ def run(args, console) -> dict:
         raise MienError("bad-output", f"{out} is not a .blend file.", "Give --out a name that ends in .blend.")
     if not rig.is_file():
         raise MienError("rig-not-found", f"There is no file {rig}.", "Give --rig the path of a .blend file.")
-    # A take is baked as it is, and alone has no pictures to show.
+    # A take is baked as it is; it and a phone's recording have no pictures to show.
     is_take = args.source.suffix == SUFFIX
     take_path = args.source if is_take else out.with_suffix(SUFFIX)
-    sheet = None if is_take or args.no_sheet else out.with_suffix(".png")
+    sheet = None if is_take or is_recording(args.source) or args.no_sheet else out.with_suffix(".png")
     spare(args.source, [rig, args.actor], [out, None if is_take else take_path, sheet])
     try:
         bpy.ops.wm.open_mainfile(filepath=str(rig.resolve()), load_ui=False)
@@ -129,7 +131,7 @@ def run(args, console) -> dict:
         baked = dataclasses.replace(baked, notices=(*take.losses, *takes.hidden_notice(hidden), *baked.notices))
         scene.frame_start, scene.frame_end = baked.start, baked.end
         scene.frame_set(baked.start)
-        heard = takes.sound_of(take_path) if captured is None else args.source
+        heard = takes.sound_of(take_path) if captured is None else heard_in(args.source)
         if not args.no_sound and heard is not None and heard.is_file():
             for told in sound.place(scene, heard.absolute(), baked.start, mesh.name):
                 console.say(f"{told}.")

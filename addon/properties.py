@@ -31,7 +31,8 @@ class MienSettings(bpy.types.PropertyGroup):
     )
     source: bpy.props.StringProperty(
         name="Source",
-        description="Video of the actor's face; or a folder of pictures, or the first picture of a numbered sequence",
+        description="Video of the actor's face; or a folder of pictures, or the first picture of a numbered sequence; "
+        "or the CSV of a recording that Live Link Face made on an iPhone",
         subtype="FILE_PATH",
     )
     sequence_fps: bpy.props.FloatProperty(
@@ -40,6 +41,16 @@ class MienSettings(bpy.types.PropertyGroup):
         default=24.0,
         min=0.01,
         soft_min=1.0,
+        max=1000.0,
+        soft_max=240.0,
+        precision=3,
+    )
+    timecode_fps: bpy.props.FloatProperty(
+        name="Timecode Rate",
+        description="Frames per second of the CSV's timecode. 0 reads it off the file; give it where the face then "
+        "moves too fast or too slowly, or for 29.97 and 59.94",
+        default=0.0,
+        min=0.0,
         max=1000.0,
         soft_max=240.0,
         precision=3,
@@ -165,7 +176,8 @@ class MienSettings(bpy.types.PropertyGroup):
     )
     use_sound: bpy.props.BoolProperty(
         name="Sound",
-        description="Put the sound that was recorded with the take, or the video's own, on the sequencer",
+        description="Put the sound that was recorded with the take, or the video's own, on the sequencer. That of a "
+        "CSV is looked for in a video or .wav of the same name beside it",
         default=True,
     )
     sound_delay: bpy.props.FloatProperty(

@@ -13,7 +13,7 @@ import bpy
 
 from ..core.errors import MienError
 from ..core.files import actor_file, actor_names
-from ..core.pictures import UNREAD, is_sequence
+from ..core.pictures import UNREAD, is_recording, is_sequence
 from ..core.take import Take
 from ..core.wav import sound_path
 from . import actions, markers, session, sound, takes
@@ -54,7 +54,7 @@ def settings(context):
 
 
 def chosen_source(context) -> tuple[Path, float | None]:
-    """Return the chosen source and, for pictures, their rate.
+    """Return the chosen source and its rate, where it does not tell its own: that of pictures, or of a CSV's timecode.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def chosen_source(context) -> tuple[Path, float | None]:
     """
     chosen = settings(context)
     if not chosen.source.strip():
-        raise MienError("source-none", "No source is chosen.", "Choose a video or pictures under Source.")
+        raise MienError("source-none", "No source is chosen.", "Choose a video, pictures or a CSV under Source.")
     source = Path(bpy.path.abspath(chosen.source)).absolute()
     pictures = is_sequence(source)
     try:
@@ -82,6 +82,8 @@ def chosen_source(context) -> tuple[Path, float | None]:
             f"{source} cannot be read: {error.strerror or error}.",
             "Check that you may read the file and its folder.",
         ) from error
+    if is_recording(source):
+        return source, chosen.timecode_fps or None
     return source, chosen.sequence_fps if pictures else None
 
 
@@ -200,16 +202,16 @@ def prepare_capture(context) -> tuple[CaptureJob, bool]:
     return job, chosen.reuse_take and os.path.exists(take)
 
 
-def bake_take(asked: Request, path: Path, source: Path | None = None) -> BakeSummary:
-    """Bake a take as asked, with its sound, or that of the video that it was captured from.
+def bake_take(asked: Request, path: Path, heard: Path | None = None) -> BakeSummary:
+    """Bake a take as asked, with its sound, or that of what it was captured from.
 
     Parameters
     ----------
     asked : Request
     path : pathlib.Path
         The take.
-    source : pathlib.Path, optional
-        The video.
+    heard : pathlib.Path, optional
+        A video or sound file, as `core.pictures.heard_in` gives.
 
     Raises
     ------
@@ -241,7 +243,7 @@ def bake_take(asked: Request, path: Path, source: Path | None = None) -> BakeSum
     if any(row.mesh not in (None, mesh) for row in getattr(scene, LIVE_SETTINGS).targets):
         notices.append("Further heads were not baked: choose each as Target")
     summary = dataclasses.replace(summary, notices=(*notices, *summary.notices))
-    heard = takes.sound_of(path) or source
+    heard = takes.sound_of(path) or heard
     if asked.sound and heard is not None:
         told = sound.place(scene, heard, summary.start, mesh.name, delay=asked.sound_delay, replace=options.new_action)
         summary = dataclasses.replace(summary, notices=(*summary.notices, *told))
@@ -388,7 +390,7 @@ def outcome_of(
         f"Frames {summary.start} to {summary.end}, {summary.channels} channels",
         f"Face in {summary.found} of {summary.source_frames} pictures ({summary.found / summary.source_frames:.0%})",
         f"{summary.keys_before:,} keys, {summary.keys_after:,} kept ({saved:.0%} fewer)",
-        *(["The source is cut or damaged: pictures are missing"] if captured and captured.incomplete else []),
+        *(["The source is cut or damaged: frames are missing"] if captured and captured.incomplete else []),
         *(captured.notices if captured else ()),
         *notices,
         *summary.notices,

@@ -137,21 +137,22 @@ def capture_take(args: argparse.Namespace, take: Path, console: Console):
     return summary
 
 
-def _add_source(parser: argparse.ArgumentParser):
-    parser.add_argument("source", type=Path, help="video file, picture folder or first picture of a sequence")
+def _add_source(parser: argparse.ArgumentParser, or_csv: str = ""):
+    parser.add_argument("source", type=Path, help=f"video file, picture folder or first picture of a sequence{or_csv}")
 
 
-def _add_rate(parser: argparse.ArgumentParser):
-    parser.add_argument("--fps", type=number(0.01, 1000), help="frames a second of a picture sequence (default 24)")
+def _add_rate(parser: argparse.ArgumentParser, or_csv: str = ""):
+    text = f"frames a second of a picture sequence (default 24){or_csv}"
+    parser.add_argument("--fps", type=number(0.01, 1000), help=text)
 
 
 def _tell_incomplete(console: Console, source: Path):
-    console.say(f"Note: {source} is cut or damaged, so pictures are missing.")
+    console.say(f"Note: {source} is cut or damaged, so frames are missing.")
 
 
 def add_capture_arguments(parser: argparse.ArgumentParser):
     """Add how a source is captured; shared by every command that opens one."""
-    _add_rate(parser)
+    _add_rate(parser, ", or of a CSV's timecode (default: read off it)")
     parser.add_argument(
         "--estimator",
         choices=ESTIMATORS,
@@ -184,7 +185,7 @@ def solve(take, args: argparse.Namespace):
 
 
 def _capture_arguments(parser):
-    _add_source(parser)
+    _add_source(parser, ", or a CSV of Live Link Face")
     parser.add_argument("--out", type=Path, required=True, metavar="TAKE", help="take file to write")
     add_capture_arguments(parser)
 
@@ -317,7 +318,7 @@ def _evaluate(args, console):
 COMMANDS = (
     SimpleNamespace(
         NAME="capture",
-        HELP="capture a face from a video or pictures into a take",
+        HELP="capture a face from a video, pictures or a Live Link Face CSV into a take",
         add_arguments=_capture_arguments,
         run=_capture,
     ),

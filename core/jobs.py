@@ -1,4 +1,4 @@
-"""The jobs that the worker and the command line share: a source of pictures becomes a take."""
+"""The jobs that the worker and the command line share: a source becomes a take."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import MienError
 from .files import PART_SUFFIX
+from .pictures import is_recording
 from .take import TakeHeader, TakeWriter
 from .types import FrameResult
 from .units import ESTIMATORS
@@ -44,7 +45,7 @@ class CaptureSummary:
     take : str
         The take's path.
     incomplete : bool
-        Whether the source is cut or damaged, so that pictures are missing.
+        Whether the source is cut or damaged, so that frames are missing.
     notices : tuple of str
         What the capture had to do without.
     """
@@ -99,12 +100,13 @@ def capture(
     estimator: str = ESTIMATORS[0],
     actor: str | os.PathLike[str] | None = None,
 ) -> CaptureSummary:
-    """Capture the face of a video or image sequence into a take.
+    """Capture the face of a video, an image sequence or a Live Link Face CSV into a take.
 
     Parameters
     ----------
     source_path : path-like
-        What `capture.open_source` opens.
+        What `capture.open_source` opens, or a CSV, whose rows are taken as they are: no model
+        is needed, and `loop` and `estimator` do not apply.
     take_path : path-like
         The take to write; one that exists is replaced, but only by a whole one.
     on_progress : callable, optional
@@ -114,14 +116,15 @@ def capture(
     is_cancelled : callable, optional
         Asked between frames.
     fps : float, optional
-        Rate of a sequence of pictures; a video keeps its own timing.
+        Rate of a sequence of pictures, or of a CSV's timecode if that is not to be read off it; a
+        video keeps its own timing.
     loop : float
         Play the source again and again until so many seconds of it were captured; 0 plays it once.
     estimator : str
         What gives the action units, one of `units.ESTIMATORS`.
     actor : path-like, optional
         File with the actor's own expressions, which are labelled too. One that cannot be
-        used is told in the summary's notices.
+        used is told in the summary's notices, and so is one for a CSV, as labels need pictures.
 
     Returns
     -------
@@ -131,7 +134,8 @@ def capture(
     ------
     MienError
         ``"cancelled"``, ``"no-face"``, ``"no-pictures"``, ``"disk-full"``, ``"take-not-written"``,
-        ``"library-missing"``, ``"actor-not-found"`` and what the source and the model raise.
+        ``"library-missing"``, ``"actor-not-found"`` and what the source, `livelink_csv.load` and the model
+        raise.
     """
     started = time.monotonic()
     _stop_if(is_cancelled)
@@ -139,6 +143,15 @@ def capture(
         raise MienError("actor-not-found", f"There is no actor's file {actor}.", "Check the path.")
     if on_progress:
         on_progress(CaptureProgress("loading"))
+    following = {
+        "on_progress": on_progress,
+        "on_result": on_result,
+        "is_cancelled": is_cancelled,
+        "started": started,
+    }
+    recorded = Path(source_path).expanduser()
+    if is_recording(recorded):
+        return _record_table(recorded, take_path, fps, actor is not None, **following)
     # Seconds of imports, which neither Blender's side nor a worker without a job should pay.
     try:
         from .capture import open_source
@@ -157,53 +170,64 @@ def capture(
     else:
         source = open_source(source_path, fps)
     with source, open_pipeline(estimator, actor=actor) as pipeline:
-        return record(
-            source,
-            pipeline,
-            take_path,
-            on_progress=on_progress,
-            on_result=on_result,
-            is_cancelled=is_cancelled,
-            started=started,
-        )
+        return record(source, pipeline, take_path, **following)
 
 
-def record(
-    source: Source,
-    pipeline: Pipeline,
+def _record_table(
+    path: Path, take_path: str | os.PathLike[str], fps: float | None, has_actor: bool, **following: Any
+) -> CaptureSummary:
+    from .livelink_csv import load
+
+    table = load(path, fps)
+    header = TakeHeader(source=table.name, fps=table.fps)
+    summary = write_take(table, header, take_path, len(table), **following)
+    unlabelled = ("The actor's own expressions are not labelled: a CSV has no pictures.",) if has_actor else ()
+    return dataclasses.replace(summary, incomplete=table.incomplete, notices=(*table.notices, *unlabelled))
+
+
+def record(source: Source, pipeline: Pipeline, take_path: str | os.PathLike[str], **following: Any) -> CaptureSummary:
+    """Run a source through a pipeline into a take; other parameters as in `write_take`."""
+    from .capture import read_ahead
+
+    own = pipeline.labeller.names if pipeline.labeller is not None else ()
+    header = TakeHeader(source=source.name, fps=source.fps, size=source.size, own=own, extra=pipeline.settings)
+    with (
+        contextlib.closing(read_ahead(source)) as pictures,
+        contextlib.closing(pipeline.run(pictures)) as results,
+    ):
+        summary = write_take(results, header, take_path, source.frame_count, **following)
+    notices = tuple(str(notice) for notice in pipeline.notices)
+    return dataclasses.replace(summary, incomplete=source.incomplete, notices=notices)
+
+
+def write_take(
+    results: Iterable[FrameResult],
+    header: TakeHeader,
     take_path: str | os.PathLike[str],
+    total: int | None = None,
     *,
     on_progress: Callable[[CaptureProgress], None] | None = None,
     on_result: Callable[[FrameResult], None] | None = None,
     is_cancelled: Callable[[], bool] | None = None,
     started: float | None = None,
 ) -> CaptureSummary:
-    """Run a source through a pipeline into a take; parameters as in `capture`.
+    """Write results to a take, and tell how far it is; parameters as in `capture`.
 
     The take is written beside its place under a name ending in `PART_SUFFIX`, and takes
     its place when whole, so that a take of that name from before survives everything
     else. What stays of the part: nothing after a cancel or when no face was seen; every
     frame so far, readable as a take, after an error or a crash.
     """
-    from .capture import read_ahead
-
     started = time.monotonic() if started is None else started
     take_path = Path(take_path)
     if take_path.is_dir():
         raise MienError("take-not-written", f"{take_path} is a folder.", "Give the name of a take in it.")
     part = take_path.with_name(take_path.name + PART_SUFFIX)
-    own = pipeline.labeller.names if pipeline.labeller is not None else ()
-    header = TakeHeader(source=source.name, fps=source.fps, size=source.size, own=own, extra=pipeline.settings)
-    total = source.frame_count
     frames = found = 0
     first = last = 0.0
     begun = reported = time.monotonic()
     try:
-        with (
-            TakeWriter(part, header) as writer,
-            contextlib.closing(read_ahead(source)) as pictures,
-            contextlib.closing(pipeline.run(pictures)) as results,
-        ):
+        with TakeWriter(part, header) as writer:
             for result in results:
                 _stop_if(is_cancelled)
                 writer.write(result)
@@ -218,11 +242,11 @@ def record(
                     left = _seconds_left(frames, total, now - begun)
                     on_progress(CaptureProgress("capturing", frames, total, found, left))
         if not frames:
-            raise MienError("no-pictures", f"{source.name} holds no pictures.", "Choose another video or folder.")
+            raise MienError("no-pictures", f"{header.source} holds no pictures.", "Choose another video or folder.")
         if not found:
             raise MienError(
                 "no-face",
-                f"No face was found in any of the {frames} pictures of {source.name}.",
+                f"No face was found in any of the {frames} pictures of {header.source}.",
                 "Use a picture where the face looks towards the camera, is well lit and not too small.",
             )
         _put_in_place(part, take_path)
@@ -239,9 +263,7 @@ def record(
     except KeyboardInterrupt:
         _discard(part)
         raise
-    seconds = time.monotonic() - started
-    notices = tuple(str(notice) for notice in pipeline.notices)
-    return CaptureSummary(frames, found, float(last - first), seconds, str(take_path), source.incomplete, notices)
+    return CaptureSummary(frames, found, float(last - first), time.monotonic() - started, str(take_path))
 
 
 def _stop_if(is_cancelled: Callable[[], bool] | None) -> None:

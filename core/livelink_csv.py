@@ -1,11 +1,13 @@
 """Live Link Face CSV: Epic's iPhone app writes it; Unreal, Faceit and many scripts read it.
 
-One row per frame: ``Timecode``, ``BlendShapeCount`` (always 61), then 61 values, ARKit's 52
-weights 0..1 and nine angles in radians. Columns are ARKit's names with a capital first letter,
-in the app's order, which has right before left for jaw and mouth.
+One row per frame: ``Timecode``, ``BlendShapeCount`` (61, or 0 where the face was lost and no
+values follow), then 61 values, ARKit's 52 weights 0..1 and nine angles in radians. Columns are
+ARKit's names with a capital first letter, in the app's order, which has right before left for
+jaw and mouth.
 
-Timecode is ``HH:MM:SS:FF.mmm``: FF counts frames at the recording's rate, mmm thousandths of a
-frame. The app writes the time of day; Mien writes the time since the recording began.
+Timecode is ``HH:MM:SS:FF.mmm``: FF counts frames at the timecode's rate, which no column tells
+and which need not be that of the rows; mmm are thousandths of a frame. The app writes the time
+of day; Mien writes the time since the recording began.
 
 Signs of the angles are those of the app's packets: see ``docs/network.md`` and
 `network.livelink.pose_from_angles`, which both this file and the packets go through.
@@ -14,21 +16,24 @@ Signs of the angles are those of the app's packets: see ``docs/network.md`` and
 from __future__ import annotations
 
 import csv
+import dataclasses
 import math
 import os
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from .action_units import from_arkit
 from .errors import MienError
 from .files import writing_csv
-from .fusion import fuse
 from .network.livelink import ANGLES, angles_from_pose, pose_from_angles
+from .network.sample import NO_FACE, FaceSample, Refused, angles, eyes_from_weights, weights
+from .network.source import result_from
 from .solve import Performance, SolveOptions, solve_take
+from .types import FrameResult
 from .units import ARKIT
 
 if TYPE_CHECKING:
@@ -37,9 +42,16 @@ if TYPE_CHECKING:
 DEFAULT_FPS = 60.0
 """The app's rate unless the user changes it."""
 
-_RATES = (24, 25, 30, 48, 50, 60, 90, 100, 120, 240)
-_TIMECODE = re.compile(r"(\d+):(\d\d):(\d\d):(\d+)(?:\.(\d+))?")
-_DAY = 86400.0
+_RATES = (10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 72, 90, 100, 120, 240)
+_NEAR = 0.05
+"""A rate that is measured this close to one of `_RATES`, as a share, is that one."""
+
+_TIMECODE = re.compile(r"(\d+):(\d\d):(\d\d)([:;])(\d+(?:\.\d+)?)")
+_BACK = 0.25
+"""Seconds; a clock that goes back further was set."""
+
+_TICK = 0.001
+"""Seconds between rows of the same timecode."""
 
 
 def _column(name: str) -> str:
@@ -128,100 +140,210 @@ def _resample(times: npt.NDArray, known: npt.NDArray, values: npt.NDArray) -> np
     return (1.0 - share) * values[left] + share * values[right]
 
 
-def load(path: str | os.PathLike, fps: float | None = None) -> Performance:
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """A Live Link Face CSV that was read; iterating gives a `FrameResult` a row.
+
+    Attributes
+    ----------
+    name : str
+        The file's.
+    fps : float
+        Rows per second.
+    times : ndarray of float64, shape (n,)
+        Seconds from the first row, growing.
+    samples : list of FaceSample
+        What the rows say.
+    incomplete : bool
+        Whether the last row was cut and left out.
+    notices : tuple of str
+        What was assumed.
+    """
+
+    name: str
+    fps: float
+    times: npt.NDArray[np.float64]
+    samples: list[FaceSample]
+    incomplete: bool = False
+    notices: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __iter__(self) -> Iterator[FrameResult]:
+        for index, (sample, time) in enumerate(zip(self.samples, self.times.tolist(), strict=True)):
+            yield result_from(sample, index, time)
+
+
+def load(path: str | os.PathLike[str], fps: float | None = None) -> Recording:
     """Read a Live Link Face CSV.
 
-    Columns are found by name in any order and case; angles may be missing. Rows without
-    ``Timecode`` follow each other at `fps`. A last row that was cut off is left out.
+    Columns are found by name in any order and case, others are passed over. Where there are no
+    eye angles, the look weights tell them. A last row that cannot be read was cut and is left out.
 
     Parameters
     ----------
     path : path
     fps : float, optional
-        Rate of the timecode's frames; read off the file if not given.
+        Frames per second of the timecode, or of the rows where there is no timecode. If not
+        given, it is read off the timecode, or `DEFAULT_FPS`.
 
     Returns
     -------
-    Performance
-        Weights as the app measured them; action units by `from_arkit` and units by `fuse`.
-        The app records no place: `translation` is 0.
+    Recording
+        As the app measured it. The app records no place of the head.
 
     Raises
     ------
     MienError
-        ``csv-not-found``, ``csv-not-read``, ``csv-not-livelink`` or ``csv-damaged``.
+        ``csv-not-found``, ``csv-not-read``, ``csv-not-livelink``, ``csv-damaged``,
+        ``csv-no-face`` or ``bad-fps``.
     """
     path = Path(path)
+    codes, samples, incomplete = _read(path)
+    if not samples:
+        raise _damaged(f"{path.name} has no frames")
+    if not any(sample.found for sample in samples):
+        raise MienError(
+            "csv-no-face",
+            f"The phone saw no face in any of the {len(samples)} frames of {path.name}.",
+            "Record again with the face in front of the phone.",
+        )
+    notices = ()
+    if not len(codes):
+        times = np.arange(len(samples)) / (fps or DEFAULT_FPS)
+    else:
+        if fps is None and (fps := _rate(codes)) is None:
+            fps = float(max(DEFAULT_FPS, math.floor(codes[:, 3].max()) + 1))
+            notices = (
+                f"{path.name} is too short to tell the rate of its timecode, so {fps:g} frames a second are assumed: "
+                "give the rate if the face moves too fast or too slowly.",
+            )
+        times = _times(codes, fps, path.name)
+    step = float(np.median(np.diff(times))) if len(times) > 1 else 1.0 / (fps or DEFAULT_FPS)
+    return Recording(path.name, round(1.0 / step, 3), times, samples, incomplete, notices)
+
+
+def _read(path: Path) -> tuple[npt.NDArray[np.float64], list[FaceSample], bool]:
+    """Return the rows' timecodes, shape (n, 5), or (0,) without that column; what they say; whether one was cut."""
+    codes, samples, unread = [], [], None
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [row for row in csv.reader(file) if row]
+            rows = csv.reader(file)
+            columns = _Columns(next(rows, []), path.name)
+            for row in rows:
+                if not any(map(str.strip, row)):
+                    continue
+                if unread is not None:
+                    raise _damaged(f"{path.name} is damaged in line {unread}: a value is missing, or none of the app's")
+                try:
+                    code, sample = columns.read(row)
+                except (ValueError, IndexError, Refused):
+                    unread = rows.line_num
+                    continue
+                codes += code
+                samples.append(sample)
     except FileNotFoundError:
         raise MienError("csv-not-found", f"There is no file {path}.", "Check the path.") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise MienError("csv-not-read", f"{path.name} cannot be read: {error}.", "Check the file.") from error
-    where = {name.strip().lower(): i for i, name in enumerate(rows[0])} if rows else {}
-    missing = [name for name in ARKIT if name.lower() not in where]
-    if missing:
         raise MienError(
-            "csv-not-livelink",
-            f"{path.name} is not a Live Link Face CSV: it has no column {_column(missing[0])}.",
-            "Export the take as CSV from the app and choose that file.",
-        )
-    body = rows[1:]
-    if body and len(body[-1]) < len(rows[0]):
-        body.pop()
-    if not body:
-        raise MienError("csv-damaged", f"{path.name} has no frames.", "Export the take again.")
-    angles = [name for name in ANGLES if name.lower() in where]
-    try:
-        table = np.array([[float(row[where[name.lower()]]) for name in (*ARKIT, *angles)] for row in body])
-    except (ValueError, IndexError):
-        table = np.full((1, 1), np.nan)
-    if not np.isfinite(table).all():
-        raise MienError(
-            "csv-damaged", f"{path.name} has a frame with missing or unreadable values.", "Export the take again."
-        )
-    if "timecode" in where:
-        times = _times([row[where["timecode"]] for row in body], fps, path.name)
-    else:
-        times = np.arange(len(body)) / (fps or DEFAULT_FPS)
-    arkit = np.clip(table[:, : len(ARKIT)], 0.0, 1.0).astype(np.float32)
-    turns = np.zeros((len(body), len(ANGLES)))
-    turns[:, [ANGLES.index(name) for name in angles]] = table[:, len(ARKIT) :]
-    poses = [pose_from_angles(row) for row in turns]
-    heads = np.array([head for head, _ in poses])
-    flips = np.cumprod(np.concatenate([[1.0], np.where((heads[1:] * heads[:-1]).sum(axis=1) < 0, -1.0, 1.0)]))
-    action_units = from_arkit(arkit)
-    return Performance(
-        times=times,
-        found=np.ones(len(body), bool),
-        units=fuse(action_units),
-        arkit=arkit,
-        action_units=action_units,
-        head=(heads * flips[:, None]).astype(np.float32),
-        translation=np.zeros((len(body), 3), np.float32),
-        eyes=np.array([eyes for _, eyes in poses], np.float32),
-    )
+            "csv-not-read", f"{path.name} cannot be read: {error}.", "Choose a CSV that Live Link Face recorded."
+        ) from error
+    return np.array(codes), samples, unread is not None
 
 
-def _times(codes: list[str], fps: float | None, name: str) -> npt.NDArray[np.float64]:
-    """Turn timecodes into seconds from the first, growing."""
-    matches = [_TIMECODE.fullmatch(code.strip()) for code in codes]
-    if None in matches:
-        bad = codes[matches.index(None)]
-        raise MienError("csv-damaged", f"{name} has the timecode {bad!r}.", "It should be HH:MM:SS:FF.mmm.")
-    parts = np.array([[float(group) for group in match.groups()[:4]] for match in matches])
-    frames = parts[:, 3] + np.array([float(f"0.{match[5] or 0}") for match in matches])
-    if fps is None:
-        # The smallest usual rate that holds every frame number seen.
-        fps = next((rate for rate in _RATES if rate > parts[:, 3].max()), DEFAULT_FPS)
-        seconds = len(np.unique(parts[:, :3], axis=0))
-        if seconds < 3:  # too short to have met the highest number
-            fps = max(fps, DEFAULT_FPS)
-    times = parts[:, 0] * 3600 + parts[:, 1] * 60 + parts[:, 2] + frames / fps
-    times += _DAY * np.concatenate([[0], np.cumsum(np.diff(times) < -_DAY / 2)])  # recorded over midnight
-    times -= times[0]
+def _damaged(message: str) -> MienError:
+    return MienError("csv-damaged", f"{message}.", "Copy it from the phone again.")
+
+
+class _Columns:
+    """Where in a row the values are, by the header."""
+
+    def __init__(self, header: Sequence[str], name: str):
+        where = {column.strip().lower(): i for i, column in enumerate(header)}
+        missing = [shape for shape in ARKIT if shape.lower() not in where]
+        if missing:
+            raise MienError(
+                "csv-not-livelink",
+                f"{name} is not a Live Link Face CSV: it has no column {_column(missing[0])}.",
+                "Choose the CSV that Live Link Face recorded in its mode for ARKit: it is named after the take.",
+            )
+        self._timecode, self._count = where.get("timecode"), where.get("blendshapecount")
+        self._angles = [i for i, angle in enumerate(ANGLES) if angle.lower() in where]
+        self._values = [where[value.lower()] for value in (*ARKIT, *(ANGLES[i] for i in self._angles))]
+
+    def read(self, row: Sequence[str]) -> tuple[list[tuple[float, ...]], FaceSample]:
+        """Return a row's timecode, where there is that column, and what it says.
+
+        Raises
+        ------
+        ValueError, IndexError, Refused
+        """
+        code = [] if self._timecode is None else [_timecode(row[self._timecode])]
+        if self._count is not None and row[self._count].strip() == "0":
+            return code, FaceSample(NO_FACE, found=False)
+        cells = [row[i].strip() for i in self._values]
+        if not any(cells):
+            return code, FaceSample(NO_FACE, found=False)
+        values = [float(cell) for cell in cells]
+        arkit = weights(values[: len(ARKIT)])
+        turns = np.zeros(len(ANGLES))
+        turns[self._angles] = angles(values[len(ARKIT) :])
+        head, eyes = pose_from_angles(turns)
+        if len(self._angles) < len(ANGLES):
+            eyes = eyes_from_weights(arkit)
+        return code, FaceSample(arkit, head, eye_rotations=eyes)
+
+
+def _timecode(text: str) -> tuple[float, ...]:
+    """Return hours, minutes, seconds, frames, and 1 for drop-frame, which is written with a semicolon."""
+    match = _TIMECODE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is no timecode")
+    hours, minutes, seconds, mark, frames = match.groups()
+    return float(hours), float(minutes), float(seconds), float(frames), float(mark == ";")
+
+
+def _rate(codes: npt.NDArray[np.float64]) -> float | None:
+    """Tell how many frames a second timecodes count, from where they begin a new one.
+
+    Returns None where no second, or nothing else, was seen to pass.
+    """
+    seconds, frames = codes[:, :3] @ (3600, 60, 1), codes[:, 3]
+    passed, steps = np.diff(seconds), np.diff(frames)
+    within, turns = (passed == 0) & (steps > 0), passed == 1
+    if not within.any() or not turns.any():
+        return None
+    least = math.floor(frames.max()) + 1
+    measured = max(float(np.median(np.median(steps[within]) - steps[turns])), least)
+    nearest = min((rate for rate in _RATES if rate >= least), key=lambda rate: abs(rate - measured), default=0)
+    rate = float(nearest if abs(nearest - measured) <= _NEAR * measured else round(measured))
+    return rate / 1.001 if codes[:, 4].any() else rate
+
+
+def _times(codes: npt.NDArray[np.float64], fps: float, name: str) -> npt.NDArray[np.float64]:
+    """Turn timecodes, shape (n, 5), into seconds from the first, growing."""
+    minutes, frames = codes[:, :2] @ (60, 1), codes[:, 3]
+    # One of 59.94 frames a second counts 60 before it begins a new second.
+    counted = math.ceil(fps - 1e-6)
+    highest = math.floor(frames.max())
+    if highest >= counted:
+        raise MienError(
+            "bad-fps",
+            f"{name} counts frames up to {highest}, too many for {fps:g} frames a second.",
+            "Give the rate of its timecode, or none: then it is read off the file.",
+        )
+    numbers = (minutes * 60 + codes[:, 2]) * counted + frames
+    day = 86400 * counted
+    if codes[:, 4].any():  # drop-frame: each minute but every tenth begins with 2, or with 4 of 60
+        left_out = 2 * (counted // 30)
+        numbers -= (minutes - minutes // 10) * left_out
+        day -= (1440 - 144) * left_out
+    steps = np.diff(numbers)
+    steps[steps < -day / 2] += day  # recorded over midnight
+    steps[steps < -_BACK * fps] = np.median(steps[steps > 0]) if (steps > 0).any() else 1.0
+    times = np.concatenate([[0.0], np.cumsum(steps)]) / fps
     for i in range(1, len(times)):  # the app repeats a timecode when it drops a frame
         if times[i] <= times[i - 1]:
-            times[i] = times[i - 1] + 0.001
+            times[i] = times[i - 1] + _TICK
     return times

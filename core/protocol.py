@@ -167,11 +167,12 @@ class StartCapture(_Json):
     job : int
         The asker's number for this job, from 1; the answers carry it.
     source : str
-        Absolute path of a video or of an image sequence.
+        Absolute path of a video, an image sequence or a Live Link Face CSV.
     take : str
         Absolute path of the take to write.
     fps : float
-        Rate of a sequence of pictures; 0 for the usual one. A video keeps its own timing.
+        Rate of a sequence of pictures or of a CSV's timecode; 0 for the usual one, or the one that it
+        shows. A video keeps its own timing.
     loop : float
         Play the source again and again until so many seconds of it were captured; 0 plays it once.
     estimator : str

@@ -7,7 +7,7 @@ from pathlib import Path
 import bpy
 
 from ...core.errors import MienError
-from ...core.pictures import is_sequence
+from ...core.pictures import is_recording, is_sequence
 from ...core.units import UNITS
 from .. import session, workflow
 from ..ids import (
@@ -56,8 +56,11 @@ class MIEN_PT_main(_Panel, bpy.types.Panel):
         column.enabled = not running
         column.label(text="Source", icon="FILE_MOVIE")
         column.prop(chosen, "source", text="")
-        if chosen.source and is_sequence(Path(bpy.path.abspath(chosen.source))):
+        source = Path(bpy.path.abspath(chosen.source))
+        if chosen.source and is_sequence(source):
             column.prop(chosen, "sequence_fps")
+        elif is_recording(source):
+            column.prop(chosen, "timecode_fps")
 
         layout.separator()
         if running:

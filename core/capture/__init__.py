@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ..errors import MienError
-from ..pictures import UNREAD, is_sequence
+from ..pictures import UNREAD, is_recording, is_sequence
 from .ahead import read_ahead
 from .images import ImageSequence
 from .source import Source
@@ -29,7 +29,7 @@ def open_source(path: str | os.PathLike, fps: float | None = None) -> Source:
     Raises
     ------
     MienError
-        ``picture-format``, and see `VideoFile` and `ImageSequence`.
+        ``picture-format`` or ``no-pictures``, and see `VideoFile` and `ImageSequence`.
     """
     path = Path(path).expanduser()
     if is_sequence(path):
@@ -39,5 +39,11 @@ def open_source(path: str | os.PathLike, fps: float | None = None) -> Source:
             "picture-format",
             f"{path.name} is a picture of a kind that Mien does not read ({path.suffix[1:].upper()}).",
             "Export the pictures as PNG or JPEG.",
+        )
+    if is_recording(path):
+        raise MienError(
+            "no-pictures",
+            f"{path.name} is a table and holds no pictures.",
+            "Choose a video; a CSV of Live Link Face can only be captured and baked.",
         )
     return VideoFile(path)

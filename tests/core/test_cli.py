@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
 import shutil
 import signal
@@ -91,6 +92,30 @@ def test_capture_and_export(mien, clip, tmp_path):
     lines = csv.read_text(encoding="utf-8").splitlines()
     assert lines[0] == ",".join(HEADER)
     assert len(lines) == 29
+
+
+def test_a_csv_is_captured_without_a_model_and_exported_again(mien, take, tmp_path):
+    table, again, path = tmp_path / "phöne 1.csv", tmp_path / "again.csv", tmp_path / "new" / "phöne.mien"
+    assert outcome(mien("export", take, "--csv", table, "--fps", 12, "--json"))["rows"] == 13
+    nothing = {**os.environ, "MIEN_MODELS": str(tmp_path)}
+    told = outcome(mien("capture", table, "--out", path, "--json", env=nothing))
+    assert (told["ok"], told["frames"], told["found"], told["notices"]) == (True, 13, 13, [])
+    assert told["duration"] == pytest.approx(1.0)
+    told = outcome(mien("export", path, "--csv", again, "--fps", 12, "--smoothing", 0, "--rest", "none", "--json"))
+    assert told["rows"] == 13
+    assert again.read_text(encoding="utf-8") == table.read_text(encoding="utf-8")
+
+    assert outcome(mien("capture", table, "--out", path, "--fps", 11.5, "--json"))["duration"] == pytest.approx(
+        12 / 11.5
+    )
+    assert failure(mien("capture", table, "--out", path, "--fps", 6, "--json"))["code"] == "bad-fps"
+    error = failure(mien("landmarks", table, "--csv", tmp_path / "points.csv", "--json"))
+    assert (error["code"], "no pictures" in error["message"]) == ("no-pictures", True)
+    assert failure(mien("capture", table, "--out", table, "--json"), 2)["code"] == "usage"
+    table.write_text("V,0,1\n", encoding="utf-8")
+    error = failure(mien("capture", table, "--out", tmp_path / "b.mien", "--json"))
+    assert (error["code"], "named after the take" in error["hint"]) == ("csv-not-livelink", True)
+    assert not (tmp_path / "b.mien").exists()
 
 
 @needs_model
