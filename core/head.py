@@ -6,12 +6,15 @@ Mien's head frame is right-handed: +x the actor's left, +y up, +z out of the fac
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from .landmarks import Face
 from .units import ARKIT_INDEX
+
+if TYPE_CHECKING:
+    from .landmarks import Face
 
 _CM = 0.01
 
