@@ -173,7 +173,7 @@ def take_path(
     """Return where the take of this source belongs.
 
     The name holds a digest of all that the take depends on, so a take that is there under
-    this name is the take of this source as it is now.
+    this name is the take of this source as it is now, if it `is_whole`.
 
     Parameters
     ----------
@@ -206,3 +206,12 @@ def take_path(
     digest = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()[:12]
     # A folder or a video alike: their own name, without what file systems dislike.
     return folder / f"{file_stem(source.stem) or 'take'}-{digest}{SUFFIX}"
+
+
+def is_whole(path: Path) -> bool:
+    """Whether there is a take that a new capture would give again: all of Mien's models had their part in it."""
+    try:
+        with Take(path) as take:
+            return "without" not in take.header.extra
+    except MienError:
+        return False

@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from ..core.cli import add_capture_arguments, add_solve_arguments, capture_take, number, solve, spare
+from ..core.cli import add_capture_arguments, add_solve_arguments, capture_take, number, spare
 from ..core.errors import MienError
 from ..core.pictures import heard_in, is_recording
 from ..core.units import EXPRESSIONS
@@ -79,7 +79,7 @@ def run(args, console) -> dict:
             "From a checkout, run `python3.11 . bake`, which sets it up.",
         ) from error
 
-    from ..core.solve import hidden_spans
+    from ..core.solve import SolveOptions, hidden_spans, solve_take
     from ..core.take import SUFFIX, Take
     from . import bake, markers, sound, takes
     from .contact_sheet import write_contact_sheet
@@ -119,7 +119,7 @@ def run(args, console) -> dict:
         captured = capture_take(args, take_path, console)
     with Take(take_path) as take:
         triggers = [Trigger(shown, BASIC[worn], strength) for shown, worn, strength in args.trigger]
-        performance = wear(solve(take, args), take, triggers)
+        performance = wear(solve_take(take, SolveOptions(args.smoothing, args.rest)), take, triggers)
         options = bake.BakeOptions(
             start_frame=args.start,
             tolerance=args.tolerance,

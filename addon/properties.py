@@ -157,7 +157,8 @@ class MienSettings(bpy.types.PropertyGroup):
     reuse_take: bpy.props.BoolProperty(
         name="Reuse Take",
         description="Bake at once from the kept take if this source was captured before and neither it, nor Reading, "
-        "nor the actor's own expressions have changed since. Turn off to capture again",
+        "nor the actor's own expressions have changed since; one captured without all of Mien's models is not. "
+        "Turn off to capture again",
         default=True,
     )
 

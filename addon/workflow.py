@@ -18,7 +18,7 @@ from ..core.take import Take
 from ..core.wav import sound_path
 from . import actions, markers, session, sound, takes
 from .bake import BakeOptions, BakeSummary, bake_into_scene
-from .capturing import CaptureJob, take_path
+from .capturing import CaptureJob, is_whole, take_path
 from .ids import LIVE_SETTINGS, SETTINGS
 from .preferences import actors_folder, takes_folder
 from .preview.properties import head_settings
@@ -186,7 +186,7 @@ def solving_of(scene: bpy.types.Scene) -> dict:
 
 
 def prepare_capture(context) -> tuple[CaptureJob, bool]:
-    """Return the capture of the chosen source, and whether its take is there already.
+    """Return the capture of the chosen source, and whether its take is there already and as good as a new one.
 
     Raises
     ------
@@ -199,7 +199,7 @@ def prepare_capture(context) -> tuple[CaptureJob, bool]:
         actor = None  # nothing was learnt yet
     take = take_path(source, takes_folder(), fps, chosen.estimator, actor)
     job = CaptureJob(source, take, fps, chosen.estimator, actor, session.worker_command)
-    return job, chosen.reuse_take and os.path.exists(take)
+    return job, chosen.reuse_take and is_whole(take)
 
 
 def bake_take(asked: Request, path: Path, heard: Path | None = None) -> BakeSummary:

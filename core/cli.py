@@ -177,13 +177,6 @@ def add_solve_arguments(parser: argparse.ArgumentParser):
     )
 
 
-def solve(take, args: argparse.Namespace):
-    """Return the take's `Performance` with the options of `add_solve_arguments`."""
-    from .solve import SolveOptions, solve_take
-
-    return solve_take(take, SolveOptions(smoothing=args.smoothing, neutral=args.rest))
-
-
 def _capture_arguments(parser):
     _add_source(parser, ", or a CSV of Live Link Face")
     parser.add_argument("--out", type=Path, required=True, metavar="TAKE", help="take file to write")
@@ -209,12 +202,14 @@ def _export_arguments(parser):
 
 def _export(args, console):
     from . import livelink_csv
+    from .solve import SolveOptions, solve_take
     from .take import Take
 
     spare(args.take, [], [args.csv])
     with Take(args.take) as take:
         _make_folder(args.csv)
-        rows = livelink_csv.export(solve(take, args), args.csv, fps=args.fps)
+        performance = solve_take(take, SolveOptions(args.smoothing, args.rest))
+        rows = livelink_csv.export(performance, args.csv, fps=args.fps)
         for loss in take.losses:
             console.say(f"Note: {loss}.")
     console.say(f"{args.csv}: {rows} rows")

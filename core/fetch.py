@@ -83,13 +83,8 @@ def fetch(
         one. A file that was in place before is only ever replaced by a verified one.
     """
     model = catalogue()[name]
-    if dest is None:
-        folder = SHIPPED if os.access(SHIPPED, os.W_OK) else cache_folder()
-    else:
-        folder = Path(dest)
-    target = folder / model.file
     try:
-        return locate(name) if dest is None else verify(target, model)
+        return locate(name) if dest is None else verify(Path(dest) / model.file, model)
     except MienError:
         pass  # missing or damaged: exactly what we are here to mend
     if not model.source:
@@ -98,6 +93,11 @@ def fetch(
             f"The model {model.file} is missing or damaged, and comes with Mien alone.",
             f"In a checkout, run `git checkout -- models/{model.file}`; otherwise install Mien again.",
         )
+    if dest is None:
+        folder = SHIPPED if _writable(SHIPPED) else cache_folder()
+    else:
+        folder = Path(dest)
+    target = folder / model.file
     failures = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -121,6 +121,17 @@ def fetch(
         f"The model {model.file} could not be fetched ({'; '.join(failures)}).",
         f"Check the network and the disk and run it again, or put the file from {model.source['url']} into {folder}.",
     )
+
+
+def _writable(folder: Path) -> bool:
+    # By writing: Windows keeps folders by lists of who may write, which os.access does not ask.
+    probe = folder / f".fetch-{os.getpid()}"
+    try:
+        probe.touch()
+        probe.unlink()
+    except OSError:
+        return False
+    return True
 
 
 def _first(model: Model, good: Path) -> Path:

@@ -26,7 +26,8 @@ class OneEuro:
     Notes
     -----
     Two differences from the paper: the time step is that of the samples, not a nominal
-    rate, and a sample that is not later than the one before it is taken at that sample's time.
+    rate, and a sample that is not later than the one before it is passed over: the answer to
+    that one is given again.
 
     References
     ----------

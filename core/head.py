@@ -1,15 +1,20 @@
-"""Head pose and gaze from the landmarker's output.
+"""Head pose and gaze from the landmarker's output, and the quaternions that tell them.
 
 Mien's head frame is right-handed: +x the actor's left, +y up, +z out of the face.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
-from .landmarks import Face
 from .units import ARKIT_INDEX
+
+if TYPE_CHECKING:
+    from .landmarks import Face
 
 _CM = 0.01
 
@@ -88,6 +93,37 @@ def matrix_from_quaternion(quaternion: npt.ArrayLike) -> npt.NDArray[np.float64]
         [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
     ]
     return np.stack([np.stack(row, axis=-1) for row in rows], axis=-2)
+
+
+def product(a: Iterable, b: Iterable) -> tuple:
+    """Return the Hamilton product a b, the turn b and then a, of two times w, x, y, z: numbers or arrays."""
+    aw, ax, ay, az = a
+    bw, bx, by, bz = b
+    return (
+        aw * bw - ax * bx - ay * by - az * bz,
+        aw * bx + ax * bw + ay * bz - az * by,
+        aw * by - ax * bz + ay * bw + az * bx,
+        aw * bz + ax * by - ay * bx + az * bw,
+    )
+
+
+def multiply(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return the `product` of quaternions, shape (..., 4)."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    return np.stack(product(np.moveaxis(a, -1, 0), np.moveaxis(b, -1, 0)), axis=-1)
+
+
+def inverse(quaternion: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return the inverse of unit quaternions, shape (..., 4)."""
+    return np.asarray(quaternion, np.float64) * (1.0, -1.0, -1.0, -1.0)
+
+
+def continuous(quaternions: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Flip signs so that neighbours, shape (n, 4), lie on the same side, w >= 0 at first; q and -q are one rotation."""
+    q = np.asarray(quaternions, np.float64)
+    first = np.where(q[:1, 0] < 0.0, -1.0, 1.0)
+    turns = np.where((q[1:] * q[:-1]).sum(axis=1) < 0.0, -1.0, 1.0)
+    return q * np.concatenate((first, turns)).cumprod()[:, None]
 
 
 def head_pose(face: Face) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

@@ -182,17 +182,19 @@ def open_pipeline(
     """
     # The networks are small: more threads would wait for each other, and take cores from Blender.
     cv2.setNumThreads(1)
-    notices = []
+    notices, without = [], []
     try:
         chosen = open_estimator(estimator, live=live)
     except (MienError, KeyError) as error:
         estimator, chosen = "landmark", BlendshapeEstimator()
         notices.append(_without(error, "Action units come from the landmark model alone."))
+        without.append("action_units")
     try:
         labeller = Labeller(threaded=live)
     except (MienError, KeyError) as error:
         labeller = None
         notices.append(_without(error, "Expressions are not labelled."))
+        without.append("expression")
     if labeller is not None and actor is not None:
         try:
             labeller.follow(Actor(actor))
@@ -203,6 +205,7 @@ def open_pipeline(
     except (MienError, KeyError) as error:
         check = None
         notices.append(_without(error, "A hidden face is not noticed."))
+        without.append("confidence")
     try:
         pipeline = Pipeline(estimator=chosen, labeller=labeller, check=check)
     except BaseException:
@@ -211,6 +214,9 @@ def open_pipeline(
         raise
     pipeline.notices = notices
     pipeline.settings = {"estimator": estimator}
+    if without:
+        # A capture with whole models is another one. The actor's file is not Mien's to mend: `own` tells of it.
+        pipeline.settings["without"] = without
     return pipeline
 
 

@@ -56,6 +56,14 @@ FRAME_DTYPE = np.dtype(
 """The record; packed, so that its size and offsets are the same everywhere."""
 
 _POINTS = ("landmarks", "points68")
+
+BARE_DTYPE = np.dtype(
+    [(name, FRAME_DTYPE[name]) for name in FRAME_DTYPE.names if name not in ("origin", "step", *_POINTS)]
+)
+"""The record without the points of the mesh, which are nine tenths of it."""
+
+_FIELDS = (*BARE_DTYPE.names, *_POINTS)
+
 _WHOLE = 65535
 _SPAN = 32767
 _LARGEST = 1e30
@@ -153,7 +161,7 @@ def results(records: npt.NDArray[np.void], own: Sequence[str] = ()) -> Iterator[
     own : sequence of str
         As they were packed with.
     """
-    columns = {name: decode(records, name, own) for name in FRAME_DTYPE.names if name not in ("origin", "step")}
+    columns = {name: decode(records, name, own) for name in _FIELDS}
     # Plain Python values, as in results that were never packed.
     for name in ("index", "time", "found", "confidence", "expression", "own"):
         columns[name] = columns[name].tolist()
@@ -162,16 +170,20 @@ def results(records: npt.NDArray[np.void], own: Sequence[str] = ()) -> Iterator[
         yield FrameResult(**dict(zip(columns, values, strict=True)))
 
 
-def decode(records: npt.NDArray[np.void], name: str, own: Sequence[str] = ()) -> np.ndarray:
+def decode(
+    records: npt.NDArray[np.void], name: str, own: Sequence[str] = (), at: npt.ArrayLike | None = None
+) -> np.ndarray:
     """Return one field of `FrameResult` for many records at once.
 
     Parameters
     ----------
-    records : ndarray of FRAME_DTYPE, shape (n,)
+    records : ndarray of FRAME_DTYPE or BARE_DTYPE, shape (n,)
     name : str
         A field of `FrameResult`.
     own : sequence of str
         As they were packed with.
+    at : array of int, optional
+        Only these rows of the field.
 
     Returns
     -------
@@ -179,9 +191,9 @@ def decode(records: npt.NDArray[np.void], name: str, own: Sequence[str] = ()) ->
         float32 with the field's own shape, except ``time`` (float64), ``index`` and
         ``size`` (int64), ``found`` (bool), ``expression`` and ``own`` (str).
     """
-    if name not in FRAME_DTYPE.names or name in ("origin", "step"):
+    if name not in _FIELDS:
         raise KeyError(f"no such column: {name!r}")
-    stored = records[name]
+    stored = records[name] if at is None else records[name][:, np.asarray(at)]
     if name in _POINTS:
         origin = records["origin"][:, None, : stored.shape[2]].astype(np.float64)
         return (origin + stored * records["step"][:, None, None].astype(np.float64)).astype(np.float32)

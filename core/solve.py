@@ -16,6 +16,7 @@ import numpy.typing as npt
 from . import relative
 from .filters import OneEuro, smooth
 from .fusion import fuse
+from .head import continuous, inverse, multiply
 from .types import SURE, FrameResult
 from .units import ACTION_UNITS, ARKIT, UNITS
 
@@ -234,7 +235,7 @@ class Neutral:
         if not seen:
             return None
         rows = np.array([_row(result) for result in seen])
-        head = _mean_rotation(_continuous(rows[:, _SLICE["head_rotation"]]))
+        head = _mean_rotation(rows[:, _SLICE["head_rotation"]])
         measures = np.median([_measure(result) for result in seen], axis=0)
         gaze = np.median(_gaze(rows), axis=0)
         weights = np.minimum(np.median(rows[:, _WEIGHTS], axis=0), MAX_REST)
@@ -333,7 +334,7 @@ def _find_neutral(rows: npt.NDArray, measured: npt.NDArray) -> Neutral:
         low = np.percentile(known[:, relative.RAISED_MORE], BROW_PERCENTILE, axis=0)
         measures[relative.RAISED_MORE] = np.minimum(measures[relative.RAISED_MORE], low)
     gaze = np.clip(np.apply_along_axis(_mode, 0, _gaze(rows)), -MAX_GAZE, MAX_GAZE)
-    return Neutral(weights, _mean_rotation(_continuous(rows[:, _SLICE["head_rotation"]])), measures, gaze)
+    return Neutral(weights, _mean_rotation(rows[:, _SLICE["head_rotation"]]), measures, gaze)
 
 
 def _mode(values: npt.NDArray) -> float:
@@ -344,30 +345,6 @@ def _mode(values: npt.NDArray) -> float:
         start = int(np.argmin(values[half - 1 :] - values[: len(values) - half + 1]))
         values = values[start : start + half]
     return float(values.mean())
-
-
-def _multiply(a: npt.NDArray, b: npt.NDArray) -> npt.NDArray:
-    """Return the Hamilton product of quaternions w, x, y, z, shape (..., 4)."""
-    aw, ax, ay, az = np.moveaxis(a, -1, 0)
-    bw, bx, by, bz = np.moveaxis(b, -1, 0)
-    return np.stack(
-        [
-            aw * bw - ax * bx - ay * by - az * bz,
-            aw * bx + ax * bw + ay * bz - az * by,
-            aw * by - ax * bz + ay * bw + az * bx,
-            aw * bz + ax * by - ay * bx + az * bw,
-        ],
-        axis=-1,
-    )
-
-
-_CONJUGATE = np.array([1.0, -1.0, -1.0, -1.0])
-
-
-def _continuous(quaternions: npt.NDArray) -> npt.NDArray:
-    """Flip signs so that neighbours lie on the same side; q and -q are one rotation."""
-    flips = np.where((quaternions[1:] * quaternions[:-1]).sum(axis=1) < 0, -1.0, 1.0)
-    return quaternions * np.cumprod(np.concatenate([[1.0], flips]))[:, None]
 
 
 def _mean_rotation(quaternions: npt.NDArray) -> npt.NDArray:
@@ -457,10 +434,8 @@ def _solve(times, found, rows, measured, options: SolveOptions, neutral: Neutral
         head = _SLICE["head_rotation"]
         if options.level_head or (neutral is not None and options.neutral == "auto"):
             straight = _mean_rotation(seen[:, head]) if neutral is None else neutral.head
-            seen[:, head] = _multiply(straight * _CONJUGATE, seen[:, head])
-        seen[:, head] = _continuous(seen[:, head])
-        if seen[0, head.start] < 0:  # on neutral's side
-            seen[:, head] *= -1
+            seen[:, head] = multiply(inverse(straight), seen[:, head])
+        seen[:, head] = continuous(seen[:, head])  # from neutral's side on
         rows = _bridge(times, found, seen)
         if options.smoothing > 0:
             rows = smooth(times, rows, *_settings(options.smoothing))
@@ -604,7 +579,7 @@ class Solver:
         if self._fixed is not None:
             _without_rest(row, self._fixed.weights)
             _refine(row[None], _measure(result)[None], self._fixed)
-            row[head] = _multiply(self._fixed.head * _CONJUGATE, row[head])
+            row[head] = multiply(inverse(self._fixed.head), row[head])
         if self._level is not None:
             row[head] = self._level(time, row[head])
         if row[head] @ self._out[head] < 0:
@@ -671,6 +646,4 @@ class _LiveLevel:
             self._sum += share * (np.outer(rotation, rotation) - self._sum)
         self._time = time
         mean = np.linalg.eigh(self._sum)[1][:, -1]
-        if mean[0] < 0:
-            mean = -mean
-        return _multiply(mean * _CONJUGATE, rotation)
+        return multiply(inverse(mean), rotation)

@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import MienError
-from .record import CHANNELS, FRAME_DTYPE, LABELS, decode, neutral, pack, results, sane
+from .record import BARE_DTYPE, CHANNELS, FRAME_DTYPE, LABELS, decode, neutral, pack, results, sane
 from .types import FrameResult
 
 SUFFIX = ".mien"
@@ -298,6 +298,9 @@ class Take:
     def column(self, name: str, at: npt.ArrayLike | None = None) -> np.ndarray:
         """Return one field of every frame.
 
+        The first one asked for reads the whole file, and the others are there with it; but for
+        the points of the mesh, which few can hold in memory: these are read each time.
+
         Parameters
         ----------
         name : str
@@ -311,23 +314,21 @@ class Take:
             float32 with the field's own shape, except ``time`` (float64), ``index`` and
             ``size`` (integers), ``found`` (bool), ``expression`` and ``own`` (str).
         """
-        if name == "time":
-            return self.times.copy()
-        where = slice(None) if at is None else (slice(None), np.asarray(at))
         own = self.header.own
-        empty = decode(neutral(0), name, own)[where]
+        if name in BARE_DTYPE.names:
+            return decode(self._scan[0], name, own, at)
+        empty = decode(neutral(0), name, own, at)
         column = np.zeros((self._count, *empty.shape[1:]), empty.dtype)
         for first, records, good in self._chunks():
-            records[~good] = neutral(1)
-            column[first : first + len(records)] = decode(records, name, own)[where]
-        if name == "index" and len(self.damaged):
-            column[self.damaged] = self._scan[2][self.damaged]
+            column[first + np.flatnonzero(good)] = decode(records[good], name, own, at)
         return column
 
-    @property
+    @functools.cached_property
     def times(self) -> npt.NDArray[np.float64]:
         """Capture time of every frame in seconds, read-only."""
-        return self._scan[0]
+        times = self.column("time")
+        times.flags.writeable = False
+        return times
 
     @property
     def damaged(self) -> npt.NDArray[np.int64]:
@@ -361,45 +362,44 @@ class Take:
         self.close()
 
     @functools.cached_property
-    def _scan(self) -> tuple[npt.NDArray, npt.NDArray, npt.NDArray, npt.NDArray]:
-        """Read the file once: every frame's time, the damaged positions, every frame's number, which are whole."""
-        times = np.zeros(self._count)
-        numbers = np.zeros(self._count, np.int64)
+    def _scan(self) -> tuple[npt.NDArray[np.void], npt.NDArray[np.int64]]:
+        """Read the file once: every frame without its points, mended where it is damaged, and where it is."""
+        frames = np.zeros(self._count, BARE_DTYPE)
         whole = np.zeros(self._count, bool)
-        last = -np.inf
-        for first in range(0, self._count, _CHUNK):
-            records, good = self._records(first, min(first + _CHUNK, self._count))
+        fields = list(BARE_DTYPE.names)
+        for first, records, good in self._chunks():
             here = slice(first, first + len(records))
-            # Frames follow each other: what goes back in time is damage, whatever its checksum says.
-            reached = np.maximum.accumulate(np.concatenate([[last], np.where(good, records["time"], -np.inf)]))
-            good &= records["time"] > reached[:-1]
-            last = reached[-1]
-            times[here] = np.where(good, records["time"], 0.0)
-            numbers[here] = records["index"]
+            frames[here] = records[fields]
             whole[here] = good
         known, damaged = np.flatnonzero(whole), np.flatnonzero(~whole)
         if len(damaged):
+            frames[damaged] = neutral(1)[fields]
+            times, numbers = frames["time"], frames["index"]
             times[damaged] = np.interp(damaged, known, times[known])
             numbers[damaged] = np.rint(np.interp(damaged, known, numbers[known]))
             # Nothing stands before the first known frame to interpolate from.
             lead = damaged[damaged < known[0]]
             period = 1.0 / self.header.fps if self.header.fps else 1.0 / 30.0
             times[lead] = times[known[0]] - (known[0] - lead) * period
-            numbers[lead] = np.maximum(numbers[known[0]] - (known[0] - lead), 0)
-        for array in (times, damaged, numbers, whole):
+            numbers[lead] = np.maximum(int(numbers[known[0]]) - (known[0] - lead), 0)
+        for array in (frames, damaged):
             array.flags.writeable = False
-        return times, damaged, numbers, whole
+        return frames, damaged
 
     def _gap(self, position: int) -> FrameResult:
-        times, _damaged, numbers, _whole = self._scan
-        return FrameResult(index=int(numbers[position]), time=float(times[position]), size=self.header.size)
+        frame = self._scan[0][position]
+        return FrameResult(index=int(frame["index"]), time=float(frame["time"]), size=self.header.size)
 
     def _chunks(self) -> Iterator[tuple[int, npt.NDArray[np.void], npt.NDArray[np.bool_]]]:
-        whole = self._scan[3]
+        """Read the file in pieces: the first record's position, the records, and which of them are good."""
+        last = -np.inf
         for first in range(0, self._count, _CHUNK):
-            last = min(first + _CHUNK, self._count)
-            records, good = self._records(first, last)
-            yield first, records, good & whole[first:last]
+            records, good = self._records(first, min(first + _CHUNK, self._count))
+            # Frames follow each other: what goes back in time is damage, whatever its checksum says.
+            reached = np.maximum.accumulate(np.concatenate([[last], np.where(good, records["time"], -np.inf)]))
+            good &= records["time"] > reached[:-1]
+            last = reached[-1]
+            yield first, records, good
 
     def _records(self, first: int, last: int) -> tuple[npt.NDArray[np.void], npt.NDArray[np.bool_]]:
         """Read records first..last in today's layout, and which of them are good."""

@@ -64,14 +64,15 @@ class FrameResult:
     """What Mien knows about the face in one frame.
 
     All arrays are float32, read-only and finite. Where no face was found, `found` is
-    False, `confidence` 0 and every array holds its neutral value.
+    False, `confidence` 0 and every array holds its neutral value, until a `solve.Solver`
+    puts in the pose that is to be shown meanwhile.
 
     Attributes
     ----------
     index : int
-        Frame number in the source, from 0.
+        Frame number in the source, from 0; in a live take, from its first record.
     time : float
-        Capture time in seconds, as in `Frame`.
+        Capture time in seconds, as in `Frame`; in a live take, from its first record.
     found : bool
         Whether a face was found.
     confidence : float

@@ -267,7 +267,7 @@ def read_bones(obj, bones: tuple[str, ...], rotations: dict | None = None, depsg
 
 
 def _posed(pose, bones, rotations) -> dict[str, np.ndarray]:
-    from ..rig.pose import matrices
+    from ...core.head import matrix_from_quaternion
 
     done: dict[str, np.ndarray] = {}
 
@@ -276,7 +276,7 @@ def _posed(pose, bones, rotations) -> dict[str, np.ndarray]:
             local = np.array(bone.matrix_basis, np.float64)
             if bone.name in rotations:
                 size = np.linalg.norm(local[:3, :3], axis=0)
-                local[:3, :3] = matrices(rotations[bone.name]) * size
+                local[:3, :3] = matrix_from_quaternion(rotations[bone.name]) * size
             rest = np.array(bone.bone.matrix_local, np.float64)
             if bone.parent is None:
                 done[bone.name] = rest @ local

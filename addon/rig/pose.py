@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from ...core.head import continuous, inverse, matrix_from_quaternion, multiply
+
 Floats = npt.NDArray[np.float64]
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0)
@@ -22,40 +24,10 @@ def to_armature(rotation) -> Floats:
     return np.stack((q[..., 0], q[..., 1], -q[..., 3], q[..., 2]), axis=-1)
 
 
-def multiply(a, b) -> Floats:
-    """Return the product a b: the turn b, then a."""
-    aw, ax, ay, az = np.moveaxis(np.asarray(a, dtype=np.float64), -1, 0)
-    bw, bx, by, bz = np.moveaxis(np.asarray(b, dtype=np.float64), -1, 0)
-    return np.stack(
-        (
-            aw * bw - ax * bx - ay * by - az * bz,
-            aw * bx + ax * bw + ay * bz - az * by,
-            aw * by - ax * bz + ay * bw + az * bx,
-            aw * bz + ax * by - ay * bx + az * bw,
-        ),
-        axis=-1,
-    )
-
-
-def inverse(q) -> Floats:
-    """Return the inverse of unit quaternions."""
-    return np.asarray(q, dtype=np.float64) * (1.0, -1.0, -1.0, -1.0)
-
-
 def normalised(q) -> Floats:
     """Return `q` at unit length."""
     q = np.asarray(q, dtype=np.float64)
     return q / np.linalg.norm(q, axis=-1, keepdims=True)
-
-
-def continuous(q) -> Floats:
-    """Flip signs along the first axis so that no quaternion jumps to its opposite, w >= 0 at first."""
-    q = np.array(q, dtype=np.float64)
-    if len(q) == 0:
-        return q
-    turns = np.where((q[1:] * q[:-1]).sum(axis=-1) < 0.0, -1.0, 1.0)
-    sign = np.concatenate(([1.0 if q[0, 0] >= 0.0 else -1.0], turns)).cumprod()
-    return q * sign[:, None]
 
 
 def about(axis: int, angle) -> Floats:
@@ -138,24 +110,11 @@ def _axis_angle(q) -> Floats:
     return values
 
 
-def matrices(q) -> Floats:
-    """Return the rotation matrices, shape (..., 3, 3)."""
-    w, x, y, z = np.moveaxis(np.asarray(q, dtype=np.float64), -1, 0)
-    return np.stack(
-        (
-            np.stack((1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)), axis=-1),
-            np.stack((2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)), axis=-1),
-            np.stack((2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)), axis=-1),
-        ),
-        axis=-2,
-    )
-
-
 def _euler(q, order: str) -> Floats:
     """Blender's Euler angles: ``"XYZ"`` turns about X first, so the matrix is Z Y X."""
     i, j, k = (_AXES[letter] for letter in order)
     odd = -1.0 if (j - i) % 3 != 1 else 1.0
-    m = matrices(q)
+    m = matrix_from_quaternion(q)
     cosine = np.hypot(m[:, i, i], m[:, j, i])
     first = np.where(cosine > 1e-9, np.arctan2(odd * m[:, k, j], m[:, k, k]), np.arctan2(-odd * m[:, j, k], m[:, j, j]))
     second = np.arctan2(-odd * m[:, k, i], cosine)

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from ..head import product as multiply
 from ..types import NO_ROTATION
 from ..units import ARKIT, ARKIT_INDEX
 
@@ -112,18 +113,6 @@ def angles(values, limit: float = MAX_ANGLE) -> tuple[float, ...]:
 
 
 # --- quaternions: w, x, y, z; plain floats, as numpy costs more than it saves on four numbers
-
-
-def multiply(a, b):
-    """Hamilton product: turn by `b`, then by `a`."""
-    aw, ax, ay, az = a
-    bw, bx, by, bz = b
-    return (
-        aw * bw - ax * bx - ay * by - az * bz,
-        aw * bx + ax * bw + ay * bz - az * by,
-        aw * by - ax * bz + ay * bw + az * bx,
-        aw * bz + ax * by - ay * bx + az * bw,
-    )
 
 
 def normalised(q):

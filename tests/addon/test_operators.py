@@ -89,6 +89,21 @@ def test_a_take_is_reused_until_the_source_changes(ready, fake_worker):
     assert len(takes()) == 1
 
 
+def test_a_take_without_all_models_is_captured_again(ready, fake_worker):
+    """They may be whole by now; and so is the take after that."""
+    poorer = CAPTURE.replace("size=(64, 48)", "size=(64, 48), extra={'without': ['expression']}")
+    assert poorer != CAPTURE
+    fake_worker(poorer)
+    bpy.ops.mien.bake("EXEC_DEFAULT")
+    fake_worker(CAPTURE)
+    bpy.ops.mien.bake("EXEC_DEFAULT")
+    fake_worker('raise MienError("x", "Captured again.", "")')
+    assert bpy.ops.mien.bake("EXEC_DEFAULT") == {"FINISHED"}
+    # What is no take does not stand in the way of one.
+    takes()[0].write_bytes(b"")
+    assert "Captured again" in bake_fails()
+
+
 def test_reuse_can_be_turned_off(ready, fake_worker):
     fake_worker(CAPTURE)
     bpy.ops.mien.bake("EXEC_DEFAULT")

@@ -56,5 +56,5 @@ def test_steady_motion_makes_no_jumps(mode):
 
 def test_gaze_looks_where_it_says():
     yaw, pitch = 0.3, 0.2
-    x, y, z = pose.matrices(pose.gaze(yaw, pitch)) @ (0.0, 0.0, 1.0)
+    x, y, z = pose.matrix_from_quaternion(pose.gaze(yaw, pitch)) @ (0.0, 0.0, 1.0)
     assert np.allclose((x, y, z), (np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)))

@@ -10,10 +10,14 @@ import pytest
 from mien.core.capture import open_source
 from mien.core.head import (
     GazeTracker,
+    continuous,
     gaze,
     head_pose,
     head_space,
+    inverse,
     matrix_from_quaternion,
+    multiply,
+    product,
     quaternion_from_matrix,
 )
 from mien.core.landmarks import Face, Landmarker
@@ -38,6 +42,24 @@ def test_quaternions_of_many():
     quaternions /= np.linalg.norm(quaternions, axis=1, keepdims=True)
     quaternions *= np.sign(quaternions[:, :1])
     np.testing.assert_allclose(quaternion_from_matrix(matrix_from_quaternion(quaternions)), quaternions, atol=1e-9)
+
+
+def test_a_product_turns_by_its_second_factor_first():
+    one, other = (quaternion_from_matrix(about(axis, angle)) for axis, angle in ((0, 50), (1, -130)))
+    both = about(0, 50) @ about(1, -130)
+    np.testing.assert_allclose(matrix_from_quaternion(multiply(one, [other, other])), [both, both], atol=1e-9)
+    np.testing.assert_allclose(product(one.tolist(), other.tolist()), multiply(one, other), atol=1e-12)
+    np.testing.assert_allclose(multiply(inverse(one), one), [1, 0, 0, 0], atol=1e-12)
+
+
+def test_continuous_quaternions_begin_with_a_positive_w():
+    turning = np.array([quaternion_from_matrix(about(1, 170 + 5 * i)) for i in range(10)])
+    jumping = turning * np.where(np.arange(10) % 3, 1.0, -1.0)[:, None]
+    smooth = continuous(jumping)
+    assert smooth[0, 0] > 0
+    assert ((smooth[1:] * smooth[:-1]).sum(axis=1) > 0.99).all()
+    np.testing.assert_array_equal(np.abs(smooth), np.abs(turning))
+    assert continuous(np.zeros((0, 4))).shape == (0, 4)
 
 
 def test_bad_shapes():

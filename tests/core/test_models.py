@@ -124,6 +124,15 @@ def test_fetch_keeps_a_good_file(shelf):
     assert fetch.fetch(sources=[refuse]) == shelf / "face_landmarker.task"
 
 
+def test_fetch_goes_to_the_cache_where_the_own_folder_cannot_be_written(shelf, tmp_path, monkeypatch):
+    """Also where os.access says that it can, as Windows does of every folder, and all systems of this one."""
+    own = tmp_path / "no folder"
+    own.touch()
+    monkeypatch.setattr(fetch, "SHIPPED", own)
+    assert fetch.fetch(sources=[deliver(GOOD)]) == models.cache_folder() / "face_landmarker.task"
+    assert list(shelf.iterdir()) == [shelf / "models.json"]
+
+
 def test_fetch_replaces_a_damaged_file_only_by_a_good_one(shelf):
     path = shelf / "face_landmarker.task"
     path.write_bytes(b"cut")

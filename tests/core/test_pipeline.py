@@ -128,7 +128,7 @@ def test_without_its_own_models_a_capture_goes_on_and_says_so(tmp_path, monkeypa
     monkeypatch.setattr(models, "cache_folder", lambda: tmp_path / "none")
     monkeypatch.delenv("MIEN_MODELS", raising=False)
     with open_pipeline(live=True) as pipeline:
-        assert pipeline.settings == {"estimator": "landmark"}
+        assert pipeline.settings == {"estimator": "landmark", "without": ["action_units", "expression", "confidence"]}
         assert [notice.code for notice in pipeline.notices] == [f"model-{broken}"] * 3
         assert "landmark model alone" in str(pipeline.notices[0])
         assert "not labelled" in str(pipeline.notices[1])

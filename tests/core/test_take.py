@@ -181,6 +181,7 @@ def test_a_flipped_bit_costs_its_frame_only(take, tmp_path, position, bit):
         assert reader.column("found").tolist() == [i != position for i in range(5)]
         assert reader.column("index").tolist() == [0, 1, 2, 3, 4]
         assert np.array_equal(reader.column("head_rotation")[position], [1, 0, 0, 0])
+        assert reader.column("landmarks", [7])[:, 0, 0].tolist() == [0 if i == position else i for i in range(5)]
 
 
 def test_a_damaged_end_is_left_out(take):
@@ -482,6 +483,17 @@ def test_a_long_take_is_not_loaded(tmp_path):
         tracemalloc.stop()
     assert path.stat().st_size > 10e6
     assert peak < 5e6
+
+
+def test_all_columns_but_the_points_come_with_the_first(take):
+    with Take(take) as reader:
+        times = reader.times
+    for name in set(FrameResult.__slots__) - {"landmarks", "points68"}:
+        assert len(reader.column(name)) == len(times)
+    assert not len(reader.damaged)
+    assert reader.losses == ()
+    with pytest.raises(ValueError, match="closed"):
+        reader.column("landmarks")
 
 
 def test_a_device_that_is_full_refuses_the_header():
