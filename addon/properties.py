@@ -190,6 +190,12 @@ class MienSettings(bpy.types.PropertyGroup):
         description="The take baked last; choose another to bake or export it",
         subtype="FILE_PATH",
     )
+    video: bpy.props.StringProperty(
+        name="Video of the Take",
+        description="The video that the take was captured from, for its sound",
+        subtype="FILE_PATH",
+        options={"HIDDEN"},
+    )
 
 
 def register():

@@ -241,6 +241,10 @@ def bake_take(asked: Request, path: Path, source: Path | None = None) -> BakeSum
     if any(row.mesh not in (None, mesh) for row in getattr(scene, LIVE_SETTINGS).targets):
         notices.append("Further heads were not baked: choose each as Target")
     summary = dataclasses.replace(summary, notices=(*notices, *summary.notices))
+    chosen = getattr(scene, SETTINGS)
+    if source is None and sound.names(chosen.take, path):
+        source = video_of(scene, path)
+    chosen.take, chosen.video = str(path), str(source or "")
     heard = takes.sound_of(path) or source
     if asked.sound and heard is not None:
         told = sound.place(scene, heard, summary.start, mesh.name, delay=asked.sound_delay, replace=options.new_action)
@@ -250,8 +254,28 @@ def bake_take(asked: Request, path: Path, source: Path | None = None) -> BakeSum
     for driver in (session.live, session.playback):
         if driver is not None:
             driver.cast.animation_changed()
-    getattr(scene, SETTINGS).take = str(path)
     return summary
+
+
+def heard_of(scene: bpy.types.Scene, path: Path) -> Path | None:
+    """Return the sound recorded with a take, or the video that it was captured from; None where neither is known."""
+    return takes.sound_of(path) or video_of(scene, path)
+
+
+def video_of(scene: bpy.types.Scene, path: Path) -> Path | None:
+    """Return the video that a scene's take was captured from, where that is still there.
+
+    Takes hold no paths, since they are handed on: the scene remembers it from the bake. The
+    take's own word tells whether another was chosen since.
+
+    Raises
+    ------
+    MienError
+    """
+    video = Path(bpy.path.abspath(getattr(scene, SETTINGS).video))
+    with Take(path) as take:
+        mine = take.header.source == video.name and "live" not in take.header.extra
+    return video if mine and video.is_file() else None
 
 
 def bake_file(operator: bpy.types.Operator, context, path: Path) -> set[str]:
