@@ -203,6 +203,12 @@ class MienSettings(bpy.types.PropertyGroup):
         description="The take baked last; choose another to bake or export it",
         subtype="FILE_PATH",
     )
+    origin: bpy.props.StringProperty(
+        name="Source of the Take",
+        description="What the take was captured from, for its sound",
+        subtype="FILE_PATH",
+        options={"HIDDEN"},
+    )
 
 
 def register():

@@ -1,7 +1,9 @@
 """Puts the sound of a take on the sequencer, as lip reference.
 
 Sample 0 of a take's sound is the moment of its first frame (see `core.wav`), so the strip
-begins where the keys begin.
+begins where the keys begin. In a video the sound may begin before the first picture, or
+after it. Blender plays it from its own first sample, whatever the file says, so the strip
+begins as much before the keys, or after them.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ import os
 from pathlib import Path
 
 import bpy
+
+from ..core import containers
 
 MARK = "mien_sound_of"
 """Custom property of Mien's strips: the name of the head that speaks."""
@@ -27,7 +31,7 @@ def place(
     path : pathlib.Path
         A sound file, or a video; one without sound is passed over.
     start : float
-        Scene frame of its first sample.
+        Scene frame of the first picture.
     head : str
         Name of the head that was baked.
     delay : float
@@ -41,7 +45,7 @@ def place(
         Sentences about what was done.
     """
     fps = scene.render.fps / scene.render.fps_base
-    exact = start + delay * fps
+    exact = start + (delay - containers.sound_lead(path)) * fps
     frame = math.floor(exact + 1e-6)
     had_editor = scene.sequence_editor is not None
     strips = strips_of(scene)

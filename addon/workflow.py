@@ -13,7 +13,7 @@ import bpy
 
 from ..core.errors import MienError
 from ..core.files import actor_file, actor_names
-from ..core.pictures import UNREAD, is_recording, is_sequence
+from ..core.pictures import UNREAD, heard_in, is_recording, is_sequence
 from ..core.take import Take
 from ..core.wav import sound_path
 from . import actions, markers, session, sound, takes
@@ -202,7 +202,7 @@ def prepare_capture(context) -> tuple[CaptureJob, bool]:
     return job, chosen.reuse_take and is_whole(take)
 
 
-def bake_take(asked: Request, path: Path, heard: Path | None = None) -> BakeSummary:
+def bake_take(asked: Request, path: Path, source: Path | None = None) -> BakeSummary:
     """Bake a take as asked, with its sound, or that of what it was captured from.
 
     Parameters
@@ -210,8 +210,8 @@ def bake_take(asked: Request, path: Path, heard: Path | None = None) -> BakeSumm
     asked : Request
     path : pathlib.Path
         The take.
-    heard : pathlib.Path, optional
-        A video or sound file, as `core.pictures.heard_in` gives.
+    source : pathlib.Path, optional
+        What it was captured from.
 
     Raises
     ------
@@ -243,7 +243,11 @@ def bake_take(asked: Request, path: Path, heard: Path | None = None) -> BakeSumm
     if any(row.mesh not in (None, mesh) for row in getattr(scene, LIVE_SETTINGS).targets):
         notices.append("Further heads were not baked: choose each as Target")
     summary = dataclasses.replace(summary, notices=(*notices, *summary.notices))
-    heard = takes.sound_of(path) or heard
+    chosen = getattr(scene, SETTINGS)
+    if source is not None or not sound.names(chosen.take, path):
+        chosen.origin = str(source or "")
+    chosen.take = str(path)
+    heard = heard_of(scene, path)
     if asked.sound and heard is not None:
         told = sound.place(scene, heard, summary.start, mesh.name, delay=asked.sound_delay, replace=options.new_action)
         summary = dataclasses.replace(summary, notices=(*summary.notices, *told))
@@ -252,8 +256,24 @@ def bake_take(asked: Request, path: Path, heard: Path | None = None) -> BakeSumm
     for driver in (session.live, session.playback):
         if driver is not None:
             driver.cast.animation_changed()
-    getattr(scene, SETTINGS).take = str(path)
     return summary
+
+
+def heard_of(scene: bpy.types.Scene, path: Path) -> Path | None:
+    """Return the sound recorded with a take, or what its source is heard in; None where neither is known or there.
+
+    Takes hold no paths, since they are handed on: the scene remembers the source from the bake.
+    The take's own word tells whether another was chosen since.
+
+    Raises
+    ------
+    MienError
+    """
+    origin = Path(bpy.path.abspath(getattr(scene, SETTINGS).origin))
+    with Take(path) as take:
+        mine = take.header.source == origin.name and "live" not in take.header.extra
+    heard = takes.sound_of(path) or (heard_in(origin) if mine else None)
+    return heard if heard is not None and heard.is_file() else None
 
 
 def bake_file(operator: bpy.types.Operator, context, path: Path) -> set[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import bpy
 
 from ...core.errors import MienError
-from ...core.pictures import heard_in
 from .. import session, workflow
 from ..ids import OP_BAKE, OP_CANCEL
 
@@ -90,7 +89,7 @@ class MIEN_OT_bake(bpy.types.Operator):
 
     def _bake(self):
         try:
-            summary = workflow.bake_take(self._request, self._job.take, heard_in(self._job.source))
+            summary = workflow.bake_take(self._request, self._job.take, self._job.source)
         except MienError as error:
             return workflow.refuse(self, error)
         return workflow.tell(self, workflow.outcome_of(summary, self._job.summary, self._notices))

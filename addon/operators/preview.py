@@ -9,7 +9,7 @@ import bpy
 from bpy_extras.io_utils import ExportHelper
 
 from ...core.errors import MienError
-from .. import live_workflow, takes, workflow
+from .. import live_workflow, workflow
 from ..expressions import BASIC
 from ..ids import (
     OP_PREVIEW,
@@ -240,7 +240,7 @@ class MIEN_OT_preview_render_take(bpy.types.Operator, ExportHelper):
                 path,
                 film=self.film,
                 start=start,
-                heard=takes.sound_of(take) if chosen.use_sound else None,
+                heard=workflow.heard_of(context.scene, take) if chosen.use_sound else None,
                 delay=chosen.sound_delay / 1000.0,
             )
         except MienError as error:

@@ -205,7 +205,7 @@ def begin(
     start : int
         Frame of the first sample. Of what comes before frame 0 Blender renders nothing.
     heard : Path, optional
-        The take's sound, for the film.
+        The take's sound, or its video, for the film.
     delay : float
         Seconds by which the sound comes later.
 
@@ -236,6 +236,7 @@ def begin(
     scene.sequence_editor_clear()
     if film and heard is not None:
         sound.place(scene, heard, start, obj.name, delay=delay)
+    if scene.sequence_editor is not None:  # a video may have no sound
         render.ffmpeg.audio_codec = "AAC"
         render.use_sequencer = True  # unasked Blender mixes no sound; one alone leaves the pictures to the scene
     _playing = _Playing(obj.name, start, samples, scene.name)

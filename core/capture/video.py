@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from .. import containers
 from ..errors import MienError
 from ..opencv import cv2
 from ..types import Frame
@@ -46,13 +47,12 @@ class VideoFile:
         self._path = Path(path)
         check_readable(self._path)
         self._capture = _open(self._path)
-        self._counted = _is_mp4(self._path)
         self.name = self._path.name
         self.incomplete = False
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if math.isfinite(fps) and _PLAUSIBLE_FPS[0] <= fps <= _PLAUSIBLE_FPS[1] else 0.0
-        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        self.frame_count = int(count) if math.isfinite(count) and 0 < count < 2**31 else None
+        self._contents = containers.read(self._path)
+        self.frame_count = self._count()
         # OpenCV's own rotation is off by default in some builds and on in others.
         self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
         self._rotation = _ROTATE.get(int(self._capture.get(cv2.CAP_PROP_ORIENTATION_META)) % 360)
@@ -74,7 +74,7 @@ class VideoFile:
         while True:
             if not self._capture.grab():
                 failures += 1
-                if failures > _DAMAGE_PATIENCE or self._at_end(index + failures - 1, time, step):
+                if failures > _DAMAGE_PATIENCE:  # at the end of the file each is at once
                     break
                 continue
             # Read after grabbing, it is the time of the picture grabbed. Behind an edit list FFmpeg
@@ -95,14 +95,30 @@ class VideoFile:
             index += 1
         if index == 0:
             raise _codec_error(self._path, self._capture)
-        self.incomplete = lost > 0 or not self._at_end(index, time, step)
+        self.incomplete = lost > 0 or not self._is_all(index, time, step)
 
-    def _at_end(self, count: int, time: float, step: float) -> bool:
+    def _count(self) -> int | None:
+        """Return how many pictures there are: as the container counts them, else as FFmpeg estimates it.
+
+        FFmpeg counts those too that an edit list leaves out, and estimates from the longest track.
+        """
+        told = self._contents or containers.Contents()
+        count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT) if told.pictures is None else told.pictures
+        if told.seconds is not None and self.fps:
+            count = round(told.seconds * self.fps)
+        return int(count) if math.isfinite(count) and 0 < count < 2**31 else None
+
+    def _is_all(self, count: int, time: float, step: float) -> bool:
         """Whether `count` pictures, the last at `time`, are all that the file says it has."""
-        if self.frame_count is None or count >= self.frame_count:
-            return True
-        # Outside MP4 the count is FFmpeg's estimate, from duration and rate: go by time, and not closely.
-        return not self._counted and time + max(1.0, 2 * step) >= self.frame_count * step
+        told = self._contents
+        if told is None:
+            thought = self.frame_count or 0
+            return count >= thought or _reaches(time, thought * step, step)
+        if told.pictures is not None:
+            return count >= told.pictures
+        if told.seconds is not None:
+            return _reaches(time, told.seconds, step, closely=told.cut)
+        return not told.cut
 
     def close(self) -> None:
         self._capture.release()
@@ -112,6 +128,11 @@ class VideoFile:
 
     def __exit__(self, *exc_info) -> None:
         self.close()
+
+
+def _reaches(time: float, end: float, step: float, closely: bool = False) -> bool:
+    """Whether the last picture's time is that of a film which ends so; a picture may be shown longer than others."""
+    return time + (2 * step if closely else max(1.0, 2 * step)) >= end
 
 
 def _next_time(previous: float, stamp: float, step: float) -> float:
@@ -187,10 +208,10 @@ _AUDIO_STARTS = (b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b"\xff\xf1", b"f
 
 def _sniff(path: Path) -> tuple[str, str]:
     """Return what a file holds, ``"video"``, ``"audio"``, ``"cut"`` or ``""``, and its codec's four letters."""
-    if _is_mp4(path):
-        return _sniff_mp4(path)
     with path.open("rb") as file:
         start = file.read(16)
+    if containers.is_mp4(start):
+        return _sniff_mp4(path)
     if start.startswith(_AUDIO_STARTS) or (start[:4] == b"RIFF" and start[8:12] == b"WAVE"):
         return "audio", ""
     if start.startswith(b"\x1a\x45\xdf\xa3") or (start[:4] == b"RIFF" and start[8:12] == b"AVI "):
@@ -198,29 +219,15 @@ def _sniff(path: Path) -> tuple[str, str]:
     return "", ""
 
 
-def _is_mp4(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(8)[4:] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
-
-
 def _sniff_mp4(path: Path) -> tuple[str, str]:
-    """Walk the boxes of an ISO base media file (ISO/IEC 14496-12, 4.2) to its index, ``moov``."""
-    size, offset, index = path.stat().st_size, 0, b""
+    """Look into an MP4's index, ``moov``."""
+    index = b""
     with path.open("rb") as file:
-        while offset + 8 <= size and not index:
-            file.seek(offset)
-            header = file.read(16)
-            length, kind = int.from_bytes(header[:4], "big"), header[4:8]
-            if length == 1:
-                length = int.from_bytes(header[8:16], "big")
-            elif length == 0:
-                length = size - offset
-            if length < 8:
-                break
+        for kind, begin, end in containers.boxes(file, path.stat().st_size):
             if kind == b"moov":
-                file.seek(offset)
-                index = file.read(min(length, 1 << 24))
-            offset += length
+                file.seek(begin)
+                index = file.read(min(end - begin, 1 << 24))
+                break
     if b"vide" in index:
         table = index.find(b"stsd", index.find(b"vide"))
         codec = index[table + 16 : table + 20].decode("ascii", "replace") if table >= 0 else ""

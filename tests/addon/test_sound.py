@@ -11,7 +11,7 @@ import bpy
 import numpy as np
 import pytest
 
-from mien.addon import session, takes
+from mien.addon import session, takes, workflow
 from mien.addon.ids import TAKE_LIST
 from mien.addon.sample_head import append_sample_head
 from mien.core.errors import MienError
@@ -225,29 +225,59 @@ def test_a_blender_without_sound_says_so(scene, take):
 # --- a video's own sound
 
 
+@pytest.fixture
+def bake_video(fake_worker, folder):
+    """Bakes a video of clicks, two seconds long, through a worker that sees a face in it."""
+
+    def bake(video: Path, lead: float | None = 0.0, clicks=CLICKS) -> Path:
+        """Have the sound begin so many seconds before the picture; None makes a video without. Returns the take."""
+        sound = write_sound(video.with_suffix(".wav"), clicks)
+        picture = ["-itsoffset", max(lead or 0.0, 0.0), "-f", "lavfi", "-i", "testsrc=d=2:r=24:s=64x64"]
+        audio = ["-itsoffset", max(-lead, 0.0), "-i", sound, "-c:a", "pcm_s16le"] if lead is not None else []
+        command = ["ffmpeg", "-y", "-v", "error", *picture, *audio, "-c:v", "mpeg4", "-vsync", "passthrough", video]
+        subprocess.run(list(map(str, command)), check=True)
+        sound.unlink()
+        fake_worker(f"""
+            with TakeWriter(take, TakeHeader(source="{video.name}", fps=24.0)) as writer:
+                for i in range(48):
+                    writer.write(FrameResult(i, i / 24, found=True, confidence=1.0, units=np.full(11, i / 48, "f4")))
+            return jobs.CaptureSummary(48, 48, 2.0, 0.1, take)
+        """)
+        chosen = bpy.context.scene.mien
+        chosen.source = str(video)
+        assert bpy.ops.mien.bake() == {"FINISHED"}
+        return Path(chosen.take)
+
+    return bake
+
+
 @needs_audio
-@pytest.mark.parametrize("audible", [True, False])
-def test_a_video_brings_its_own_sound(scene, tmp_path, fake_worker, audible):
-    video = tmp_path / "actor.mp4"
-    clicks = write_sound(tmp_path / "clicks.wav")
-    picture = ["-f", "lavfi", "-i", "testsrc=d=2:r=24:s=64x64"]
-    audio = ["-i", clicks, "-c:a", "pcm_s16le"] if audible else []
-    video = video.with_suffix(".mov")
-    subprocess.run(["ffmpeg", "-y", "-v", "error", *picture, *audio, "-c:v", "mpeg4", video], check=True)
-    fake_worker("""
-        with TakeWriter(take, TakeHeader(source="actor.mov", fps=24.0)) as writer:
-            for i in range(48):
-                writer.write(FrameResult(i, i / 24, found=True, confidence=1.0, units=np.full(11, i / 48, "f4")))
-        return jobs.CaptureSummary(48, 48, 2.0, 0.1, take)
-    """)
-    scene.mien.source = str(video)
-    scene.mien.start_frame = 13
-    assert bpy.ops.mien.bake() == {"FINISHED"}
-    if not audible:
+@pytest.mark.parametrize("kind", ["mov", "mkv"])
+@pytest.mark.parametrize("lead", [None, 0.0, 0.5, -0.5])
+def test_a_video_brings_its_own_sound(scene, tmp_path, bake_video, kind, lead):
+    """Also where it begins before the first picture, or after it: Blender knows nothing of that."""
+    scene.mien.start_frame = 25
+    bake_video(tmp_path / f"actor.{kind}", lead)
+    if lead is None:
         assert not strips(scene)
         assert len(bpy.data.sounds) == 0
         return
-    assert heard(scene, tmp_path) == pytest.approx(np.array(CLICKS) + 0.5, abs=2 * MS)
+    assert heard(scene, tmp_path) == pytest.approx(np.array(CLICKS) + 1.0 - lead, abs=2 * MS)
+
+
+@needs_audio
+def test_a_take_keeps_the_sound_of_its_video(scene, folder, tmp_path, bake_video):
+    take = bake_video(tmp_path / "actor.mov")
+    bake(take)
+    assert heard(scene, tmp_path) == pytest.approx(CLICKS, abs=2 * MS)
+    renamed = takes.rename(take, "Happy")
+    workflow.take_moved(take, renamed)
+    scene.mien.start_frame = 25
+    bake(renamed)
+    assert heard(scene, tmp_path) == pytest.approx(np.array(CLICKS) + 1.0, abs=2 * MS)
+    bake(make_take(folder / "mute.mien", with_sound=False))
+    assert workflow.heard_of(scene, Path(scene.mien.take)) is None
+    assert workflow.heard_of(scene, renamed) is None  # another was baked since
 
 
 # --- the command line
@@ -327,30 +357,56 @@ def test_export_puts_the_sound_beside_the_file(scene, take, tmp_path):
     assert not (tmp_path / "c.wav").exists()
 
 
-@needs_audio
-def test_a_film_of_a_take_has_its_sound(folder, tmp_path):
-    """Its own alone, and nothing of it is left in the file."""
-    import aud
-
+@pytest.fixture
+def stage():
+    """A head before a camera, in a scene that renders in no time."""
     head = append_sample_head(bpy.context)[0]
     scene = bpy.context.scene
     scene.render.fps, scene.render.resolution_x, scene.render.resolution_y = 10, 32, 32
     scene.mien.target, scene.mien.start_frame = head, 13
+    return scene
+
+
+def clicks_of(film: Path) -> np.ndarray:
+    """Return the times of the clicks in a film."""
+    import aud
+
+    played = aud.Sound.file(str(film))
+    samples, rate = played.data()[:, 0], played.specs[0]
+    loud = np.flatnonzero(np.abs(samples) > 0.1)
+    return loud[np.diff(loud, prepend=-rate) > rate // 10] / rate
+
+
+@needs_audio
+def test_a_film_of_a_take_has_its_sound(stage, folder, tmp_path):
+    """Its own alone, and nothing of it is left in the file."""
     bake(make_take(folder / "other.mien", clicks=(0.6,)))
-    for with_sound, clicks in ((True, CLICKS), (False, ())):
+    for with_sound in (True, False):
         take = make_take(folder / f"{with_sound}.mien")
-        scene.mien.take, scene.mien.use_sound = str(take), with_sound
+        stage.mien.take, stage.mien.use_sound = str(take), with_sound
         film = tmp_path / f"{with_sound}.mp4"
         assert bpy.ops.mien.preview_render_take(filepath=str(film)) == {"FINISHED"}
         assert (b"mp4a" in film.read_bytes()) is with_sound
         if with_sound:
-            played = aud.Sound.file(str(film))
-            samples, rate = played.data()[:, 0], played.specs[0]
-            loud = np.flatnonzero(np.abs(samples) > 0.1)
-            assert loud[np.diff(loud, prepend=-rate) > rate // 10] / rate == pytest.approx(clicks, abs=0.05)
-    assert len(strips(scene)) == 1
+            assert clicks_of(film) == pytest.approx(CLICKS, abs=0.05)
+    assert len(strips(stage)) == 1
     assert len(bpy.data.sounds) == 1
     assert len(bpy.data.scenes) == 1
+
+
+@needs_audio
+@pytest.mark.parametrize("lead", [None, 0.0, 0.5])
+def test_a_film_of_a_video_has_the_videos_sound(stage, folder, tmp_path, bake_video, lead):
+    bake_video(tmp_path / "actor.mov", lead)
+    film = tmp_path / "film.mp4"
+    assert bpy.ops.mien.preview_render_take(filepath=str(film)) == {"FINISHED"}
+    assert (b"mp4a" in film.read_bytes()) is (lead is not None)
+    if lead is not None:
+        expected = np.array(CLICKS) - lead
+        assert clicks_of(film) == pytest.approx(expected[expected > 0], abs=0.05)
+    stage.mien.take = str(make_take(folder / "live.mien", with_sound=False))
+    assert bpy.ops.mien.preview_render_take(filepath=str(film)) == {"FINISHED"}
+    assert b"mp4a" not in film.read_bytes()
 
 
 # --- while live
