@@ -437,7 +437,7 @@ def test_record_and_bake(device, head):
         duration = take.duration
     assert live_workflow.active_take() == path
     assert bpy.ops.mien.take_bake() == {"FINISHED"}
-    assert head.data.shape_keys.animation_data.action is not None
+    assert head.data.shape_keys.animation_data.action.name == path.stem
     assert bpy.context.scene.frame_end >= int(duration * 24)
     bpy.ops.mien.live_stop()
 
