@@ -169,7 +169,7 @@ class MienSettings(bpy.types.PropertyGroup):
         default=True,
     )
     sound_delay: bpy.props.FloatProperty(
-        name="Sound Delay (ms)",
+        name="Delay (ms)",
         description="How much later the sound is played, in milliseconds: for a microphone or camera that is late",
         soft_min=-500.0,
         soft_max=500.0,
