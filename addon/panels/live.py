@@ -324,11 +324,8 @@ class MIEN_UL_takes(bpy.types.UIList):
     bl_idname = LIST_TAKES
 
     def draw_item(self, _context, layout, _data, item, _icon, _active_data, _active_property):
-        row = layout.row()
-        row.label(text=item.name, icon="SPEAKER" if item.sound else "ACTION")
-        length = row.row()
-        length.ui_units_x = 2.6  # names of live takes differ in their last letters
-        length.label(text=f"{item.duration:.1f} s")
+        # The name has the whole line: those of live takes differ in their last letters.
+        layout.label(text=item.name, icon="SPEAKER" if item.sound else "ACTION")
 
 
 def draw_take_list(context, layout) -> None:
@@ -340,6 +337,9 @@ def draw_take_list(context, layout) -> None:
     column.operator(OP_TAKES_REFRESH, text="", icon="FILE_REFRESH")
     column.operator(OP_TAKE_RENAME, text="", icon="GREASEPENCIL")
     column.operator(OP_TAKE_DELETE, text="", icon="TRASH")
+    if 0 <= known.active < len(known.items):
+        take = known.items[known.active]
+        layout.label(text=f"{take.duration:.1f} s, {take.frames} frames", icon="TIME")
     row = layout.row(align=True)
     row.operator(OP_TAKE_PLAY, text="Play", icon="PLAY")
     row.operator(OP_TAKE_BAKE, text="Bake", icon="REC")
