@@ -126,7 +126,7 @@ class MienSettings(bpy.types.PropertyGroup):
         default="NEW",
     )
     action_name: bpy.props.StringProperty(
-        name="Name", description="Name of the new action. Leave empty to name it after the source"
+        name="Name", description="Name of the new action. Leave empty to name it after the source, or after a live take"
     )
     extend_range: bpy.props.BoolProperty(
         name="Extend Scene",
