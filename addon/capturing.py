@@ -155,7 +155,8 @@ class CaptureJob:
         """Add where the frames are that a worker had written when it ended."""
         if not self._frames_kept():
             return error
-        return MienError(error.code, error.message, f"{error.hint} They are in {self._part}: Bake Take takes it.")
+        where = f"They are in {self._part}: Bake Take puts them on the head."
+        return MienError(error.code, error.message, f"{error.hint} {where}")
 
     def _end(self, error: MienError | None = None, patience: float = 0.5):
         self._running = False

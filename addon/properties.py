@@ -137,7 +137,7 @@ class MienSettings(bpy.types.PropertyGroup):
         default="NEW",
     )
     action_name: bpy.props.StringProperty(
-        name="Name", description="Name of the new action. Leave empty to name it after the source"
+        name="Name", description="Name of the new action. Leave empty to name it after the source, or after a live take"
     )
     extend_range: bpy.props.BoolProperty(
         name="Extend Scene",
@@ -182,7 +182,7 @@ class MienSettings(bpy.types.PropertyGroup):
         default=True,
     )
     sound_delay: bpy.props.FloatProperty(
-        name="Sound Delay (ms)",
+        name="Delay (ms)",
         description="How much later the sound is played, in milliseconds: for a microphone or camera that is late",
         soft_min=-500.0,
         soft_max=500.0,

@@ -284,7 +284,8 @@ def bake_file(operator: bpy.types.Operator, context, path: Path) -> set[str]:
     MienError
     """
     with Take(path) as take:
-        name = Path(take.header.source).stem or path.stem
+        # A live take is named by its actor, its source after the camera.
+        name = path.stem if take.header.extra.get("live") else Path(take.header.source).stem or path.stem
     return tell(operator, outcome_of(bake_take(request(context, name), path)))
 
 

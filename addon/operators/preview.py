@@ -90,7 +90,7 @@ class MIEN_OT_preview_expression(bpy.types.Operator):
         if self.own:
             name = chosen.expressions.keys()[self.own - 1] if self.own <= len(chosen.expressions) else ""
         if name not in BASIC and name not in chosen.expressions:
-            self.report({"WARNING"}, f"No expression {name or self.own}")
+            self.report({"WARNING"}, f"There is no expression {name or f'{self.own} of your own yet'}")
             return {"CANCELLED"}
         worn = chosen.expression == name and chosen.strength > 0.0
         if not worn and not overlay.running():

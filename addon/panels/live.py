@@ -42,9 +42,12 @@ _STATES = {
     "loading": "Starting",
     "opening": "Waiting for the source",
     "live": "Live",
-    "stalled": "No pictures",
+    "stalled": "Nothing comes in",
     "lost": "Source lost, trying again",
 }
+
+_SOURCES = {"video": "FILE_MOVIE", "network": "INTERNET"}
+"""Icons; a camera's is Blender's."""
 
 _NEUTRAL = {
     "running": ("Hold Still", "TIME"),
@@ -149,7 +152,7 @@ class MIEN_PT_live(_Panel, bpy.types.Panel):
             layout.label(text="The face is hidden", icon="HIDE_ON")
         elif live.label:
             own = f", {live.expressions.shown}" if live.expressions.shown else ""
-            layout.label(text=f"{live.label.capitalize()} ({live.probability:.0%}){own}", icon="MONKEY")
+            paragraph(context, layout, f"{live.label.capitalize()} ({live.probability:.0%}){own}", icon="MONKEY")
         self._draw_meters(layout, live)
         self._draw_counts(layout, live)
 
@@ -161,11 +164,11 @@ class MIEN_PT_live(_Panel, bpy.types.Panel):
         column.scale_y = 0.8
         text = _STATES.get(status.state, "")
         if status.state == "live" and not math.isnan(live.latency):
-            text = f"{text}: {live.apply_fps:.0f} fps, {live.latency * 1000:.0f} ms behind the camera"
+            text = f"{text}: {live.apply_fps:.0f} fps, {live.latency * 1000:.0f} ms behind"
         column.label(text=text, icon=_icon(status.state))
         if status.error is not None:
-            paragraph(context, column, status.error.message)
-            paragraph(context, column, status.error.hint)
+            paragraph(context, column, status.error.message, icon="BLANK1")
+            paragraph(context, column, status.error.hint, icon="BLANK1")
         if not live.cast.left:
             paragraph(context, column, "The head is gone: undo, or stop and choose another", icon="ERROR")
 
@@ -175,8 +178,8 @@ class MIEN_PT_live(_Panel, bpy.types.Panel):
         column = layout.column(align=True)
         column.scale_y = 0.8
         if status.source:
-            column.label(text=status.source, icon="OUTLINER_OB_CAMERA")
-        rates = f"camera {status.camera_fps:.0f}, worker {status.worker_fps:.0f}, rig {live.apply_fps:.0f}"
+            column.label(text=status.source, icon=_SOURCES.get(live.order.source, "OUTLINER_OB_CAMERA"))
+        rates = f"{live.order.source} {status.camera_fps:.0f}, worker {status.worker_fps:.0f}, rig {live.apply_fps:.0f}"
         column.label(text=f"Fps: {rates}", icon="BLANK1")
         skipped = live.counts.superseded + live.counts.held
         column.label(text=f"Dropped: {live.dropped - skipped}, not drawn: {skipped}", icon="BLANK1")
@@ -208,11 +211,14 @@ class MIEN_PT_live_expressions(_Panel, bpy.types.Panel):
     def draw(self, context):
         layout = self.layout
         chosen = live_workflow.settings(context)
+        on = session.live_running()
         layout.prop(chosen, "actor", icon="USER")
-        if chosen.actor and session.live_running():
+        if (session.live.order.source if on else chosen.source) == "network":
+            paragraph(context, layout, "No picture comes over a network: no expression is told", icon="INFO")
+        elif chosen.actor and on:
             self._draw_own(context, layout, chosen, session.live.expressions)
         elif chosen.actor:
-            layout.label(text="Start live capture to record expressions", icon="INFO")
+            paragraph(context, layout, "Start live capture to record expressions", icon="INFO")
         column = layout.column(align=True)
         column.label(text="Triggers")
         troubles = troubles_of(chosen.id_data, workflow.own_names(chosen.id_data))
@@ -318,9 +324,8 @@ class MIEN_UL_takes(bpy.types.UIList):
     bl_idname = LIST_TAKES
 
     def draw_item(self, _context, layout, _data, item, _icon, _active_data, _active_property):
-        row = layout.row()
-        row.label(text=item.name, icon="ACTION")
-        row.label(text=f"{item.duration:.1f} s, {item.frames} frames", icon="SPEAKER" if item.sound else "NONE")
+        # The name has the whole line: those of live takes differ in their last letters.
+        layout.label(text=item.name, icon="SPEAKER" if item.sound else "ACTION")
 
 
 def draw_take_list(context, layout) -> None:
@@ -332,6 +337,9 @@ def draw_take_list(context, layout) -> None:
     column.operator(OP_TAKES_REFRESH, text="", icon="FILE_REFRESH")
     column.operator(OP_TAKE_RENAME, text="", icon="GREASEPENCIL")
     column.operator(OP_TAKE_DELETE, text="", icon="TRASH")
+    if 0 <= known.active < len(known.items):
+        take = known.items[known.active]
+        layout.label(text=f"{take.duration:.1f} s, {take.frames} frames", icon="TIME")
     row = layout.row(align=True)
     row.operator(OP_TAKE_PLAY, text="Play", icon="PLAY")
     row.operator(OP_TAKE_BAKE, text="Bake", icon="REC")

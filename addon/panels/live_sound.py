@@ -42,7 +42,7 @@ class MIEN_PT_live_sound(bpy.types.Panel):
         sound = _status()
         if sound is not None and sound.error is not None:
             paragraph(context, layout, sound.error.message, icon="ERROR")
-            paragraph(context, layout, sound.error.hint)
+            paragraph(context, layout, sound.error.hint, icon="BLANK1")
         if allowed("microphone"):
             told = "Open while live. Only takes keep what it hears"
         else:

@@ -49,7 +49,10 @@ class MIEN_PT_main(_Panel, bpy.types.Panel):
         column.label(text="Target", icon="USER")
         row = column.row(align=True)
         row.prop(chosen, "target", text="")
-        row.operator(OP_ADD_SAMPLE_HEAD, text="" if chosen.target else "Add Sample Head", icon="ADD")
+        if chosen.target is not None:
+            row.operator(OP_ADD_SAMPLE_HEAD, text="", icon="ADD")
+        else:
+            column.operator(OP_ADD_SAMPLE_HEAD, icon="ADD")
         ready = self._draw_target(context, column)
 
         column = layout.column()
@@ -96,7 +99,7 @@ class MIEN_PT_main(_Panel, bpy.types.Panel):
                 parts.append(f"{len(target.rig.keys) - units} ARKit shapes")
         if target.rig.bones:
             parts.append(f"{len(target.rig.bones)}/{len(BONES)} bones")
-        layout.label(text=", ".join(parts), icon="CHECKMARK")
+        paragraph(context, layout, ", ".join(parts), icon="CHECKMARK")
         if target.missing_units:
             paragraph(context, layout, f"No shape key {', '.join(target.missing_units)}")
         if target.missing_bones and target.armature is not None:
@@ -155,7 +158,7 @@ class MIEN_PT_bake_options(_Panel, bpy.types.Panel):
         name = column.row()
         name.enabled = chosen.action_mode == "NEW"
         name.prop(chosen, "action_name", placeholder="From source")
-        column = layout.column(heading="Key Reduction")
+        column = layout.column()
         column.prop(chosen, "tolerance")
         column.prop(chosen, "rotation_tolerance")
         column = layout.column()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
-
 import bpy
 
 from ..expressions import BASIC
@@ -25,6 +23,7 @@ from ..preview.particles import EFFECTS
 from ..preview.properties import head_settings, settings
 from ..preview.reading import left_out
 from ..registration import register_classes, unregister_classes
+from .text import paragraph
 
 
 class _Panel:
@@ -47,9 +46,7 @@ class MIEN_PT_preview(_Panel, bpy.types.Panel):
         if overlay.problem:
             box = layout.box().column(align=True)
             box.alert = True
-            width = max(int(context.region.width / (7 * context.preferences.system.ui_scale)), 20)
-            for number, line in enumerate(textwrap.wrap(overlay.problem, width)):
-                box.label(text=line, icon="BLANK1" if number else "ERROR")
+            paragraph(context, box, overlay.problem, icon="ERROR")
         layout.row().prop(chosen, "placement", expand=True)
         layout.operator(OP_PREVIEW_RENDER_TAKE, icon="RENDER_ANIMATION")
         if chosen.placement == "WINDOW":
@@ -163,12 +160,12 @@ class MIEN_PT_preview_heads(_Child, bpy.types.Panel):
                 column.prop(chosen, "start")
                 trouble = playback.trouble_of(obj)
                 if trouble:
-                    column.label(text=trouble, icon="ERROR")
+                    paragraph(context, column, trouble, icon="ERROR")
             column.prop(chosen, "location")
             column.prop(chosen, "rotation")
             column.prop(chosen, "scale")
             for notice in left_out(obj):
-                column.label(text=notice, icon="INFO")
+                paragraph(context, column, notice, icon="INFO")
 
 
 CLASSES = (

@@ -18,7 +18,7 @@ import pytest
 
 from mien.addon import bake, live, live_workflow, session, takes
 from mien.addon.operators.take_list import MIEN_OT_take_rename
-from mien.addon.panels.live import MIEN_PT_live, MIEN_PT_live_options, MIEN_PT_live_output
+from mien.addon.panels.live import MIEN_PT_live, MIEN_PT_live_expressions, MIEN_PT_live_options, MIEN_PT_live_output
 from mien.addon.rig.puppet import Channels, Puppet, Sample
 from mien.addon.rig.targets import find_target
 from mien.core import clock, livelink_csv
@@ -167,6 +167,13 @@ def test_calibration_that_has_no_effect_says_so(device, head):
     assert hint not in drawn_by(MIEN_PT_live)
     bpy.context.scene.mien.neutral = "none"
     assert hint in drawn_by(MIEN_PT_live)
+
+
+def test_a_source_without_pictures_says_that_no_expression_is_told(head):
+    told = "No picture comes over a network: no expression is told"
+    assert told not in drawn_by(MIEN_PT_live_expressions)
+    bpy.context.scene.mien_live.source = "network"
+    assert told in drawn_by(MIEN_PT_live_expressions)
 
 
 def test_the_switches_of_this_machine_are_in_the_live_panels(device, head):
@@ -437,7 +444,7 @@ def test_record_and_bake(device, head):
         duration = take.duration
     assert live_workflow.active_take() == path
     assert bpy.ops.mien.take_bake() == {"FINISHED"}
-    assert head.data.shape_keys.animation_data.action is not None
+    assert head.data.shape_keys.animation_data.action.name == path.stem
     assert bpy.context.scene.frame_end >= int(duration * 24)
     bpy.ops.mien.live_stop()
 
