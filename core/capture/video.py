@@ -52,6 +52,8 @@ class VideoFile:
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if math.isfinite(fps) and _PLAUSIBLE_FPS[0] <= fps <= _PLAUSIBLE_FPS[1] else 0.0
         self._contents = containers.read(self._path)
+        with self._path.open("rb") as file:
+            self._is_mp4 = containers.is_mp4(file.read(8))
         self.frame_count = self._count()
         # OpenCV's own rotation is off by default in some builds and on in others.
         self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
@@ -113,7 +115,8 @@ class VideoFile:
         told = self._contents
         if told is None:
             thought = self.frame_count or 0
-            return count >= thought or _reaches(time, thought * step, step)
+            # Of an MP4 FFmpeg counts, too; else it estimates from duration and rate: go by time, and not closely.
+            return count >= thought or (not self._is_mp4 and _reaches(time, thought * step, step))
         if told.pictures is not None:
             return count >= told.pictures
         if told.seconds is not None:
