@@ -53,6 +53,8 @@ def catch_up_after_undo(*_args):
     """An undo changes settings, and Blender tells nobody which; what it knows of takes may be gone."""
     live_workflow.name_takes_again()
     live_workflow.tune()
+    if session.outcome is not None and session.outcome.baked:
+        session.outcome = None
 
 
 def _casts():

@@ -16,16 +16,19 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass
 class Outcome:
-    """The line that the panel shows after a bake.
+    """What the panel tells of what was done last.
 
     Attributes
     ----------
     lines : list of str
     failed : bool
+    baked : bool
+        Whether it is in the scene, so that an undo may take it away.
     """
 
     lines: list[str]
     failed: bool = False
+    baked: bool = False
 
 
 job: CaptureJob | None = None

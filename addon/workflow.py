@@ -416,7 +416,7 @@ def outcome_of(
         *notices,
         *summary.notices,
     ]
-    return session.Outcome(lines)
+    return session.Outcome(lines, baked=True)
 
 
 def redraw_panels() -> None:

@@ -127,7 +127,7 @@ class MIEN_PT_main(_Panel, bpy.types.Panel):
     def _draw_outcome(context, layout):
         box = layout.box().column(align=True)
         box.alert = session.outcome.failed
-        icon = "ERROR" if session.outcome.failed else "CHECKMARK"
+        icon = "ERROR" if session.outcome.failed else "CHECKMARK" if session.outcome.baked else "INFO"
         for line in session.outcome.lines:
             paragraph(context, box, line, icon=icon)
             icon = "BLANK1"

@@ -79,6 +79,16 @@ def test_bake(ready, fake_worker):
     assert not session.outcome.failed
 
 
+def test_undo_takes_what_is_told_of_a_bake_along(ready, fake_worker):
+    fake_worker(CAPTURE)
+    bpy.ops.ed.undo_push(message="before")
+    bpy.ops.mien.bake("EXEC_DEFAULT")
+    assert session.outcome.lines[0] in drawn_by(MIEN_PT_main)
+    bpy.ops.ed.undo_push(message="Bake Performance")
+    bpy.ops.ed.undo()
+    assert not any(text.startswith("Frames ") for text in drawn_by(MIEN_PT_main))
+
+
 def test_a_take_is_reused_until_the_source_changes(ready, fake_worker):
     fake_worker(CAPTURE)
     bpy.ops.mien.bake("EXEC_DEFAULT")
