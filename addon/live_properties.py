@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bpy
 
+from ..core import network
 from ..core.protocol import MAX_LABEL
 from ..core.units import EXPRESSIONS
 from . import session
@@ -29,6 +30,19 @@ def _find_cameras(_self, _context, text):
 
 def _find_microphones(_self, _context, text):
     return [name for name in session.microphones if text.lower() in name.lower()]
+
+
+def _usual_port(chosen):
+    return network.FORMATS[chosen.format].PORT
+
+
+def _port(self):
+    return self.own_port or _usual_port(self)
+
+
+def _set_port(self, port):
+    # What is usual follows the format.
+    self.own_port = 0 if port == _usual_port(self) else port
 
 
 class MienLiveTarget(bpy.types.PropertyGroup):
@@ -123,8 +137,14 @@ class MienLiveSettings(bpy.types.PropertyGroup):
         name="Video", description="Video that is played in place of a camera, again and again", subtype="FILE_PATH"
     )
     format: bpy.props.EnumProperty(name="Format", description="What the other program sends", items=FORMATS)
+    own_port: bpy.props.IntProperty(options={"HIDDEN"})
     port: bpy.props.IntProperty(
-        name="Port", description="UDP port to listen on. 0 is the format's usual one", default=0, min=0, max=65535
+        name="Port",
+        description="UDP port to listen on, the format's usual one unless you set another; 0 brings that back",
+        min=0,
+        max=65535,
+        get=_port,
+        set=_set_port,
     )
     phone: bpy.props.StringProperty(
         name="Phone", description="Address of the phone, which has to be asked to send; the app shows it"

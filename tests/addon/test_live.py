@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 
 from mien.addon import bake, live, live_workflow, session, takes
+from mien.addon.live_properties import FORMATS
 from mien.addon.operators.take_list import MIEN_OT_take_rename
 from mien.addon.panels.live import MIEN_PT_live, MIEN_PT_live_expressions, MIEN_PT_live_options, MIEN_PT_live_output
 from mien.addon.rig.puppet import Channels, Puppet, Sample
 from mien.addon.rig.targets import find_target
-from mien.core import clock, livelink_csv
+from mien.core import clock, livelink_csv, network
 from mien.core.errors import MienError
 from mien.core.network import LiveLinkFaceSender
 from mien.core.protocol import TakeStatus
@@ -780,6 +781,20 @@ def test_a_clip_as_camera_drives_the_sample_head():
     assert bpy.ops.mien.take_bake() == {"FINISHED"}
 
 
+def test_the_port_is_the_usual_one_of_the_format_unless_another_is_set():
+    chosen = bpy.context.scene.mien_live
+    ports = {}
+    for name, *_told in FORMATS:
+        chosen.format = name
+        ports[name] = chosen.port
+    assert ports == {name: module.PORT for name, module in network.FORMATS.items()}
+    chosen.port = 9000
+    chosen.format = "livelink"
+    assert chosen.port == 9000
+    chosen.port = 0
+    assert chosen.port == ports["livelink"]
+
+
 def test_a_phone_drives_the_head(device, head):
     """A face sent as the app Live Link Face does moves the rig; nothing but loopback is listened on."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -791,6 +806,7 @@ def test_a_phone_drives_the_head(device, head):
     assert bpy.ops.mien.live_start() == {"FINISHED"}
     running = session.live
     assert not running.order.lan
+    assert running.order.port == chosen.port == port
     until(lambda: running.status.state == "opening")
     arkit = np.zeros(52)
     arkit[ARKIT_INDEX["jawOpen"]] = 0.8
