@@ -248,63 +248,99 @@ _MASTERS = frozenset((_SEGMENT, 0x1549A966, 0x1654AE6B, _TRACK, 0x1254C367, 0x73
 _CLOCK = re.compile(rb"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 
 
+@dataclasses.dataclass
+class _Matroska:
+    """What is read of a Matroska file so far.
+
+    Attributes
+    ----------
+    tracks : list of dict
+        Number, UID and type of each, by the elements' IDs.
+    firsts : dict
+        When the first block of each track is presented, s, by the track's number.
+    lasting : dict
+        When each track ends by its tag ``DURATION``, s, by the track's UID.
+    """
+
+    tracks: list[dict[int, int]] = dataclasses.field(default_factory=list)
+    firsts: dict[int, float] = dataclasses.field(default_factory=dict)
+    lasting: dict[int, float] = dataclasses.field(default_factory=dict)
+    scale: int = 1_000_000
+    cluster: int = 0
+    tag_of: int = 0
+    tag: bytes = b""
+
+    def in_use(self, kind: int) -> dict[int, int]:
+        """Return the first track of a type, 1 for pictures and 2 for sound; an empty one where there is none."""
+        return next((track for track in self.tracks if track.get(_TYPE) == kind), {})
+
+    def first(self, kind: int) -> float | None:
+        """Return when the track in use of a type begins, s; None until its first block is met."""
+        return self.firsts.get(self.in_use(kind).get(_NUMBER, -1))
+
+    def complete(self) -> bool:
+        """Whether the first block of each track in use was met."""
+        return all(self.first(kind) is not None for kind in (1, 2) if self.in_use(kind))
+
+    def take_block(self, head: bytes) -> None:
+        """Take in how a block begins."""
+        number, width = _vint(head)
+        time = self.cluster + int.from_bytes(head[width : width + 2], "big", signed=True)
+        self.firsts.setdefault(number, time * self.scale / 1e9)
+
+    def take_value(self, kind: int, value: bytes) -> None:
+        """Take in an element that holds a number or a text."""
+        number = int.from_bytes(value, "big")
+        if kind in (_NUMBER, _UID, _TYPE) and self.tracks:
+            self.tracks[-1][kind] = number
+        elif kind == _SCALE:
+            self.scale = number
+        elif kind == _CLUSTER_TIME:
+            self.cluster = number
+        elif kind == _TAG_UID:
+            self.tag_of = number
+        elif kind == _TAG_NAME:
+            self.tag = value
+        elif kind == _TAG_TEXT and self.tag == b"DURATION" and (clock := _CLOCK.match(value)):
+            hours, minutes, seconds = map(float, clock.groups())
+            self.lasting[self.tag_of] = 3600 * hours + 60 * minutes + seconds
+
+
 def _read_matroska(file: BinaryIO, size: int) -> Contents:
-    tracks: list[dict[int, int]] = []
-    firsts: dict[int, float] = {}
-    lasting: dict[int, float] = {}
-    scale, cluster, uid, name, cut = 1_000_000, 0, 0, b"", False
-    chosen: dict[int, dict[int, int]] = {}
-    at = 0
+    found, cut, at = _Matroska(), False, 0
     for _ in range(_MOST_PARTS):
         kind, begin, end = _element(file, at)
         if kind == 0:
             break
         if kind == _SEGMENT and end is not None:
             cut = end > size
+        elif kind == _TRACK:
+            found.tracks.append({})
         if kind == _CLUSTER:
-            # The first track of each kind is the one in use.
-            chosen = {kind: track for track in reversed(tracks) if (kind := track.get(_TYPE)) in (1, 2)}
-            sought = {track.get(_NUMBER) for track in chosen.values()} - set(firsts)
-            if not sought and (end is None or chosen.get(1, {}).get(_UID) in lasting):
-                break
-            if sought:
+            # Tags stand before the clusters or behind them: those between are passed over.
+            if not found.complete():
                 end = begin
-        if kind in _MASTERS:
-            if kind == _TRACK:
-                tracks.append({})
+            elif end is None or found.in_use(1).get(_UID) in found.lasting:
+                break
+        elif kind in _MASTERS:
             end = begin
         elif kind in _BLOCKS:
             file.seek(begin)
-            head = file.read(10)
-            number, width = _vint(head)
-            time = cluster + int.from_bytes(head[width : width + 2], "big", signed=True)
-            firsts.setdefault(number, time * scale / 1e9)
+            found.take_block(file.read(10))
         elif end is not None and end - begin <= 64:
             file.seek(begin)
-            value = file.read(end - begin)
-            if kind in (_NUMBER, _UID, _TYPE) and tracks:
-                tracks[-1][kind] = int.from_bytes(value, "big")
-            elif kind == _SCALE:
-                scale = int.from_bytes(value, "big")
-            elif kind == _CLUSTER_TIME:
-                cluster = int.from_bytes(value, "big")
-            elif kind == _TAG_UID:
-                uid = int.from_bytes(value, "big")
-            elif kind == _TAG_NAME:
-                name = value
-            elif kind == _TAG_TEXT and name == b"DURATION" and (clock := _CLOCK.match(value)):
-                hours, minutes, seconds = map(float, clock.groups())
-                lasting[uid] = 3600 * hours + 60 * minutes + seconds
+            found.take_value(kind, file.read(end - begin))
         if end is None:
             break
         at = end
-    video, sound = (chosen.get(kind, {}) for kind in (1, 2))
-    start, heard = (firsts.get(track.get(_NUMBER, -1)) for track in (video, sound))
+    start, heard = found.first(1), found.first(2)
     if start is None:
         return Contents(cut=cut)
     # Written by FFmpeg it is when the track ends.
-    seconds = lasting[video[_UID]] - start if video.get(_UID) in lasting else None
-    return Contents(seconds=seconds, cut=cut, sound_lead=None if heard is None else start - heard)
+    ends = found.lasting.get(found.in_use(1).get(_UID, -1))
+    return Contents(
+        seconds=None if ends is None else ends - start, cut=cut, sound_lead=None if heard is None else start - heard
+    )
 
 
 def _element(file: BinaryIO, at: int) -> tuple[int, int, int | None]:
