@@ -10,6 +10,7 @@ import importlib
 MODULES = (
     "preferences",
     "properties",
+    "head_properties",
     "live_properties",
     "operators",
     "panels",

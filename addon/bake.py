@@ -189,15 +189,17 @@ def plan(performance: Performance, rig: Rig, options: BakeOptions, fps: float) -
         units, arkit = sampled(performance.units), sampled(performance.arkit)
         for name, channel in rig.keys.items():
             values = units[:, UNIT_INDEX[channel]] if channel in UNIT_INDEX else arkit[:, ARKIT_INDEX[channel]]
+            if name in rig.strengths:
+                values = np.clip(values * rig.strengths[name], 0.0, 1.0)
             path = f'key_blocks["{name}"].value'
             rows.append((KEY, path, 0, "Shape Keys", values, options.tolerance, 0.0, 1.0))
-    for name, turns in _bone_turns(performance, rig, options, sampled).items():
-        bone = rig.bones[name]
+    for role, turns in _bone_turns(performance, rig, options, sampled).items():
+        bone = rig.bones[role]
         prop, values = pose.to_channels(pose.into_bone(turns, bone.rest), bone.mode)
         for i in range(values.shape[1]):
             tolerance = _component_tolerance(prop, i, options.rotation_tolerance)
-            path = f'pose.bones["{name}"].{prop}'
-            rows.append((OBJECT, path, i, name, values[:, i], tolerance, -np.inf, np.inf))
+            path = f'pose.bones["{bone.name}"].{prop}'
+            rows.append((OBJECT, path, i, bone.name, values[:, i], tolerance, -np.inf, np.inf))
     if not rows:
         raise MienError(
             "nothing-to-bake",
@@ -327,7 +329,7 @@ def _owners(target: Target) -> dict[str, bpy.types.ID]:
 def _missing(target: Target, options: BakeOptions) -> list[str]:
     notices = []
     wanted = {"neck": options.head, "head": options.head, "jaw": options.jaw}
-    bones = [name for name in target.missing_bones if wanted.get(name, options.eyes)]
+    bones = [name for role, name in target.missing_bones.items() if wanted.get(role, options.eyes)]
     if options.shape_keys and target.missing_units:
         notices.append(f"The mesh has no shape key {', '.join(target.missing_units)}")
     if bones and target.armature is not None:

@@ -11,7 +11,8 @@ from ..core.errors import MienError
 from ..core.pictures import heard_in, is_recording
 from ..core.units import EXPRESSIONS
 from .expressions import BASIC
-from .rig.names import channels_of
+from .ids import HEAD
+from .rig.mapping import mapping_of
 
 NAME = "bake"
 HELP = "put the face of a video or of a phone's recording on a rig: a .blend, a contact sheet and the take"
@@ -78,6 +79,21 @@ def run(args, console) -> dict:
             f"Blender's Python module cannot be loaded: {error}.",
             "From a checkout, run `python3.11 . bake`, which sets it up.",
         ) from error
+    from . import head_properties
+
+    if hasattr(bpy.types.Object, HEAD):
+        return _bake(args, console)
+    # The module runs without add-ons, and the rig may bring its mapping. Blender 4.5 hangs at its end with
+    # callbacks that are still registered.
+    head_properties.register()
+    try:
+        return _bake(args, console)
+    finally:
+        head_properties.unregister()
+
+
+def _bake(args, console) -> dict:
+    import bpy
 
     from ..core.solve import SolveOptions, hidden_spans, solve_take
     from ..core.take import SUFFIX, Take
@@ -197,5 +213,5 @@ def _head(objects, name: str | None):
     if not meshes:
         raise MienError("no-mesh", "The rig file holds no mesh.", "Choose a .blend with a head that has shape keys.")
     keys = [o.data.shape_keys for o in meshes]
-    known = [len(channels_of(tuple(key.key_blocks.keys()))) if key else -1 for key in keys]
+    known = [len(mapping_of(mesh).channels) if key else -1 for mesh, key in zip(meshes, keys, strict=True)]
     return meshes[known.index(max(known))]

@@ -36,29 +36,39 @@ ARKIT_OF: dict[str, tuple[str, ...]] = {
 """ARKit shapes that together make a unit's movement."""
 
 
-def on_shapes(expression: Mapping[str, float], shapes: Collection[str]) -> dict[str, float]:
+def on_shapes(
+    expression: Mapping[str, float], shapes: Collection[str], channels: Mapping[str, str] | None = None
+) -> dict[str, float]:
     """Return an expression as weights of a head's own shapes.
 
     Units become the ARKit shapes that stand in for them, and of an expression that was saved
-    on a head with ARKit shapes a unit becomes the mean of those.
+    on a head with ARKit shapes a unit becomes the mean of those. `channels` are those of the
+    shapes, as their names tell if not given.
     """
     result: dict[str, float] = {}
-    channels = channels_of(tuple(shapes))
-    names = {channels.get(name, name): name for name in shapes}
-    wanted = by_channel(expression)
+    channels = channels_of(tuple(shapes)) if channels is None else channels
+    names: dict[str, list[str]] = {}
+    for name in shapes:
+        names.setdefault(channels.get(name, name), []).append(name)
+    own = {name: channels[name] for name in expression if name in channels}
+    wanted = by_channel(expression, {**channels_of(tuple(expression)), **own})
     for channel, value in wanted.items():
         for part in (channel,) if channel in names else ARKIT_OF.get(channel, ()):
-            if part in names:
-                result[names[part]] = value
+            result.update(dict.fromkeys(names.get(part, ()), value))
     for unit, parts in ARKIT_OF.items():
         if unit in names and unit not in wanted and not any(part in names for part in parts):
             mean = sum(wanted.get(part, 0.0) for part in parts) / len(parts)
             if mean > 0.0:
-                result[names[unit]] = mean
+                result.update(dict.fromkeys(names[unit], mean))
     return result
 
 
-def blend(captured: Mapping[str, float], expression: Mapping[str, float], strength: float) -> dict[str, float]:
+def blend(
+    captured: Mapping[str, float],
+    expression: Mapping[str, float],
+    strength: float,
+    channels: Mapping[str, str] | None = None,
+) -> dict[str, float]:
     """Lay an expression over captured weights.
 
     At strength 1 the face wears the expression; eyes still blink and look, and the mouth still speaks, since for
@@ -74,6 +84,8 @@ def blend(captured: Mapping[str, float], expression: Mapping[str, float], streng
         By names of units, ARKit shapes or the head's own.
     strength : float
         0..1.
+    channels : mapping of str to str, optional
+        Of the head's shapes, as their names tell if not given.
 
     Returns
     -------
@@ -85,8 +97,8 @@ def blend(captured: Mapping[str, float], expression: Mapping[str, float], streng
     {'Smile': 0.5, 'JawOpen': 0.6}
     """
     result = {}
-    worn = on_shapes(expression, captured)
-    channels = channels_of(tuple(captured))
+    channels = channels_of(tuple(captured)) if channels is None else channels
+    worn = on_shapes(expression, captured, channels)
     if expression and not worn:
         return dict(captured)
     for name, value in captured.items():

@@ -21,6 +21,15 @@ PANEL_TAKES = "MIEN_PT_takes"
 
 SIDEBAR_TAB = "Mien"
 
+HEAD = "mien_head"
+"""Name of a head's settings on its object."""
+
+OP_MAP_SHAPES = "mien.map_shapes"
+OP_MAP_BY_NAME = "mien.map_by_name"
+
+PANEL_MAPPING = "MIEN_PT_mapping"
+LIST_SHAPES = "MIEN_UL_shapes"
+
 PREVIEW = "mien_preview"
 """Name of the preview's settings on scenes and objects."""
 

@@ -12,6 +12,7 @@ from .live import (
 )
 from .live_sound import MIEN_PT_live_sound
 from .main import MIEN_PT_bake_options, MIEN_PT_channels, MIEN_PT_main, MIEN_PT_takes
+from .mapping import MIEN_PT_mapping, MIEN_UL_shapes
 
 CLASSES = (
     MIEN_PT_main,
@@ -20,12 +21,13 @@ CLASSES = (
     MIEN_PT_live_expressions,
     MIEN_PT_live_options,
     MIEN_PT_live_output,
+    MIEN_PT_mapping,
     MIEN_PT_bake_options,
     MIEN_PT_channels,
     MIEN_PT_takes,
 )
 
-LISTS = (MIEN_UL_takes,)
+LISTS = (MIEN_UL_takes, MIEN_UL_shapes)
 
 
 def register():

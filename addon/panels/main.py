@@ -103,7 +103,7 @@ class MIEN_PT_main(_Panel, bpy.types.Panel):
         if target.missing_units:
             paragraph(context, layout, f"No shape key {', '.join(target.missing_units)}")
         if target.missing_bones and target.armature is not None:
-            paragraph(context, layout, f"No bone {', '.join(target.missing_bones)}")
+            paragraph(context, layout, f"No bone {', '.join(target.missing_bones.values())}")
         for notice in target.notices:
             paragraph(context, layout, notice, icon="INFO")
         return True

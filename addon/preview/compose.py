@@ -8,7 +8,7 @@ import bpy
 import gpu
 import numpy as np
 
-from ..rig.names import channels_of
+from ..rig.mapping import mapping_of
 from . import lights, properties, reading
 from .drawing import (
     AGX,
@@ -216,10 +216,8 @@ def offset_matrix(obj) -> np.ndarray:
 
 
 def has_face(obj) -> bool:
-    """Whether an object is a head: a mesh with at least one shape key of a name Mien knows."""
-    if obj.type != "MESH" or obj.data.shape_keys is None:
-        return False
-    return bool(channels_of(tuple(key.name for key in reading.shape_keys(obj))))
+    """Whether an object is a head: a mesh with at least one relative shape key that stands for a channel."""
+    return obj.type == "MESH" and bool(reading.shape_keys(obj)) and bool(mapping_of(obj).channels)
 
 
 _CONTRASTS = (

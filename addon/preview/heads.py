@@ -6,11 +6,13 @@ A head is a mesh object with relative shape keys. It is read once, and again whe
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
 from ..expressions import blend
-from ..rig.names import by_channel, channels_of
+from ..rig.mapping import HeadMapping, mapping_of
+from ..rig.names import by_channel
 from ..rig.pose import IDENTITY, about, into_bone, multiply
 from ..rig.targets import JAW_ANGLE, JAW_ANGLE_PROPERTY
 from . import reading
@@ -56,6 +58,7 @@ class Head:
         self.frame = np.eye(4)
         self.values: dict[str, float] = {}
         self.face = False
+        self._mapping = HeadMapping()
         self._eyes = np.zeros((2, 3))
         self._structure: tuple | None = None
         self._content = 0
@@ -107,7 +110,8 @@ class Head:
     def _upload(self, mesh, looks: list[Look], obj) -> None:
         self.gpu = GpuModel(build_model(mesh), looks)
         self._looks = looks
-        self.face = bool(channels_of(tuple(key.name for key in reading.shape_keys(obj.original))))
+        self._mapping = mapping_of(obj.original)
+        self.face = bool(self._mapping.channels)
         self.uploads += 1
         if len(mesh.positions):
             self._eyes = find_eyes(obj, mesh)
@@ -117,14 +121,14 @@ class Head:
         """Return the pose for occlusion: the mouth half open, so that it is no black hole later."""
         shapes = self.gpu.model.shapes
         weights = np.zeros(len(shapes), np.float32)
-        for name, channel in channels_of(shapes).items():
-            if channel in _JAW_CHANNELS:
+        for name, channel in self.channels.items():
+            if channel in _JAW_CHANNELS and name in shapes:
                 weights[shapes.index(name)] = 0.6
-        bones = None
-        if "jaw" in self.gpu.model.bones:
+        bones, jaw = None, self._mapping.bones["jaw"]
+        if jaw in self.gpu.model.bones:
             armature = reading.armature_modifier(obj).object
             rest = {bone.name: IDENTITY for bone in armature.pose.bones}
-            rest["jaw"] = jaw_turn(armature, 0.6, IDENTITY)
+            rest[jaw] = jaw_turn(armature, jaw, 0.6, IDENTITY)
             bones = reading.read_bones(obj, self.gpu.model.bones, rest)
         return weights, bones
 
@@ -133,7 +137,7 @@ class Head:
         shapes = self.gpu.model.shapes
         values = dict(zip(shapes, map(float, reading.read_weights(obj, shapes, depsgraph)), strict=True))
         if sample is not None:
-            lay_on(values, sample)
+            lay_on(values, sample, self.channels)
         return values
 
     def pose(
@@ -162,14 +166,16 @@ class Head:
             Of the expression, 0..1.
         """
         model = self.gpu.model
+        self._mapping = mapping_of(obj.original)
+        channels, jaw = self.channels, self._mapping.bones["jaw"]
         self.values = self.weights(obj, sample, depsgraph)
         turns = dict(sample.bones) if sample else {}
         if expression is not None and strength > 0.0:
-            captured = _opening(self.values)
-            self.values = blend(self.values, expression, strength)
-            more = _opening(self.values) - captured
-            if more and "jaw" in model.bones:
-                turns["jaw"] = jaw_turn(reading.armature_modifier(obj).object, more, turns.get("jaw"))
+            captured = _opening(self.values, channels)
+            self.values = blend(self.values, expression, strength, channels)
+            more = _opening(self.values, channels) - captured
+            if more and jaw in model.bones:
+                turns[jaw] = jaw_turn(reading.armature_modifier(obj).object, jaw, more, turns.get(jaw))
         bones = reading.read_bones(obj, model.bones, turns, depsgraph)
         matrix = reading.object_matrix(obj)
         self.matrix = matrix if offset is None else matrix @ offset
@@ -178,12 +184,17 @@ class Head:
 
     def _frame(self, bones: np.ndarray) -> np.ndarray:
         """Return where the face is: the middle between the eyes, and the head's axes."""
-        carry = np.eye(4)
-        if "head" in self.gpu.model.bones:
-            carry = bones[self.gpu.model.bones.index("head")]
+        carry, name = np.eye(4), self._mapping.bones["head"]
+        if name in self.gpu.model.bones:
+            carry = bones[self.gpu.model.bones.index(name)]
         carry = self.matrix @ carry
         left, right = (carry[:3, :3] @ eye + carry[:3, 3] for eye in self._eyes)
         return anchor_frame(left, right, carry[:3, :3])
+
+    @property
+    def channels(self) -> Mapping[str, str]:
+        """The channels of its shapes, by their names."""
+        return self._mapping.channels
 
     def rest_middle(self) -> np.ndarray:
         """Return the middle between the eyes at rest, in the world."""
@@ -199,33 +210,34 @@ class Head:
         return centre, 0.55 * model.size * scale
 
 
-def lay_on(values: dict[str, float], sample: Sample) -> None:
-    """Put a sample's weights, by names of shapes or of channels, in the place of a head's own."""
-    names = {channel: name for name, channel in channels_of(tuple(values)).items()}
-    for name, value in sample.weights.items():
-        name = names.get(name, name)
-        if name in values:
-            values[name] = value
+def lay_on(values: dict[str, float], sample: Sample, channels: Mapping[str, str]) -> None:
+    """Put a sample's weights, by names of shapes or of their channels, in the place of a head's own."""
+    for name in values:
+        given = name if name in sample.weights else channels.get(name)
+        if given in sample.weights:
+            values[name] = sample.weights[given]
 
 
-def _opening(values: dict[str, float]) -> float:
+def _opening(values: dict[str, float], channels: Mapping[str, str]) -> float:
     """Return how far the mouth is open, 0..1."""
-    known = by_channel(values)
+    known = by_channel(values, channels)
     return max(known.get(channel, 0.0) for channel in _JAW_CHANNELS)
 
 
-def jaw_turn(armature, opening: float, start=None) -> tuple[float, float, float, float]:
+def jaw_turn(armature, name: str, opening: float, start=None) -> tuple[float, float, float, float]:
     """Return the jaw bone's rotation (w, x, y, z) when it opens further.
 
     Parameters
     ----------
     armature : bpy.types.Object
+    name : str
+        The bone's.
     opening : float
         Of the shape that goes with it.
     start : (w, x, y, z), optional
         Where it opens from; its pose by default.
     """
-    bone = armature.pose.bones["jaw"]
+    bone = armature.pose.bones[name]
     if start is None:
         start = bone.matrix_basis.to_quaternion()
     angle = float(armature.get(JAW_ANGLE_PROPERTY, JAW_ANGLE))
@@ -238,13 +250,14 @@ def find_eyes(obj, mesh: MeshArrays) -> np.ndarray:
 
     From the eye bones, or the middle of what the blinks move, or else a guess from the mesh's box.
     """
-    modifier = reading.armature_modifier(obj)
+    modifier, mapping = reading.armature_modifier(obj), mapping_of(obj.original)
     bones = modifier.object.data.bones if modifier else {}
-    if "eye.L" in bones and "eye.R" in bones:
+    eyes = [mapping.bones[role] for role in ("eye.L", "eye.R")]
+    if all(name in bones for name in eyes):
         into = np.linalg.inv(reading.object_matrix(obj)) @ reading.object_matrix(modifier.object)
-        heads = [np.array(bones[name].head_local) for name in ("eye.L", "eye.R")]
+        heads = [np.array(bones[name].head_local) for name in eyes]
         return np.array([into[:3, :3] @ head + into[:3, 3] for head in heads])
-    names = {channel: name for name, channel in channels_of(mesh.shapes).items()}
+    names = {channel: name for name, channel in mapping.channels.items() if name in mesh.shapes}
     for pair in (("BlinkLeft", "BlinkRight"), ("eyeBlinkLeft", "eyeBlinkRight")):
         if all(channel in names for channel in pair):
             moved = [mesh.deltas[mesh.shapes.index(names[channel])][0] for channel in pair]

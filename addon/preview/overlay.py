@@ -18,6 +18,7 @@ from bpy.app.handlers import persistent
 from .. import session
 from ..expressions import BASIC, blend
 from ..markers import label_at
+from ..rig.mapping import mapping_of
 from ..rig.names import by_channel
 from . import compose, playback, properties, reading
 from .compose import Posed, ShadowMap
@@ -116,15 +117,15 @@ def head(obj) -> Head | None:
 
 def face_of(obj) -> dict[str, float]:
     """Return the weights that an object's face shows just now: the sample's, else the scene's, and the expression."""
-    shapes = tuple(key.name for key in reading.shape_keys(obj))
+    shapes, channels = tuple(key.name for key in reading.shape_keys(obj)), mapping_of(obj).channels
     values = dict(zip(shapes, map(float, reading.read_weights(obj, shapes)), strict=True))
     scene = bpy.context.scene
     sample = sample_for(obj, scene, scene.frame_current)
     if sample is not None:
-        lay_on(values, sample)
+        lay_on(values, sample, channels)
     chosen = properties.settings(scene)
     layered = expression(chosen)
-    return values if layered is None else blend(values, layered, chosen.strength)
+    return values if layered is None else blend(values, layered, chosen.strength, channels)
 
 
 def place_heads() -> None:
@@ -255,7 +256,7 @@ def effects_of(chosen, posed: Posed) -> dict[str, float]:
     # An expression that covers the face is as good as a captured one.
     if chosen.strength >= 0.5 and chosen.expression in BASIC:
         label = chosen.expression
-    return wanted(chosen.effects, by_channel(posed.head.values), label)
+    return wanted(chosen.effects, by_channel(posed.head.values, posed.head.channels), label)
 
 
 def _posed_for(context) -> list[Posed]:

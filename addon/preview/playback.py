@@ -16,6 +16,7 @@ from .. import sound, workflow
 from ..bake import BakeOptions, plan
 from ..ids import ENGINE
 from ..rendering import write_as
+from ..rig.mapping import mapping_of
 from ..rig.targets import Rig, find_target
 from ..triggers import Trigger, wear
 from .heads import Sample
@@ -92,7 +93,7 @@ def sample_of(obj: bpy.types.Object, scene: bpy.types.Scene, frame: int) -> Samp
     path = Path(bpy.path.abspath(chosen.take))
     keys = tuple(key.name for key in shape_keys(obj))
     changed = path.stat().st_mtime if path.is_file() else 0.0
-    key = (str(path), changed, _asked(scene), keys)
+    key = (str(path), changed, _asked(scene), keys, mapping_of(obj))
     taken = _taken.get(obj.session_uid)
     if taken is None or taken.key != key:
         taken = _Taken(key, [])

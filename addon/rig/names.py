@@ -35,10 +35,17 @@ def channels_of(names: tuple[str, ...]) -> Mapping[str, str]:
     return {keys[channel]: channel for channel in (*UNITS, *ARKIT) if channel in keys}
 
 
-def by_channel(values: Mapping[str, float]) -> dict[str, float]:
-    """Return the values of a head's shapes by their channels; of other shapes, by their own names."""
-    channels = channels_of(tuple(values))
-    return {channels.get(name, name): value for name, value in values.items()}
+def by_channel(values: Mapping[str, float], channels: Mapping[str, str] | None = None) -> dict[str, float]:
+    """Return the values of a head's shapes by their channels; of other shapes, by their own names.
+
+    Of several shapes of one channel the largest value counts. `channels` are those that the names tell if not given.
+    """
+    channels = channels_of(tuple(values)) if channels is None else channels
+    result: dict[str, float] = {}
+    for name, value in values.items():
+        channel = channels.get(name, name)
+        result[channel] = max(value, result.get(channel, value))
+    return result
 
 
 def _plain(name: str) -> str:

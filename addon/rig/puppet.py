@@ -121,11 +121,13 @@ class Puppet:
         key = mesh.data.shape_keys
         if key is not None and not mesh.data.is_editmode:
             blocks = key.key_blocks
-            for name, unit, index in self._keys:
+            for name, unit, index, strength in self._keys:
                 block = blocks.get(name)
                 if block is None:
                     continue
                 value = sample.units[index] if unit else sample.arkit[index]
+                if strength != 1.0:
+                    value = min(value * strength, 1.0)
                 # Each change has its price in evaluation; a face at rest has none.
                 if abs(block.value - value) > _NOTICEABLE:
                     block.value = value
@@ -178,7 +180,7 @@ class Puppet:
         mesh = self._mesh()
         if self._keys:
             blocks = mesh.data.shape_keys.key_blocks
-            values = {name: blocks[name].value for name, _unit, _index in self._keys if name in blocks}
+            values = {name: blocks[name].value for name, *_source in self._keys if name in blocks}
         if self._turns:
             bones = self._armature().pose.bones
             props = ("rotation_quaternion", "rotation_euler", "rotation_axis_angle")
@@ -187,11 +189,12 @@ class Puppet:
         return values, rotations
 
 
-def _key_sources(rig: Rig) -> list[tuple[str, bool, int]]:
-    """Return (shape key, whether it is a unit, index) of each key."""
+def _key_sources(rig: Rig) -> list[tuple[str, bool, int, float]]:
+    """Return (shape key, whether it is a unit, index, times how much) of each key."""
     return [
-        (name, channel in UNIT_INDEX, UNIT_INDEX[channel] if channel in UNIT_INDEX else ARKIT_INDEX[channel])
+        (name, unit, (UNIT_INDEX if unit else ARKIT_INDEX)[channel], rig.strengths.get(name, 1.0))
         for name, channel in rig.keys.items()
+        for unit in (channel in UNIT_INDEX,)
     ]
 
 
@@ -208,12 +211,12 @@ def _turns(rig: Rig, channels: Channels) -> list[tuple[str, Turn]]:
     bones = rig.bones
     turns = []
 
-    def add(name: str, make: Callable[..., Turn], *more) -> None:
+    def add(role: str, make: Callable[..., Turn], *more) -> None:
         # A turn by `rest` and back leaves the angle and rotates the axis.
-        rows = Quaternion(bones[name].rest).inverted().to_matrix()
+        rows = Quaternion(bones[role].rest).inverted().to_matrix()
         # Mien's head frame (x, y, z) is (x, -z, y) in Blender.
         axes = tuple((row[0], row[2], -row[1]) for row in rows)
-        turns.append((name, make(axes, *more)))
+        turns.append((bones[role].name, make(axes, *more)))
 
     if channels.head and ("head" in bones or "neck" in bones):
         share = rig.neck_share(channels.neck_share)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ...core.errors import MienError
 from ...core.units import ARKIT, UNITS
 from ..expressions import ARKIT_OF
-from .names import channels_of
+from .mapping import BONES, HeadMapping, find_armature, mapping_of
 
 if TYPE_CHECKING:
     import bpy
-
-BONES: tuple[str, ...] = ("neck", "head", "jaw", "eye.L", "eye.R")
 
 JAW_ANGLE_PROPERTY = "mien_jaw_open_angle"
 """Custom property of the armature object: how far the jaw turns at JawOpen 1, radians."""
@@ -60,8 +59,10 @@ class Rig:
     ----------
     keys : dict of str to str
         Shape keys to drive, and the channel of each, of `UNITS` or `ARKIT`.
+    strengths : dict of str to float
+        Of the keys that are moved more or less than their channel: times how much.
     bones : dict of str to Bone
-        Bones of `BONES` that the rig has.
+        Those that the rig has, by what they are in `BONES`.
     jaw_angle : float
         Radians at JawOpen 1.
     driven : tuple of str
@@ -69,6 +70,7 @@ class Rig:
     """
 
     keys: dict[str, str] = dataclasses.field(default_factory=dict)
+    strengths: dict[str, float] = dataclasses.field(default_factory=dict)
     bones: dict[str, Bone] = dataclasses.field(default_factory=dict)
     jaw_angle: float = JAW_ANGLE
     driven: tuple[str, ...] = ()
@@ -78,7 +80,7 @@ class Rig:
         if "neck" not in self.bones:
             return None
         if "head" in self.bones:
-            return wanted if "neck" in self.bones["head"].ancestors else None
+            return wanted if self.bones["neck"].name in self.bones["head"].ancestors else None
         return wanted if "head" in self.driven else 1.0
 
 
@@ -93,8 +95,8 @@ class Target:
     rig : Rig
     missing_units : tuple of str
         Expression units the mesh has neither a key nor all ARKit shapes for, when it has keys of some units.
-    missing_bones : tuple of str
-        Bones of `BONES` the rig has not.
+    missing_bones : dict of str to str
+        What of `BONES` the rig has not, and the name under which it was looked for.
     notices : tuple of str
         Sentences about what will not be driven, or not be seen.
     """
@@ -103,7 +105,7 @@ class Target:
     armature: bpy.types.Object | None
     rig: Rig
     missing_units: tuple[str, ...]
-    missing_bones: tuple[str, ...]
+    missing_bones: dict[str, str]
     notices: tuple[str, ...]
 
 
@@ -143,28 +145,31 @@ def find_target(mesh: bpy.types.Object | None, *, need_keys: bool = True) -> Tar
         )
 
     notices: list[str] = []
-    keys = _find_keys(mesh, need_keys, notices)
-    armature = _find_armature(mesh)
-    bones, driven, angle = _find_bones(mesh, armature, notices)
+    mapping = mapping_of(mesh)
+    keys = _find_keys(mesh, mapping, need_keys, notices)
+    armature = find_armature(mesh, mapping.bones)
+    bones, driven, angle = _find_bones(mapping.bones, armature, notices)
     if not keys and not bones:
         raise MienError(
             "target-nothing",
             f'"{mesh.name}" has neither shape keys nor bones that Mien knows.',
-            "Name shape keys as Mien's 11 units or the 52 ARKit shapes, or add the sample head to see one.",
+            "Choose what they stand for under Mapping, or add the sample head to see one.",
         )
-    known = channels_of(tuple(mesh.data.shape_keys.key_blocks.keys())).values() if keys else ()
+    known = mapping.channels.values() if keys else ()
     missing = tuple(unit for unit in UNITS if unit not in known and not _covered(unit, known))
     return Target(
         mesh=mesh,
         armature=armature if bones else None,
-        rig=Rig(keys=keys, bones=bones, jaw_angle=angle, driven=driven),
+        rig=Rig(keys=keys, strengths=dict(mapping.strengths), bones=bones, jaw_angle=angle, driven=driven),
         missing_units=missing if any(unit in known for unit in UNITS) else (),
-        missing_bones=tuple(name for name in BONES if armature is None or name not in armature.data.bones),
+        missing_bones={
+            role: name for role, name in mapping.bones.items() if armature is None or name not in armature.data.bones
+        },
         notices=tuple(notices),
     )
 
 
-def _find_keys(mesh, need_keys, notices) -> dict[str, str]:
+def _find_keys(mesh, mapping: HeadMapping, need_keys, notices) -> dict[str, str]:
     def none(code, message, hint) -> dict[str, str]:
         if need_keys:
             raise MienError(code, message, hint)
@@ -178,12 +183,21 @@ def _find_keys(mesh, need_keys, notices) -> dict[str, str]:
             f'"{mesh.name}" has no shape keys.',
             "Choose a mesh with shape keys named as Mien's 11 units or the 52 ARKit shapes.",
         )
-    known = channels_of(tuple(key.key_blocks.keys()))
+    known = mapping.channels
+    if mapping.gone:
+        notices.append(f"No shape key {_listed(mapping.gone)}, which the mapping names")
+    if not known and mapping.by_hand:
+        return none(
+            "target-no-mapped-keys",
+            f'No shape key of "{mesh.name}" stands for a channel.',
+            "Choose a channel for some under Mapping, or go back to their names there.",
+        )
     if not known:
         return none(
             "target-no-known-keys",
             f'None of the {len(key.key_blocks)} shape keys of "{mesh.name}" has a name that Mien knows.',
-            f"Name them as Mien's 11 units ({UNITS[0]}, {UNITS[1]}, ...) or the 52 ARKit shapes ({ARKIT[0]}, ...).",
+            f"Choose what each stands for under Mapping, or name them as Mien's 11 units ({UNITS[0]}, ...) or the 52 "
+            f"ARKit shapes ({ARKIT[0]}, ...).",
         )
     if not _is_ours(key):
         # Keys of a linked mesh can be animated in the window, but the animation is not saved with
@@ -216,8 +230,10 @@ def _find_keys(mesh, need_keys, notices) -> dict[str, str]:
         notices.append(f"Muted, so not seen: {_listed(muted)}")
     if mesh.show_only_shape_key:
         notices.append("The active shape key is pinned (solo): the others are not seen")
-    # Of both, each movement would be made twice.
-    twice = {name: ARKIT_OF[unit] for name, unit in free.items() if _covered(unit, free.values())}
+    # Of both, each movement would be made twice; who chose by hand may want that.
+    twice = {
+        name: ARKIT_OF[unit] for name, unit in free.items() if not mapping.by_hand and _covered(unit, free.values())
+    }
     if twice:
         parts = [name for name, channel in free.items() if any(channel in arkit for arkit in twice.values())]
         notices.append(f"{_listed(twice)} left to {_listed(parts)}")
@@ -239,21 +255,13 @@ def _driven_paths(owner) -> set[str]:
     return {driver.data_path for driver in data.drivers if not driver.mute} if data is not None else set()
 
 
-def _find_armature(mesh):
-    candidates = [m.object for m in mesh.modifiers if m.type == "ARMATURE" and m.object is not None]
-    if mesh.parent is not None and mesh.parent.type == "ARMATURE":
-        candidates.append(mesh.parent)
-    # A head often hangs on several armatures (body, face): the one with most of the bones is meant.
-    return max(candidates, key=lambda a: sum(name in a.data.bones for name in BONES), default=None)
-
-
-def _find_bones(mesh, armature, notices) -> tuple[dict[str, Bone], tuple[str, ...], float]:
+def _find_bones(wanted: Mapping[str, str], armature, notices) -> tuple[dict[str, Bone], tuple[str, ...], float]:
     if armature is None:
         notices.append("No armature: head, jaw and eyes are not baked")
         return {}, (), JAW_ANGLE
-    names = [name for name in BONES if name in armature.data.bones]
+    names = {role: name for role, name in wanted.items() if name in armature.data.bones}
     if not names:
-        notices.append(f'"{armature.name}" has none of the bones {_listed(BONES)}')
+        notices.append(f'"{armature.name}" has none of the bones {_listed(wanted.values(), len(BONES))}')
         return {}, (), JAW_ANGLE
     if not _is_ours(armature):
         notices.append(f'"{armature.name}" is linked: its bones are not baked')
@@ -262,22 +270,25 @@ def _find_bones(mesh, armature, notices) -> tuple[dict[str, Bone], tuple[str, ..
         raise MienError(
             "target-edit-mode", f'"{armature.name}" is in Edit Mode.', "Leave Edit Mode (Tab) and try again."
         )
-    bones, driven, turned, paths = {}, [], [], _driven_paths(armature)
-    for name in names:
+    bones, driven, turned, paths = {}, {}, [], _driven_paths(armature)
+    for role, name in names.items():
         pose_bone = armature.pose.bones[name]
+        if any(name == bone.name for bone in bones.values()):
+            notices.append(f"The mapping has the bone {name} more than once: not as {role}")
+            continue
         if pose_bone.path_from_id(_ROTATIONS.get(pose_bone.rotation_mode, "rotation_euler")) in paths:
-            driven.append(name)
+            driven[role] = name
             continue
         if any(map(_overrides, pose_bone.constraints)):
             turned.append(name)
-        bones[name] = Bone(
+        bones[role] = Bone(
             name=name,
             mode=pose_bone.rotation_mode,
             rest=tuple(pose_bone.bone.matrix_local.to_quaternion()),
             ancestors=_turning_ancestors(pose_bone.bone),
         )
     if driven:
-        notices.append(f"Drivers turn {_listed(driven, len(BONES))}: not baked")
+        notices.append(f"Drivers turn {_listed(driven.values(), len(BONES))}: not baked")
     if turned:
         notices.append(f"Constraints turn {_listed(turned, len(BONES))}: baked, but not seen as long as they do")
     return bones, tuple(driven), float(armature.get(JAW_ANGLE_PROPERTY, JAW_ANGLE))

@@ -43,6 +43,9 @@ class Layout:
     def template_icon(self, **_more):
         pass
 
+    def template_list(self, *_more, **_options):
+        pass
+
 
 def drawn_by(panel: type[bpy.types.Panel]) -> dict[str, Layout]:
     """Return what a panel draws: each text, property and operator, with where it stands (the last one counts)."""

@@ -51,9 +51,11 @@ def clip(data, tmp_path_factory):
 def rig_file(tmp_path):
     """Save a rig that renders in no time and glows, so that no light is needed."""
 
-    def save(**parts):
+    def save(prepare=None, **parts):
         empty_file()
         head = make_rig(**parts)
+        if prepare is not None:
+            prepare(head)
         material = bpy.data.materials.new("Glow")
         material.use_nodes = True
         nodes = material.node_tree.nodes
@@ -166,6 +168,23 @@ def test_a_take_is_baked_with_what_its_labels_set_off(mien, rig_file, tmp_path):
     mesh = next(o for o in bpy.data.objects if o.type == "MESH" and o.data.shape_keys)
     curve = curves_of(mesh.data.shape_keys)['key_blocks["BrowFurrow"].value', 0]
     assert [curve.evaluate(1), curve.evaluate(48)] == pytest.approx([0.0, 0.5 * BASIC["anger"]["BrowFurrow"]], abs=0.01)
+
+
+def test_a_rig_brings_its_own_mapping(mien, rig_file, tmp_path):
+    def choose(head):
+        row = head.mien_head.shapes.add()
+        row.name, row.channel, row.strength = "grin", "Smile", 0.5
+
+    path, out = tmp_path / "a.mien", tmp_path / "look.blend"
+    with TakeWriter(path, TakeHeader(source="a.mp4", fps=24.0)) as writer:
+        for i in range(24):
+            units = np.full(len(UNITS), 0.8)
+            writer.write(FrameResult(i, i / 24, found=True, confidence=1.0, units=units))
+    done = mien("bake", path, "--rig", rig_file(choose, keys=("grin",)), "--out", out, "--rest", "none")
+    assert done.returncode == 0, done.stderr
+    bpy.ops.wm.open_mainfile(filepath=str(out), load_ui=False)
+    mesh = next(o for o in bpy.data.objects if o.type == "MESH" and o.data.shape_keys)
+    assert curves_of(mesh.data.shape_keys)['key_blocks["grin"].value', 0].evaluate(12) == pytest.approx(0.4, abs=0.01)
 
 
 def test_wrong_rigs_are_refused_before_the_capture(clip, rig_file, tmp_path):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import bpy
 import pytest
 
 from mien.addon.bake import BakeOptions, bake_performance
-from mien.addon.rig.targets import Rig, find_target
+from mien.addon.rig.targets import Bone, Rig, find_target
 from mien.core.errors import MienError
 from mien.core.units import ARKIT, UNITS
 
@@ -29,7 +27,7 @@ def test_everything_there(rig):
     assert tuple(target.rig.keys) == UNITS
     assert set(target.rig.bones) == set(BONES)
     assert target.armature == rig.parent
-    assert (target.missing_units, target.missing_bones, target.notices) == ((), (), ())
+    assert (target.missing_units, target.missing_bones, target.notices) == ((), {}, ())
 
 
 def test_some_keys_are_enough():
@@ -78,7 +76,7 @@ def test_neither_keys_nor_bones():
 
 
 def test_the_neck_takes_the_whole_turn_only_where_there_is_no_head():
-    bones = {name: SimpleNamespace(ancestors=("neck",)) for name in ("neck", "head")}
+    bones = {name: Bone(name, "XYZ", (1.0, 0.0, 0.0, 0.0), ("neck",)) for name in ("neck", "head")}
     assert Rig(bones=bones).neck_share(0.3) == 0.3
     assert Rig(bones={"neck": bones["neck"]}).neck_share(0.3) == 1.0
     assert Rig(bones={"neck": bones["neck"]}, driven=("head",)).neck_share(0.3) == 0.3
@@ -131,7 +129,7 @@ def test_bones_that_drivers_hold_are_left_out_and_told(rig):
     target = find_target(rig)
     assert set(target.rig.bones) == set(BONES) - {"jaw"}
     assert target.notices == ("Drivers turn jaw: not baked",)
-    assert target.missing_bones == ()
+    assert target.missing_bones == {}
 
 
 def test_constraints_that_turn_bones_are_told(rig):

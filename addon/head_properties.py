@@ -1,0 +1,76 @@
+"""Settings of a head, kept on its mesh object: what its shape keys and bones stand for."""
+
+from __future__ import annotations
+
+import bpy
+
+from ..core.units import ARKIT, UNITS
+from .ids import HEAD
+from .registration import register_classes, unregister_classes
+from .rig.mapping import find_armature, mapping_of
+
+_OVERRIDABLE = {"LIBRARY_OVERRIDABLE"}
+
+
+def _find_channels(_self, _context, text):
+    return [name for name in (*UNITS, *ARKIT) if text.casefold() in name.casefold()]
+
+
+def _find_bones(self, _context, text):
+    armature = find_armature(self.id_data, mapping_of(self.id_data).bones)
+    names = armature.data.bones.keys() if armature is not None else ()
+    return [name for name in names if text.casefold() in name.casefold()]
+
+
+def _bone(name: str, what: str):
+    return bpy.props.StringProperty(
+        name=name,
+        description=f"Bone that {what}. Left empty it is the one of Mien's own name",
+        search=_find_bones,
+        override=_OVERRIDABLE,
+    )
+
+
+class MienHeadShape(bpy.types.PropertyGroup):
+    """A shape key, by its name, and its channel."""
+
+    channel: bpy.props.StringProperty(
+        name="Channel",
+        description="What moves this shape key: one of Mien's 11 units or of the 52 ARKit shapes. "
+        "Left empty nothing does",
+        search=_find_channels,
+        search_options=set(),
+        override=_OVERRIDABLE,
+    )
+    strength: bpy.props.FloatProperty(
+        name="Strength",
+        description="How far the shape key goes where the channel is at 1; it never goes beyond 1",
+        default=1.0,
+        min=0.0,
+        soft_max=2.0,
+        max=10.0,
+        override=_OVERRIDABLE,
+    )
+
+
+class MienHead(bpy.types.PropertyGroup):
+    shapes: bpy.props.CollectionProperty(type=MienHeadShape, override={"LIBRARY_OVERRIDABLE", "USE_INSERTION"})
+    active: bpy.props.IntProperty(options={"HIDDEN"})
+    neck: _bone("Neck", "takes a share of the head's turn")
+    head: _bone("Head", "turns the head")
+    jaw: _bone("Jaw", "opens the mouth")
+    eye_left: _bone("Left Eye", "turns the character's left eye")
+    eye_right: _bone("Right Eye", "turns the character's right eye")
+
+
+CLASSES = (MienHeadShape, MienHead)
+
+
+def register():
+    register_classes(CLASSES)
+    setattr(bpy.types.Object, HEAD, bpy.props.PointerProperty(type=MienHead, override=_OVERRIDABLE))
+
+
+def unregister():
+    delattr(bpy.types.Object, HEAD)
+    unregister_classes(CLASSES)

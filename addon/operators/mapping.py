@@ -1,0 +1,77 @@
+"""What a head's shape keys stand for: chosen by hand, or told by their names."""
+
+from __future__ import annotations
+
+import bpy
+
+from .. import session, workflow
+from ..ids import HEAD, OP_MAP_BY_NAME, OP_MAP_SHAPES
+from ..rig.mapping import BONE_SETTINGS, find_armature, guess_bones, guess_shapes, mapping_of
+
+
+class _OnHead:
+    """An operator on the head that is chosen as target."""
+
+    bl_options = {"REGISTER", "UNDO"}
+
+    @classmethod
+    def poll(cls, context):
+        mesh = workflow.settings(context).target
+        if mesh is None or mesh.data.shape_keys is None:
+            cls.poll_message_set("Choose a head with shape keys under Target")
+            return False
+        if not mesh.is_editable:
+            cls.poll_message_set("The head is linked from another file: make it local, or override it")
+            return False
+        if session.running() or session.live_running():
+            cls.poll_message_set("Mien is at work on the head: wait for it, or stop it")
+            return False
+        return True
+
+    def execute(self, context):
+        return self.work(workflow.settings(context).target)
+
+
+class MIEN_OT_map_shapes(_OnHead, bpy.types.Operator):
+    """List the head's shape keys, to choose what moves each; what their names tell, or those of VRM and VRoid \
+Studio, is filled in. Again, it adds shape keys that are new"""
+
+    bl_idname = OP_MAP_SHAPES
+    bl_label = "Map Shape Keys"
+
+    def work(self, mesh):
+        chosen, key = getattr(mesh, HEAD), mesh.data.shape_keys
+        names = [block.name for block in key.key_blocks if block != key.reference_key]
+        for i in reversed(range(len(chosen.shapes))):
+            if chosen.shapes[i].name not in names:
+                chosen.shapes.remove(i)
+        guesses, taken = guess_shapes(names), {row.channel for row in chosen.shapes}
+        for name in names:
+            if name not in chosen.shapes:
+                row, guess = chosen.shapes.add(), guesses.get(name, "")
+                row.name, row.channel = name, "" if guess in taken else guess
+        # In the order of the head's own list.
+        for place, name in enumerate(names):
+            chosen.shapes.move(chosen.shapes.find(name), place)
+        armature = find_armature(mesh, mapping_of(mesh).bones)
+        if armature is not None:
+            for role, name in guess_bones(armature.data.bones.keys()).items():
+                if name != role and not getattr(chosen, BONE_SETTINGS[role]):
+                    setattr(chosen, BONE_SETTINGS[role], name)
+        found = sum(bool(row.channel) for row in chosen.shapes)
+        self.report({"INFO"}, f"{found} of {len(names)} shape keys have a channel")
+        return {"FINISHED"}
+
+
+class MIEN_OT_map_by_name(_OnHead, bpy.types.Operator):
+    """Forget what was chosen, and go by the names of shape keys and bones again"""
+
+    bl_idname = OP_MAP_BY_NAME
+    bl_label = "By Names Again"
+
+    def work(self, mesh):
+        chosen = getattr(mesh, HEAD)
+        chosen.shapes.clear()
+        for setting in BONE_SETTINGS.values():
+            setattr(chosen, setting, "")
+        return {"FINISHED"}

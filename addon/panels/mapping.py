@@ -1,0 +1,59 @@
+"""What a head's shape keys and bones stand for."""
+
+from __future__ import annotations
+
+import bpy
+
+from .. import session, workflow
+from ..ids import HEAD, LIST_SHAPES, OP_MAP_BY_NAME, OP_MAP_SHAPES, PANEL_MAIN, PANEL_MAPPING, SIDEBAR_TAB
+from ..rig.mapping import BONE_SETTINGS, find_armature, mapping_of
+from .text import paragraph
+
+
+class MIEN_UL_shapes(bpy.types.UIList):
+    bl_idname = LIST_SHAPES
+
+    def draw_item(self, context, layout, _data, item, _icon, _active_data, _active_property):
+        key = workflow.settings(context).target.data.shape_keys
+        gone = key is None or item.name not in key.key_blocks
+        row = layout.split(factor=0.45)
+        row.label(text=item.name, icon="ERROR" if gone else "SHAPEKEY_DATA")
+        row = row.split(factor=0.72)
+        row.prop(item, "channel", text="", placeholder="None")
+        strength = row.row()
+        strength.active = bool(item.channel)
+        strength.prop(item, "strength", text="", emboss=False)
+
+
+class MIEN_PT_mapping(bpy.types.Panel):
+    bl_idname = PANEL_MAPPING
+    bl_parent_id = PANEL_MAIN
+    bl_label = "Mapping"
+    bl_space_type = "VIEW_3D"
+    bl_region_type = "UI"
+    bl_category = SIDEBAR_TAB
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw(self, context):
+        layout = self.layout
+        mesh = workflow.settings(context).target
+        if mesh is None:
+            layout.label(text="Choose a head under Target", icon="INFO")
+            return
+        # A session has looked up what it drives when it began.
+        layout.enabled = not (session.running() or session.live_running())
+        chosen = getattr(mesh, HEAD)
+        if chosen.shapes:
+            layout.template_list(LIST_SHAPES, "", chosen, "shapes", chosen, "active", rows=6)
+            row = layout.row(align=True)
+            row.operator(OP_MAP_SHAPES, text="Add New", icon="FILE_REFRESH")
+            row.operator(OP_MAP_BY_NAME, icon="X")
+        else:
+            paragraph(context, layout, "Shape keys are told by their names.", icon="INFO")
+            layout.operator(OP_MAP_SHAPES, icon="PRESET")
+        if find_armature(mesh, mapping_of(mesh).bones) is not None:
+            column = layout.column(heading="Bones")
+            column.use_property_split = True
+            column.use_property_decorate = False
+            for role, setting in BONE_SETTINGS.items():
+                column.prop(chosen, setting, placeholder=role)

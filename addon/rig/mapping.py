@@ -1,0 +1,122 @@
+"""What each shape key and bone of a head stands for: as its name tells, or as was chosen for this head."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+
+from ..ids import HEAD
+from .names import channels_of
+
+BONES: tuple[str, ...] = ("neck", "head", "jaw", "eye.L", "eye.R")
+
+BONE_SETTINGS = dict(zip(BONES, ("neck", "head", "jaw", "eye_left", "eye_right"), strict=True))
+"""Names of the settings that tell which bone is which."""
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadMapping:
+    """What a head's parts stand for.
+
+    Attributes
+    ----------
+    channels : mapping of str to str
+        Shape keys, and the channel of each, of `UNITS` or `ARKIT`.
+    strengths : mapping of str to float
+        Of the shape keys that move more or less than their channel: times how much.
+    bones : mapping of str to str
+        Names of the bones by what they are in `BONES`, whether the rig has them or not.
+    by_hand : bool
+        Whether the channels were chosen, and names count for nothing.
+    gone : tuple of str
+        Shape keys that a channel was chosen for and that the head has no more.
+    """
+
+    channels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    strengths: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    bones: Mapping[str, str] = dataclasses.field(default_factory=lambda: dict(zip(BONES, BONES, strict=True)))
+    by_hand: bool = False
+    gone: tuple[str, ...] = ()
+
+
+def mapping_of(obj) -> HeadMapping:
+    """Return what the shape keys and bones of a mesh object stand for."""
+    key = getattr(obj.data, "shape_keys", None)
+    names = tuple(key.key_blocks.keys()) if key is not None else ()
+    chosen = getattr(obj, HEAD)
+    bones = {role: getattr(chosen, setting) or role for role, setting in BONE_SETTINGS.items()}
+    if not chosen.shapes:
+        return HeadMapping(channels_of(names), bones=bones)
+    rows = {row.name: row for row in chosen.shapes if row.channel}
+    here = {name: rows[name] for name in names if name in rows}
+    return HeadMapping(
+        {name: row.channel for name, row in here.items()},
+        {name: row.strength for name, row in here.items() if row.strength != 1.0},
+        bones,
+        by_hand=True,
+        gone=tuple(name for name in rows if name not in here),
+    )
+
+
+def find_armature(mesh, bones: Mapping[str, str]):
+    """Return the armature object that carries a mesh, the one with most of the bones, or None."""
+    candidates = [m.object for m in mesh.modifiers if m.type == "ARMATURE" and m.object is not None]
+    if mesh.parent is not None and mesh.parent.type == "ARMATURE":
+        candidates.append(mesh.parent)
+    # A head often hangs on several armatures (body, face): the one with most of the bones is meant.
+    return max(candidates, key=lambda a: sum(name in a.data.bones for name in bones.values()), default=None)
+
+
+# VRM's expressions and what VRoid Studio calls its shape keys, by words of theirs; of two that fit the first counts.
+_SHAPE_WORDS = (
+    (r"(eye_close|blink|wink)_?(l|left)$", "BlinkLeft"),
+    (r"(eye_close|blink|wink)_?(r|right)$", "BlinkRight"),
+    (r"brw_(surprised|up)$", "BrowRaise"),
+    (r"brw_(angry|down)$", "BrowFurrow"),
+    (r"eye_(spread|wide)$", "EyeWide"),
+    (r"eye_fun$", "CheekSquint"),
+    (r"(^|mth_)aa?$", "JawOpen"),
+    (r"(^|mth_)o?u$", "Pucker"),
+    (r"mth_(fun|joy|smile)$", "Smile"),
+    (r"mth_(sorrow|down|sad)$", "Frown"),
+)
+# Of VRoid Studio, Mixamo, Rigify's controls and others.
+_BONE_WORDS = (
+    (r"(^|[_.: ])neck$", "neck"),
+    (r"(^|[_.: ])head$", "head"),
+    (r"(^|[_.: ])jaw(_master)?$", "jaw"),
+    (r"(l_faceeye|eye[_. ]?l|lefteye|l_eye|eye_left)$", "eye.L"),
+    (r"(r_faceeye|eye[_. ]?r|righteye|r_eye|eye_right)$", "eye.R"),
+)
+
+
+def guess_shapes(names: Iterable[str]) -> dict[str, str]:
+    """Return which channel each shape key may stand for: as its name tells, else as VRM and VRoid Studio call theirs.
+
+    >>> guess_shapes(("Fcl_MTH_A", "Fcl_EYE_Close_L", "Hat"))
+    {'Fcl_EYE_Close_L': 'BlinkLeft', 'Fcl_MTH_A': 'JawOpen'}
+    """
+    names = tuple(names)
+    known = dict(channels_of(names))
+    more = _guess([name for name in names if name not in known], _SHAPE_WORDS)
+    return known | {name: channel for channel, name in more.items() if channel not in known.values()}
+
+
+def guess_bones(names: Iterable[str]) -> dict[str, str]:
+    """Return which bone may be which, by what they are in `BONES`; one of that very name is.
+
+    >>> guess_bones(("J_Bip_C_Head", "J_Adj_L_FaceEye", "Hat"))
+    {'head': 'J_Bip_C_Head', 'eye.L': 'J_Adj_L_FaceEye'}
+    """
+    names = tuple(names)
+    return _guess(names, _BONE_WORDS) | {role: role for role in BONES if role in names}
+
+
+def _guess(names: Iterable[str], words: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the first name that fits each meaning, by meaning."""
+    found = {
+        meaning: next((name for name in names if re.search(pattern, name.casefold())), None)
+        for pattern, meaning in words
+    }
+    return {meaning: name for meaning, name in found.items() if name is not None}

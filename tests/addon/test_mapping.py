@@ -1,0 +1,194 @@
+"""Heads whose shape keys and bones have names of their own."""
+
+from __future__ import annotations
+
+import bpy
+import numpy as np
+import pytest
+
+from mien.addon.bake import BakeOptions, bake_performance
+from mien.addon.expressions import BASIC, blend, on_shapes
+from mien.addon.panels.mapping import MIEN_PT_mapping
+from mien.addon.preview import compose, overlay
+from mien.addon.rig.mapping import BONE_SETTINGS, guess_bones, guess_shapes, mapping_of
+from mien.addon.rig.puppet import Channels, Puppet, Sample
+from mien.addon.rig.targets import find_target
+from mien.core.errors import MienError
+from mien.core.units import ARKIT, UNITS
+
+from .conftest import BONES, curves_of, empty_file, make_performance, make_rig
+from .panel_text import drawn_by
+
+VROID = (
+    "Fcl_ALL_Joy", "Fcl_BRW_Angry", "Fcl_BRW_Surprised", "Fcl_EYE_Close", "Fcl_EYE_Close_R", "Fcl_EYE_Close_L",
+    "Fcl_EYE_Fun", "Fcl_EYE_Spread", "Fcl_MTH_Down", "Fcl_MTH_Fun", "Fcl_MTH_Sorrow", "Fcl_MTH_A", "Fcl_MTH_I",
+    "Fcl_MTH_U",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def clean(addon):
+    empty_file()
+
+
+def rename(head):
+    """Give a head names that tell nothing, and choose what they stand for."""
+    for unit in UNITS:
+        head.data.shape_keys.key_blocks[unit].name = f"shape {UNITS.index(unit)}"
+    bones = head.parent.data.bones
+    for role, setting in BONE_SETTINGS.items():
+        bones[role].name = f"bone {role}"
+        setattr(head.mien_head, setting, f"bone {role}")
+    for i, unit in enumerate(UNITS):
+        row = head.mien_head.shapes.add()
+        row.name, row.channel = f"shape {i}", unit
+    return head
+
+
+def baked(head, performance):
+    bake_performance(bpy.context, find_target(head), performance, BakeOptions(tolerance=0.0, rotation_tolerance=0.0))
+    found = {**curves_of(head.data.shape_keys), **curves_of(head.parent)}
+    return {path: np.array([tuple(p.co) for p in curve.keyframe_points]) for path, curve in found.items()}
+
+
+def test_a_bake_gives_the_same_under_other_names():
+    performance = make_performance()
+    usual, other = baked(make_rig(), performance), baked(rename(make_rig()), performance)
+    assert len(usual) == len(other) == len(UNITS) + 4 * len(BONES)
+    for (path, index), keys in usual.items():
+        for i, unit in enumerate(UNITS):
+            path = path.replace(f'key_blocks["{unit}"]', f'key_blocks["shape {i}"]')
+        path = path.replace('bones["', 'bones["bone ')
+        np.testing.assert_array_equal(other[path, index], keys)
+
+
+def test_strength_and_several_shapes_of_one_channel():
+    head = make_rig(keys=("a", "b", "c", "Smile"))
+    for name, channel, strength in (("a", "JawOpen", 0.5), ("b", "JawOpen", 3.0), ("c", "mouthFunnel", 1.0)):
+        row = head.mien_head.shapes.add()
+        row.name, row.channel, row.strength = name, channel, strength
+    performance = make_performance()
+    keys = baked(head, performance)
+    whole = keys['key_blocks["a"].value', 0][:, 1] * 2
+    assert whole.max() > 0.9
+    np.testing.assert_allclose(keys['key_blocks["b"].value', 0][:, 1], np.minimum(3 * whole, 1), atol=1e-5)
+    assert 'key_blocks["Smile"].value' not in {path for path, _index in keys}  # names count for nothing now
+
+    puppet = Puppet(find_target(head), Channels())
+    units, arkit = [0.0] * len(UNITS), [0.0] * len(ARKIT)
+    units[UNITS.index("JawOpen")] = 0.4
+    puppet.apply(Sample(units, arkit, [1.0, 0.0, 0.0, 0.0], [[0.0, 0.0], [0.0, 0.0]]))
+    blocks = head.data.shape_keys.key_blocks
+    assert [blocks[name].value for name in "abc"] == pytest.approx([0.2, 1.0, 0.0])
+
+
+def test_live_turns_bones_of_other_names():
+    usual, other = make_rig(), rename(make_rig())
+    sample = Sample([0.7] * len(UNITS), [0.0] * len(ARKIT), [0.98, 0.1, 0.15, 0.05], [[0.2, 0.1], [0.1, -0.1]])
+    for head in (usual, other):
+        Puppet(find_target(head), Channels()).apply(sample)
+    for role in BONES:
+        turn = usual.parent.pose.bones[role].rotation_quaternion
+        assert tuple(other.parent.pose.bones[f"bone {role}"].rotation_quaternion) == tuple(turn)
+        assert abs(turn[0]) < 1
+
+
+def test_map_shape_keys_fills_in_what_vroid_calls_them():
+    head = make_rig(keys=VROID)
+    bones = head.parent.data.bones
+    for role, name in (("neck", "J_Bip_C_Neck"), ("head", "J_Bip_C_Head"), ("eye.L", "J_Adj_L_FaceEye")):
+        bones[role].name = name
+    with pytest.raises(MienError, match="has a name that Mien knows") as caught:
+        find_target(head)
+    assert "Mapping" in caught.value.hint
+    bpy.context.scene.mien.target = head
+    assert "mien.map_shapes" in drawn_by(MIEN_PT_mapping)
+    assert bpy.ops.mien.map_shapes() == {"FINISHED"}
+    assert [row.name for row in head.mien_head.shapes] == list(VROID)
+    target = find_target(head)
+    assert target.rig.keys == {
+        "Fcl_BRW_Angry": "BrowFurrow",
+        "Fcl_BRW_Surprised": "BrowRaise",
+        "Fcl_EYE_Close_R": "BlinkRight",
+        "Fcl_EYE_Close_L": "BlinkLeft",
+        "Fcl_EYE_Fun": "CheekSquint",
+        "Fcl_EYE_Spread": "EyeWide",
+        "Fcl_MTH_Down": "Frown",
+        "Fcl_MTH_Fun": "Smile",
+        "Fcl_MTH_A": "JawOpen",
+        "Fcl_MTH_U": "Pucker",
+    }
+    assert target.missing_units == ("NoseWrinkle",)
+    assert {role: bone.name for role, bone in target.rig.bones.items()} == {
+        "neck": "J_Bip_C_Neck", "head": "J_Bip_C_Head", "jaw": "jaw", "eye.L": "J_Adj_L_FaceEye", "eye.R": "eye.R",
+    }  # fmt: skip
+
+    # What was chosen stays, what is new comes, what is gone goes.
+    head.mien_head.shapes["Fcl_MTH_I"].channel = "mouthStretchLeft"
+    head.mien_head.shapes["Fcl_MTH_A"].strength = 0.6
+    head.shape_key_add(name="NoseWrinkle")
+    head.shape_key_remove(head.data.shape_keys.key_blocks["Fcl_EYE_Fun"])
+    assert find_target(head).notices[0] == "No shape key Fcl_EYE_Fun, which the mapping names"
+    bpy.ops.mien.map_shapes()
+    target = find_target(head)
+    assert target.rig.keys["Fcl_MTH_I"] == "mouthStretchLeft"
+    assert target.rig.keys["NoseWrinkle"] == "NoseWrinkle"
+    assert target.rig.strengths == {"Fcl_MTH_A": pytest.approx(0.6)}
+    assert not target.notices
+    assert "mien.map_by_name" in drawn_by(MIEN_PT_mapping)
+    bpy.ops.mien.map_by_name()
+    assert find_target(head).rig.keys == {"NoseWrinkle": "NoseWrinkle"}
+    assert "J_Bip_C_Head" not in mapping_of(head).bones.values()
+
+
+def test_guesses_take_no_channel_twice():
+    assert guess_shapes(("Blink_L", "Fcl_EYE_Close_L", "mouthSmileLeft")) == {
+        "mouthSmileLeft": "mouthSmileLeft",
+        "Blink_L": "BlinkLeft",
+    }
+    assert guess_shapes(("BlinkLeft", "Fcl_EYE_Close_L", "Panama", "Emu")) == {"BlinkLeft": "BlinkLeft"}
+    assert guess_bones(("mixamorig:Head", "head", "Forehead", "Bottleneck")) == {"head": "head"}
+
+
+def test_what_stands_in_the_way_is_told():
+    head = rename(make_rig())
+    head.mien_head.jaw = "bone head"
+    target = find_target(head)
+    assert "jaw" not in target.rig.bones
+    assert any("bone head more than once: not as jaw" in notice for notice in target.notices)
+    head.mien_head.jaw = "chin"
+    assert find_target(head).missing_bones == {"jaw": "chin"}
+    for row in head.mien_head.shapes:
+        row.channel = ""
+    with pytest.raises(MienError, match="stands for a channel"):
+        find_target(head)
+
+
+def test_the_mapping_is_kept_with_the_file_and_undone(tmp_path):
+    head = make_rig(keys=VROID)
+    bpy.context.scene.mien.target = head
+    bpy.ops.ed.undo_push(message="before")
+    bpy.ops.mien.map_shapes()
+    bpy.ops.ed.undo_push(message="Map Shape Keys")
+    path = tmp_path / "mapped.blend"
+    bpy.ops.wm.save_as_mainfile(filepath=str(path))
+    bpy.ops.ed.undo()
+    assert not bpy.data.objects["Head"].mien_head.shapes
+    bpy.ops.wm.open_mainfile(filepath=str(path))
+    assert mapping_of(bpy.data.objects["Head"]).channels["Fcl_MTH_A"] == "JawOpen"
+
+
+def test_expressions_and_the_preview_go_by_the_mapping():
+    head = rename(make_rig())
+    channels = mapping_of(head).channels
+    assert compose.has_face(head)
+    shapes = tuple(channels)
+    smile, jaw, blink = (f"shape {UNITS.index(unit)}" for unit in ("Smile", "JawOpen", "BlinkLeft"))
+    assert on_shapes(BASIC["happiness"], shapes, channels)[smile] == 0.9
+    assert on_shapes({smile: 0.3}, shapes, channels) == {smile: 0.3}  # as it was saved on this head
+    face = dict.fromkeys(shapes, 0.0) | {jaw: 0.4, blink: 1.0, smile: 0.7}
+    assert blend(face, BASIC["neutral"], 1.0, channels) == face | {smile: 0.0}  # it speaks and blinks on
+    head.data.shape_keys.key_blocks[smile].value = 0.5
+    assert overlay.face_of(head)[smile] == 0.5
+    bpy.context.scene.mien_preview.expression, bpy.context.scene.mien_preview.strength = "happiness", 1.0
+    assert overlay.face_of(head)[smile] == pytest.approx(0.9)
