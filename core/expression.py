@@ -27,7 +27,7 @@ HOG_CROP = 64
 DEEP_CROP = 48
 """Side of the crop in whose middle the network looks, px."""
 
-DEEP_VIEW = 40
+DEEP_VIEW = 48
 """Side of what the network sees of it, px."""
 
 LOOSE_FRAME = 64
@@ -48,7 +48,7 @@ def hog_of(image: npt.NDArray[np.uint8], landmarks: npt.ArrayLike) -> Array:
 def deep_view(crop: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """Return the middle eleven twelfths of a `DEEP_CROP`, (`DEEP_VIEW`, `DEEP_VIEW`): as much as training showed."""
     inset = DEEP_CROP // 24
-    return cv2.resize(crop[inset:-inset, inset:-inset], (DEEP_VIEW, DEEP_VIEW), interpolation=cv2.INTER_AREA)
+    return cv2.resize(crop[inset:-inset, inset:-inset], (DEEP_VIEW, DEEP_VIEW), interpolation=cv2.INTER_LINEAR)
 
 
 def softmax(scores: npt.NDArray) -> npt.NDArray:

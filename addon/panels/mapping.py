@@ -16,13 +16,11 @@ class MIEN_UL_shapes(bpy.types.UIList):
     def draw_item(self, context, layout, _data, item, _icon, _active_data, _active_property):
         key = workflow.settings(context).target.data.shape_keys
         gone = key is None or item.name not in key.key_blocks
-        row = layout.split(factor=0.45)
-        row.label(text=item.name, icon="ERROR" if gone else "SHAPEKEY_DATA")
-        row = row.split(factor=0.72)
-        row.prop(item, "channel", text="", placeholder="None")
-        strength = row.row()
-        strength.active = bool(item.channel)
-        strength.prop(item, "strength", text="", emboss=False)
+        # Text alone: fields, and icons, would leave no room for names in a sidebar of usual width.
+        row = layout.split(factor=0.6)
+        row.alert = gone
+        row.label(text=item.name)
+        row.label(text=item.channel or "-")
 
 
 class MIEN_PT_mapping(bpy.types.Panel):
@@ -45,6 +43,14 @@ class MIEN_PT_mapping(bpy.types.Panel):
         chosen = getattr(mesh, HEAD)
         if chosen.shapes:
             layout.template_list(LIST_SHAPES, "", chosen, "shapes", chosen, "active", rows=6)
+            if 0 <= chosen.active < len(chosen.shapes):
+                column = layout.column()
+                column.use_property_split = True
+                column.use_property_decorate = False
+                column.prop(chosen.shapes[chosen.active], "channel", placeholder="None")
+                strength = column.row()
+                strength.enabled = bool(chosen.shapes[chosen.active].channel)
+                strength.prop(chosen.shapes[chosen.active], "strength")
             row = layout.row(align=True)
             row.operator(OP_MAP_SHAPES, text="Add New", icon="FILE_REFRESH")
             row.operator(OP_MAP_BY_NAME, icon="X")

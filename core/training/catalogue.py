@@ -25,7 +25,7 @@ ENTRIES = {
     ),
     "expression_net": (
         "expression_net.onnx",
-        "256 features and 7 logits of the middle of an aligned face crop, 40 px",
+        "256 features and 7 logits of the middle of an aligned face crop, 48 px",
         EXPRESSION_CARD,
     ),
     "expression": ("expression.npz", "probabilities of 7 expression labels (linear SVM)", EXPRESSION_CARD),

@@ -270,7 +270,7 @@ def train(options: argparse.Namespace) -> nn.Module:
     -----
     FER2013's labels are noisy. What the network said of a picture in the epochs before,
     averaged, is mixed into its target, the more the longer it has learnt: pictures whose
-    label it never comes to believe lose their pull. The first epochs see small pictures,
+    label it never comes to believe lose their pull. The first epochs see smaller pictures,
     which costs two thirds and teaches nearly as much. Pictures are varied less as the rate
     falls, and blended with each other: so the network comes to know fewer of them by heart.
 
@@ -408,21 +408,21 @@ def mean_with(model: nn.Module, checkpoint: Path, share: float) -> None:
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line; docs/models.md tells in which stages the shipped weights came about."""
     parser = argparse.ArgumentParser(description="Train Mien's expression network.")
-    parser.add_argument("--epochs", type=int, default=236)
+    parser.add_argument("--epochs", type=int, default=258)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--size", type=int, default=40, help="side of the augmented pictures")
-    parser.add_argument("--small-size", type=int, default=32, help="the same in the first epochs")
-    parser.add_argument("--small-epochs", type=int, default=12)
+    parser.add_argument("--size", type=int, default=48, help="side of the augmented pictures")
+    parser.add_argument("--small-size", type=int, default=40, help="the same in the first epochs")
+    parser.add_argument("--small-epochs", type=int, default=236)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rate", type=float, default=0.1)
     parser.add_argument("--decay", type=float, default=5e-4)
     parser.add_argument("--smooth", type=float, default=0.1)
     parser.add_argument("--trust", type=float, default=0.5, help="largest share of the network's own word in a target")
-    parser.add_argument("--strength", type=float, default=0.6, help="of the augmentation")
-    parser.add_argument("--mix", type=float, default=0.5, help="share of the pictures that are blended with another")
+    parser.add_argument("--strength", type=float, default=0.7, help="of the augmentation")
+    parser.add_argument("--mix", type=float, default=0.6, help="share of the pictures that are blended with another")
     parser.add_argument("--ema", type=float, default=0.998)
-    parser.add_argument("--common", type=int, default=800, help="pictures per class of muxspace in an epoch")
+    parser.add_argument("--common", type=int, default=1200, help="pictures per class of muxspace in an epoch")
     parser.add_argument("--pictures", type=int, default=0, help="of FER2013 Training, 0 for all")
     parser.add_argument("--mean-with", metavar="CHECKPOINT", help="average with an earlier cycle's weights")
     parser.add_argument("--mean-share", type=float, default=0.2, help="what that cycle counts for")
