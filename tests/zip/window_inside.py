@@ -125,7 +125,9 @@ def steps():
     before = contents()
     report["bake begun"] = sorted(call(bpy.ops.mien.bake, "INVOKE_DEFAULT"))
     state = addon("session")
-    yield from wait(lambda: state.job is not None and state.job.progress is not None and state.job.progress.frame, 120)
+    yield from wait(lambda: state.job is None or (state.job.progress is not None and state.job.progress.frame), 120)
+    if state.job is None and state.outcome.failed:
+        raise RuntimeError(" ".join(state.outcome.lines))
     yield from shot("capturing")
     if state.running():
         for value in ("PRESS", "RELEASE"):
