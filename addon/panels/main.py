@@ -91,12 +91,13 @@ class MIEN_PT_main(_Panel, bpy.types.Panel):
             paragraph(context, layout, error.message, icon="ERROR")
             paragraph(context, layout, error.hint)
             return False
-        units = sum(channel in UNITS for channel in target.rig.keys.values())
+        channels = set(target.rig.keys.values())
+        units = channels & set(UNITS)
         parts = []
-        if target.rig.keys:
-            parts.append(f"{units}/{len(UNITS)} units")
-            if len(target.rig.keys) > units:
-                parts.append(f"{len(target.rig.keys) - units} ARKit shapes")
+        if channels:
+            parts.append(f"{len(units)}/{len(UNITS)} units")
+            if channels > units:
+                parts.append(f"{len(channels - units)} ARKit shapes")
         if target.rig.bones:
             parts.append(f"{len(target.rig.bones)}/{len(BONES)} bones")
         paragraph(context, layout, ", ".join(parts), icon="CHECKMARK")

@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping
 
+from ...core.units import ARKIT_INDEX, UNIT_INDEX
 from ..ids import HEAD
 from .names import channels_of
 
@@ -48,7 +49,8 @@ def mapping_of(obj) -> HeadMapping:
     bones = {role: getattr(chosen, setting) or role for role, setting in BONE_SETTINGS.items()}
     if not chosen.shapes:
         return HeadMapping(channels_of(names), bones=bones)
-    rows = {row.name: row for row in chosen.shapes if row.channel}
+    # The search in the panel offers these alone; a script may write anything.
+    rows = {row.name: row for row in chosen.shapes if row.channel in UNIT_INDEX or row.channel in ARKIT_INDEX}
     here = {name: rows[name] for name in names if name in rows}
     return HeadMapping(
         {name: row.channel for name, row in here.items()},

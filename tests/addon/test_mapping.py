@@ -8,6 +8,7 @@ import pytest
 
 from mien.addon.bake import BakeOptions, bake_performance
 from mien.addon.expressions import BASIC, blend, on_shapes
+from mien.addon.panels.main import MIEN_PT_main
 from mien.addon.panels.mapping import MIEN_PT_mapping
 from mien.addon.preview import compose, overlay
 from mien.addon.rig.mapping import BONE_SETTINGS, guess_bones, guess_shapes, mapping_of
@@ -73,6 +74,9 @@ def test_strength_and_several_shapes_of_one_channel():
     assert whole.max() > 0.9
     np.testing.assert_allclose(keys['key_blocks["b"].value', 0][:, 1], np.minimum(3 * whole, 1), atol=1e-5)
     assert 'key_blocks["Smile"].value' not in {path for path, _index in keys}  # names count for nothing now
+
+    bpy.context.scene.mien.target = head
+    assert "1/11 units, 1 ARKit shapes, 5/5 bones" in drawn_by(MIEN_PT_main)
 
     puppet = Puppet(find_target(head), Channels())
     units, arkit = [0.0] * len(UNITS), [0.0] * len(ARKIT)
@@ -158,8 +162,8 @@ def test_what_stands_in_the_way_is_told():
     assert any("bone head more than once: not as jaw" in notice for notice in target.notices)
     head.mien_head.jaw = "chin"
     assert find_target(head).missing_bones == {"jaw": "chin"}
-    for row in head.mien_head.shapes:
-        row.channel = ""
+    for row, channel in zip(head.mien_head.shapes, ("", "smile", "no channel", *[""] * len(UNITS)), strict=False):
+        row.channel = channel
     with pytest.raises(MienError, match="stands for a channel"):
         find_target(head)
 
@@ -176,6 +180,28 @@ def test_the_mapping_is_kept_with_the_file_and_undone(tmp_path):
     assert not bpy.data.objects["Head"].mien_head.shapes
     bpy.ops.wm.open_mainfile(filepath=str(path))
     assert mapping_of(bpy.data.objects["Head"]).channels["Fcl_MTH_A"] == "JawOpen"
+
+
+def test_a_linked_head_is_mapped_by_an_override(tmp_path):
+    make_rig(keys=VROID)
+    path = tmp_path / "library.blend"
+    bpy.ops.wm.save_as_mainfile(filepath=str(path))
+    empty_file()
+    with bpy.data.libraries.load(str(path), link=True) as (there, here):
+        here.objects = list(there.objects)
+    for obj in here.objects:
+        bpy.context.collection.objects.link(obj)
+    linked = bpy.data.objects["Head"]
+    bpy.context.scene.mien.target = linked
+    assert not bpy.ops.mien.map_shapes.poll()
+    head = linked.override_hierarchy_create(bpy.context.scene, bpy.context.view_layer)
+    bpy.context.scene.mien.target = head
+    assert bpy.ops.mien.map_shapes() == {"FINISHED"}
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "scene.blend"))
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "scene.blend"))
+    head = bpy.context.scene.mien.target
+    assert head.override_library is not None
+    assert mapping_of(head).channels["Fcl_MTH_A"] == "JawOpen"
 
 
 def test_expressions_and_the_preview_go_by_the_mapping():
