@@ -191,14 +191,14 @@ def plan(performance: Performance, rig: Rig, options: BakeOptions, fps: float) -
             values = units[:, UNIT_INDEX[channel]] if channel in UNIT_INDEX else arkit[:, ARKIT_INDEX[channel]]
             if name in rig.strengths:
                 values = np.clip(values * rig.strengths[name], 0.0, 1.0)
-            path = f'key_blocks["{name}"].value'
+            path = f'key_blocks["{_escaped(name)}"].value'
             rows.append((KEY, path, 0, "Shape Keys", values, options.tolerance, 0.0, 1.0))
     for role, turns in _bone_turns(performance, rig, options, sampled).items():
         bone = rig.bones[role]
         prop, values = pose.to_channels(pose.into_bone(turns, bone.rest), bone.mode)
         for i in range(values.shape[1]):
             tolerance = _component_tolerance(prop, i, options.rotation_tolerance)
-            path = f'pose.bones["{bone.name}"].{prop}'
+            path = f'pose.bones["{_escaped(bone.name)}"].{prop}'
             rows.append((OBJECT, path, i, bone.name, values[:, i], tolerance, -np.inf, np.inf))
     if not rows:
         raise MienError(
@@ -210,6 +210,11 @@ def plan(performance: Performance, rig: Rig, options: BakeOptions, fps: float) -
     fitted = curves.fit(np.array(samples), np.array(tolerances), np.array(low), np.array(high))
     channels = tuple(map(Channel, owners, paths, indices, groups, fitted))
     return Plan(options.start_frame, options.start_frame + len(at) - 1, channels)
+
+
+def _escaped(name: str) -> str:
+    """Return a name as it stands in data paths; `bpy.utils.escape_identifier` is not there without Blender."""
+    return name.replace("\\", "\\\\").replace('"', '\\"')
 
 
 def _bone_turns(performance, rig: Rig, options: BakeOptions, sampled) -> dict[str, npt.NDArray[np.float64]]:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
 
 from ..core.units import EXPRESSIONS
-from .rig.names import by_channel, channels_of
+from .rig.names import ARKIT_OF, by_channel, channels_of
+
+if TYPE_CHECKING:
+    from .rig.mapping import HeadMapping
 
 BASIC: dict[str, dict[str, float]] = {
     "neutral": {},
@@ -20,33 +24,18 @@ BASIC: dict[str, dict[str, float]] = {
 
 assert tuple(BASIC) == EXPRESSIONS
 
-ARKIT_OF: dict[str, tuple[str, ...]] = {
-    "BrowRaise": ("browInnerUp", "browOuterUpLeft", "browOuterUpRight"),
-    "BrowFurrow": ("browDownLeft", "browDownRight"),
-    "EyeWide": ("eyeWideLeft", "eyeWideRight"),
-    "BlinkLeft": ("eyeBlinkLeft",),
-    "BlinkRight": ("eyeBlinkRight",),
-    "CheekSquint": ("cheekSquintLeft", "cheekSquintRight"),
-    "NoseWrinkle": ("noseSneerLeft", "noseSneerRight"),
-    "Smile": ("mouthSmileLeft", "mouthSmileRight"),
-    "Frown": ("mouthFrownLeft", "mouthFrownRight"),
-    "JawOpen": ("jawOpen",),
-    "Pucker": ("mouthPucker",),
-}
-"""ARKit shapes that together make a unit's movement."""
-
 
 def on_shapes(
-    expression: Mapping[str, float], shapes: Collection[str], channels: Mapping[str, str] | None = None
+    expression: Mapping[str, float], shapes: Collection[str], mapping: HeadMapping | None = None
 ) -> dict[str, float]:
     """Return an expression as weights of a head's own shapes.
 
     Units become the ARKit shapes that stand in for them, and of an expression that was saved
-    on a head with ARKit shapes a unit becomes the mean of those. `channels` are those of the
-    shapes, as their names tell if not given.
+    on a head with ARKit shapes a unit becomes the mean of those. What the shapes stand for is
+    told by `mapping`, by their names if it is not given.
     """
     result: dict[str, float] = {}
-    channels = channels_of(tuple(shapes)) if channels is None else channels
+    channels = channels_of(tuple(shapes)) if mapping is None else mapping.channels
     names: dict[str, list[str]] = {}
     for name in shapes:
         names.setdefault(channels.get(name, name), []).append(name)
@@ -60,6 +49,9 @@ def on_shapes(
             mean = sum(wanted.get(part, 0.0) for part in parts) / len(parts)
             if mean > 0.0:
                 result.update(dict.fromkeys(names[unit], mean))
+    if mapping is not None:
+        for name in result.keys() & mapping.strengths.keys():
+            result[name] = min(result[name] * mapping.strengths[name], 1.0)
     return result
 
 
@@ -67,7 +59,7 @@ def blend(
     captured: Mapping[str, float],
     expression: Mapping[str, float],
     strength: float,
-    channels: Mapping[str, str] | None = None,
+    mapping: HeadMapping | None = None,
 ) -> dict[str, float]:
     """Lay an expression over captured weights.
 
@@ -84,8 +76,8 @@ def blend(
         By names of units, ARKit shapes or the head's own.
     strength : float
         0..1.
-    channels : mapping of str to str, optional
-        Of the head's shapes, as their names tell if not given.
+    mapping : HeadMapping, optional
+        What the head's shapes stand for; what their names tell if not given.
 
     Returns
     -------
@@ -97,8 +89,8 @@ def blend(
     {'Smile': 0.5, 'JawOpen': 0.6}
     """
     result = {}
-    channels = channels_of(tuple(captured)) if channels is None else channels
-    worn = on_shapes(expression, captured, channels)
+    channels = channels_of(tuple(captured)) if mapping is None else mapping.channels
+    worn = on_shapes(expression, captured, mapping)
     if expression and not worn:
         return dict(captured)
     for name, value in captured.items():

@@ -55,7 +55,6 @@ class MienHeadShape(bpy.types.PropertyGroup):
 
 class MienHead(bpy.types.PropertyGroup):
     shapes: bpy.props.CollectionProperty(type=MienHeadShape, override={"LIBRARY_OVERRIDABLE", "USE_INSERTION"})
-    active: bpy.props.IntProperty(options={"HIDDEN"})
     neck: _bone("Neck", "takes a share of the head's turn")
     head: _bone("Head", "turns the head")
     jaw: _bone("Jaw", "opens the mouth")

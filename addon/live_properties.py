@@ -137,7 +137,9 @@ class MienLiveSettings(bpy.types.PropertyGroup):
         name="Video", description="Video that is played in place of a camera, again and again", subtype="FILE_PATH"
     )
     format: bpy.props.EnumProperty(name="Format", description="What the other program sends", items=FORMATS)
-    own_port: bpy.props.IntProperty(options={"HIDDEN"})
+    own_port: bpy.props.IntProperty(
+        name="Own Port", description="Port where it is not the format's usual one, else 0", options={"HIDDEN"}
+    )
     port: bpy.props.IntProperty(
         name="Port",
         description="UDP port to listen on, the format's usual one unless you set another; 0 brings that back",

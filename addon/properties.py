@@ -29,6 +29,10 @@ class MienSettings(bpy.types.PropertyGroup):
         type=bpy.types.Object,
         poll=is_mesh,
     )
+    # Not on the head: looking at a row of an overridden one should not override anything.
+    mapping_row: bpy.props.IntProperty(
+        name="Shape Key", description="Row of the mapping's list that is shown below it", options={"HIDDEN"}
+    )
     source: bpy.props.StringProperty(
         name="Source",
         description="Video of the actor's face; or a folder of pictures, or the first picture of a numbered sequence; "
@@ -165,7 +169,7 @@ class MienSettings(bpy.types.PropertyGroup):
     use_shape_keys: bpy.props.BoolProperty(
         name="Shape Keys",
         description="Bake the shape keys that are named as Mien's 11 units or as the 52 ARKit shapes, "
-        "sides also as _L and _R",
+        "sides also as _L and _R, or those chosen under Mapping",
         default=True,
     )
     use_head: bpy.props.BoolProperty(

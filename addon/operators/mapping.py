@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import bpy
 
 from .. import session, workflow
 from ..ids import HEAD, OP_MAP_BY_NAME, OP_MAP_SHAPES
 from ..rig.mapping import BONE_SETTINGS, find_armature, guess_bones, guess_shapes, mapping_of
+from ..rig.targets import is_ours
 
 
 class _OnHead:
@@ -20,7 +23,7 @@ class _OnHead:
         if mesh is None or mesh.data.shape_keys is None:
             cls.poll_message_set("Choose a head with shape keys under Target")
             return False
-        if not mesh.is_editable:
+        if not is_ours(mesh):
             cls.poll_message_set("The head is linked from another file: make it local, or override it")
             return False
         if session.running() or session.live_running():
@@ -32,9 +35,17 @@ class _OnHead:
         return self.work(workflow.settings(context).target)
 
 
+def _remove(rows, place: int) -> None:
+    """Remove a row; one that an override has from its library can only be emptied."""
+    try:
+        rows.remove(place)
+    except TypeError:
+        rows[place].channel, rows[place].strength = "", 1.0
+
+
 class MIEN_OT_map_shapes(_OnHead, bpy.types.Operator):
     """List the head's shape keys, to choose what moves each; what their names tell, or those of VRM and VRoid \
-Studio, is filled in. Again, it adds shape keys that are new"""
+Studio, is filled in. Again, it adds shape keys that are new and drops those that are gone"""
 
     bl_idname = OP_MAP_SHAPES
     bl_label = "Map Shape Keys"
@@ -44,15 +55,17 @@ Studio, is filled in. Again, it adds shape keys that are new"""
         names = [block.name for block in key.key_blocks if block != key.reference_key]
         for i in reversed(range(len(chosen.shapes))):
             if chosen.shapes[i].name not in names:
-                chosen.shapes.remove(i)
-        guesses, taken = guess_shapes(names), {row.channel for row in chosen.shapes}
+                _remove(chosen.shapes, i)
+        guesses = guess_shapes(names, {row.channel for row in chosen.shapes})
         for name in names:
             if name not in chosen.shapes:
-                row, guess = chosen.shapes.add(), guesses.get(name, "")
-                row.name, row.channel = name, "" if guess in taken else guess
-        # In the order of the head's own list.
-        for place, name in enumerate(names):
-            chosen.shapes.move(chosen.shapes.find(name), place)
+                row = chosen.shapes.add()
+                row.name, row.channel = name, guesses.get(name, "")
+        # In the order of the head's own list, as far as rows of a library may be moved.
+        with contextlib.suppress(TypeError):
+            for place, name in enumerate(names):
+                if chosen.shapes[place].name != name:
+                    chosen.shapes.move(chosen.shapes.find(name), place)
         armature = find_armature(mesh, mapping_of(mesh).bones)
         if armature is not None:
             for role, name in guess_bones(armature.data.bones.keys()).items():
@@ -71,7 +84,8 @@ class MIEN_OT_map_by_name(_OnHead, bpy.types.Operator):
 
     def work(self, mesh):
         chosen = getattr(mesh, HEAD)
-        chosen.shapes.clear()
+        for i in reversed(range(len(chosen.shapes))):
+            _remove(chosen.shapes, i)
         for setting in BONE_SETTINGS.values():
             setattr(chosen, setting, "")
         return {"FINISHED"}

@@ -22,6 +22,7 @@ from ..preview import overlay, playback
 from ..preview.properties import add_effects, settings
 from ..preview.reading import left_out
 from ..registration import register_classes, unregister_classes
+from ..rig.mapping import channels_worn, mapping_of
 
 _START = "Start the preview first"
 
@@ -129,7 +130,7 @@ class MIEN_OT_preview_expression_save(bpy.types.Operator):
         if not _preview_runs(cls):
             return False
         if not overlay.heads_of(context.scene):
-            cls.poll_message_set("There is no mesh with Mien's shape keys")
+            cls.poll_message_set("There is no mesh with shape keys that Mien knows, by name or by Mapping")
             return False
         return True
 
@@ -150,10 +151,10 @@ class MIEN_OT_preview_expression_save(bpy.types.Operator):
         kept = chosen.expressions.get(name) or chosen.expressions.add()
         kept.name = name
         kept.values.clear()
-        for shape, value in overlay.face_of(obj).items():
-            if value > 0.0:
-                item = kept.values.add()
-                item.name, item.value = shape, value
+        # By channels, so that other heads can wear it, and labels set it off.
+        for channel, value in channels_worn(overlay.face_of(obj), mapping_of(obj)).items():
+            item = kept.values.add()
+            item.name, item.value = channel, value
         chosen.expression = name
         live_workflow.tune()  # a label may set it off
         return {"FINISHED"}

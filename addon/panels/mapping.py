@@ -34,7 +34,8 @@ class MIEN_PT_mapping(bpy.types.Panel):
 
     def draw(self, context):
         layout = self.layout
-        mesh = workflow.settings(context).target
+        settings = workflow.settings(context)
+        mesh = settings.target
         if mesh is None:
             layout.label(text="Choose a head under Target", icon="INFO")
             return
@@ -42,15 +43,16 @@ class MIEN_PT_mapping(bpy.types.Panel):
         layout.enabled = not (session.running() or session.live_running())
         chosen = getattr(mesh, HEAD)
         if chosen.shapes:
-            layout.template_list(LIST_SHAPES, "", chosen, "shapes", chosen, "active", rows=6)
-            if 0 <= chosen.active < len(chosen.shapes):
+            layout.template_list(LIST_SHAPES, "", chosen, "shapes", settings, "mapping_row", rows=6)
+            if 0 <= settings.mapping_row < len(chosen.shapes):
+                active = chosen.shapes[settings.mapping_row]
                 column = layout.column()
                 column.use_property_split = True
                 column.use_property_decorate = False
-                column.prop(chosen.shapes[chosen.active], "channel", placeholder="None")
+                column.prop(active, "channel", placeholder="None")
                 strength = column.row()
-                strength.enabled = bool(chosen.shapes[chosen.active].channel)
-                strength.prop(chosen.shapes[chosen.active], "strength")
+                strength.enabled = bool(active.channel)
+                strength.prop(active, "strength")
             row = layout.row(align=True)
             row.operator(OP_MAP_SHAPES, text="Add New", icon="FILE_REFRESH")
             row.operator(OP_MAP_BY_NAME, icon="X")

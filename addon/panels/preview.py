@@ -145,7 +145,7 @@ class MIEN_PT_preview_heads(_Child, bpy.types.Panel):
         layout = self.layout
         heads = overlay.heads_of(context.scene)
         if not heads:
-            layout.label(text="No mesh with Mien's shape keys", icon="INFO")
+            layout.label(text="No mesh with shape keys that Mien knows", icon="INFO")
         for obj in heads:
             chosen = head_settings(obj)
             layout.prop(chosen, "show", text=obj.name)

@@ -87,11 +87,12 @@ class Head:
         colour = next((look.colour_attribute for look in looks if look.colour_attribute), None)
         if depsgraph is not None and not laid_on and not reading.is_exact(original, final=depsgraph.mode == "RENDER"):
             # Whatever changes a shape that was evaluated is told, and makes it suspect.
-            if self.gpu is None or self._structure is not None or self.suspect or looks != self._looks:
+            same = looks == self._looks and mapping_of(original) == self._mapping
+            if self.gpu is None or self._structure is not None or self.suspect or not same:
                 self._upload(reading.read_evaluated(original, depsgraph, colour), looks, obj)
                 self._structure, self.suspect = None, False
             return
-        structure = (colour, *reading.structure(original))
+        structure = (colour, mapping_of(original), *reading.structure(original))
         changed = structure != self._structure
         if self.suspect and thorough:
             content = reading.content(original)
@@ -137,7 +138,7 @@ class Head:
         shapes = self.gpu.model.shapes
         values = dict(zip(shapes, map(float, reading.read_weights(obj, shapes, depsgraph)), strict=True))
         if sample is not None:
-            lay_on(values, sample, self.channels)
+            lay_on(values, sample, self._mapping)
         return values
 
     def pose(
@@ -166,13 +167,12 @@ class Head:
             Of the expression, 0..1.
         """
         model = self.gpu.model
-        self._mapping = mapping_of(obj.original)
         channels, jaw = self.channels, self._mapping.bones["jaw"]
         self.values = self.weights(obj, sample, depsgraph)
         turns = dict(sample.bones) if sample else {}
         if expression is not None and strength > 0.0:
             captured = _opening(self.values, channels)
-            self.values = blend(self.values, expression, strength, channels)
+            self.values = blend(self.values, expression, strength, self._mapping)
             more = _opening(self.values, channels) - captured
             if more and jaw in model.bones:
                 turns[jaw] = jaw_turn(reading.armature_modifier(obj).object, jaw, more, turns.get(jaw))
@@ -210,12 +210,14 @@ class Head:
         return centre, 0.55 * model.size * scale
 
 
-def lay_on(values: dict[str, float], sample: Sample, channels: Mapping[str, str]) -> None:
+def lay_on(values: dict[str, float], sample: Sample, mapping: HeadMapping) -> None:
     """Put a sample's weights, by names of shapes or of their channels, in the place of a head's own."""
     for name in values:
-        given = name if name in sample.weights else channels.get(name)
-        if given in sample.weights:
-            values[name] = sample.weights[given]
+        channel = mapping.channels.get(name)
+        if name in sample.weights:
+            values[name] = sample.weights[name]
+        elif channel in sample.weights:
+            values[name] = min(sample.weights[channel] * mapping.strengths.get(name, 1.0), 1.0)
 
 
 def _opening(values: dict[str, float], channels: Mapping[str, str]) -> float:

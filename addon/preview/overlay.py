@@ -117,15 +117,15 @@ def head(obj) -> Head | None:
 
 def face_of(obj) -> dict[str, float]:
     """Return the weights that an object's face shows just now: the sample's, else the scene's, and the expression."""
-    shapes, channels = tuple(key.name for key in reading.shape_keys(obj)), mapping_of(obj).channels
+    shapes, mapping = tuple(key.name for key in reading.shape_keys(obj)), mapping_of(obj)
     values = dict(zip(shapes, map(float, reading.read_weights(obj, shapes)), strict=True))
     scene = bpy.context.scene
     sample = sample_for(obj, scene, scene.frame_current)
     if sample is not None:
-        lay_on(values, sample, channels)
+        lay_on(values, sample, mapping)
     chosen = properties.settings(scene)
     layered = expression(chosen)
-    return values if layered is None else blend(values, layered, chosen.strength, channels)
+    return values if layered is None else blend(values, layered, chosen.strength, mapping)
 
 
 def place_heads() -> None:

@@ -151,7 +151,7 @@ def samples_of(
     weights: dict[str, np.ndarray] = {}
     turns: dict[str, np.ndarray] = {}
     for channel in planned.channels:
-        name = _NAME.search(channel.data_path).group(1)
+        name = bpy.utils.unescape_identifier(_NAME.search(channel.data_path).group(1))
         values = np.interp(np.arange(count), channel.keys.frames, channel.keys.values)
         if channel.data_path.startswith("key_blocks"):
             weights[name] = values

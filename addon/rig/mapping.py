@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from ...core.units import ARKIT_INDEX, UNIT_INDEX
 from ..ids import HEAD
-from .names import channels_of
+from .names import ARKIT_OF, by_channel, channels_of
 
 BONES: tuple[str, ...] = ("neck", "head", "jaw", "eye.L", "eye.R")
 
@@ -47,10 +47,10 @@ def mapping_of(obj) -> HeadMapping:
     names = tuple(key.key_blocks.keys()) if key is not None else ()
     chosen = getattr(obj, HEAD)
     bones = {role: getattr(chosen, setting) or role for role, setting in BONE_SETTINGS.items()}
-    if not chosen.shapes:
-        return HeadMapping(channels_of(names), bones=bones)
     # The search in the panel offers these alone; a script may write anything.
     rows = {row.name: row for row in chosen.shapes if row.channel in UNIT_INDEX or row.channel in ARKIT_INDEX}
+    if not rows:
+        return HeadMapping(channels_of(names), bones=bones)
     here = {name: rows[name] for name in names if name in rows}
     return HeadMapping(
         {name: row.channel for name, row in here.items()},
@@ -59,6 +59,14 @@ def mapping_of(obj) -> HeadMapping:
         by_hand=True,
         gone=tuple(name for name in rows if name not in here),
     )
+
+
+def channels_worn(face: Mapping[str, float], mapping: HeadMapping) -> dict[str, float]:
+    """Return the values of a head's shapes, by their channels, that are not 0: what it would take to make this face."""
+    given = {
+        name: min(value / (mapping.strengths.get(name) or 1.0), 1.0) for name, value in face.items() if value > 0.0
+    }
+    return by_channel(given, mapping.channels)
 
 
 def find_armature(mesh, bones: Mapping[str, str]):
@@ -81,28 +89,36 @@ _SHAPE_WORDS = (
     (r"(^|mth_)aa?$", "JawOpen"),
     (r"(^|mth_)o?u$", "Pucker"),
     (r"mth_(fun|joy|smile)$", "Smile"),
-    (r"mth_(sorrow|down|sad)$", "Frown"),
+    (r"mth_(sorrow|sad|frown)$", "Frown"),
 )
-# Of VRoid Studio, Mixamo, Rigify's controls and others.
+# Of VRoid Studio, Mixamo and others. What a control rig turns by other bones is none of them.
 _BONE_WORDS = (
     (r"(^|[_.: ])neck$", "neck"),
     (r"(^|[_.: ])head$", "head"),
-    (r"(^|[_.: ])jaw(_master)?$", "jaw"),
-    (r"(l_faceeye|eye[_. ]?l|lefteye|l_eye|eye_left)$", "eye.L"),
-    (r"(r_faceeye|eye[_. ]?r|righteye|r_eye|eye_right)$", "eye.R"),
+    (r"(^|[_.: ])jaw$", "jaw"),
+    (r"(^|[_.: ])(l_(face)?eye|(face)?eye[_. ]?l|left_?eye|eye_?left)$", "eye.L"),
+    (r"(^|[_.: ])(r_(face)?eye|(face)?eye[_. ]?r|right_?eye|eye_?right)$", "eye.R"),
 )
+_NO_BONE = re.compile(r"^(org|mch|def|ik|ctrl)[-_.]|target|aim|upper|lower|lid")
+_RIGIFY_JAW = "jaw_master"
+"""What opens the mouth of a Rigify face; its ``jaw`` moves the chin's flesh."""
 
 
-def guess_shapes(names: Iterable[str]) -> dict[str, str]:
+def guess_shapes(names: Iterable[str], taken: Iterable[str] = ()) -> dict[str, str]:
     """Return which channel each shape key may stand for: as its name tells, else as VRM and VRoid Studio call theirs.
+
+    No unit is given to a shape key where ARKit's shapes make its movement, nor a channel that is `taken`.
 
     >>> guess_shapes(("Fcl_MTH_A", "Fcl_EYE_Close_L", "Hat"))
     {'Fcl_EYE_Close_L': 'BlinkLeft', 'Fcl_MTH_A': 'JawOpen'}
     """
     names = tuple(names)
     known = dict(channels_of(names))
+    held = {*taken, *known.values()}
+    made = {unit for unit, parts in ARKIT_OF.items() if held.issuperset(parts)}
     more = _guess([name for name in names if name not in known], _SHAPE_WORDS)
-    return known | {name: channel for channel, name in more.items() if channel not in known.values()}
+    result = {name: channel for name, channel in known.items() if channel not in made.union(taken)}
+    return result | {name: channel for channel, name in more.items() if channel not in held | made}
 
 
 def guess_bones(names: Iterable[str]) -> dict[str, str]:
@@ -112,7 +128,9 @@ def guess_bones(names: Iterable[str]) -> dict[str, str]:
     {'head': 'J_Bip_C_Head', 'eye.L': 'J_Adj_L_FaceEye'}
     """
     names = tuple(names)
-    return _guess(names, _BONE_WORDS) | {role: role for role in BONES if role in names}
+    found = _guess([name for name in names if not _NO_BONE.search(name.casefold())], _BONE_WORDS)
+    found |= {role: role for role in BONES if role in names}
+    return found | ({"jaw": _RIGIFY_JAW} if _RIGIFY_JAW in names else {})
 
 
 def _guess(names: Iterable[str], words: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -8,6 +8,21 @@ from collections.abc import Mapping
 
 from ...core.units import ARKIT, ARKIT_INDEX, UNIT_INDEX, UNITS
 
+ARKIT_OF: dict[str, tuple[str, ...]] = {
+    "BrowRaise": ("browInnerUp", "browOuterUpLeft", "browOuterUpRight"),
+    "BrowFurrow": ("browDownLeft", "browDownRight"),
+    "EyeWide": ("eyeWideLeft", "eyeWideRight"),
+    "BlinkLeft": ("eyeBlinkLeft",),
+    "BlinkRight": ("eyeBlinkRight",),
+    "CheekSquint": ("cheekSquintLeft", "cheekSquintRight"),
+    "NoseWrinkle": ("noseSneerLeft", "noseSneerRight"),
+    "Smile": ("mouthSmileLeft", "mouthSmileRight"),
+    "Frown": ("mouthFrownLeft", "mouthFrownRight"),
+    "JawOpen": ("jawOpen",),
+    "Pucker": ("mouthPucker",),
+}
+"""ARKit shapes that together make a unit's movement."""
+
 _LOOSE = {name.casefold(): name for name in (*ARKIT, *UNITS)}
 
 _SIDES = {"l": "left", "r": "right"}

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from ...core.errors import MienError
 from ...core.units import ARKIT, UNITS
-from ..expressions import ARKIT_OF
 from .mapping import BONES, HeadMapping, find_armature, mapping_of
+from .names import ARKIT_OF
 
 if TYPE_CHECKING:
     import bpy
@@ -181,17 +181,11 @@ def _find_keys(mesh, mapping: HeadMapping, need_keys, notices) -> dict[str, str]
         return none(
             "target-no-keys",
             f'"{mesh.name}" has no shape keys.',
-            "Choose a mesh with shape keys named as Mien's 11 units or the 52 ARKit shapes.",
+            "Choose a mesh with shape keys for the face.",
         )
     known = mapping.channels
     if mapping.gone:
         notices.append(f"No shape key {_listed(mapping.gone)}, which the mapping names")
-    if not known and mapping.by_hand:
-        return none(
-            "target-no-mapped-keys",
-            f'No shape key of "{mesh.name}" stands for a channel.',
-            "Choose a channel for some under Mapping, or go back to their names there.",
-        )
     if not known:
         return none(
             "target-no-known-keys",
@@ -199,7 +193,7 @@ def _find_keys(mesh, mapping: HeadMapping, need_keys, notices) -> dict[str, str]
             f"Choose what each stands for under Mapping, or name them as Mien's 11 units ({UNITS[0]}, ...) or the 52 "
             f"ARKit shapes ({ARKIT[0]}, ...).",
         )
-    if not _is_ours(key):
+    if not is_ours(key):
         # Keys of a linked mesh can be animated in the window, but the animation is not saved with
         # the file: a bake that vanishes on reload is worse than none.
         return none(
@@ -263,7 +257,7 @@ def _find_bones(wanted: Mapping[str, str], armature, notices) -> tuple[dict[str,
     if not names:
         notices.append(f'"{armature.name}" has none of the bones {_listed(wanted.values(), len(BONES))}')
         return {}, (), JAW_ANGLE
-    if not _is_ours(armature):
+    if not is_ours(armature):
         notices.append(f'"{armature.name}" is linked: its bones are not baked')
         return {}, (), JAW_ANGLE
     if armature.mode == "EDIT":
@@ -307,7 +301,7 @@ def _turning_ancestors(bone) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _is_ours(data_block) -> bool:
+def is_ours(data_block) -> bool:
     """Whether animation on this data-block is saved with the file: local, or a real override."""
     override = data_block.override_library
     return data_block.is_editable and not (override is not None and override.is_system_override)
