@@ -11,7 +11,7 @@ from ..core.errors import MienError
 from ..core.pictures import heard_in, is_recording
 from ..core.units import EXPRESSIONS
 from .expressions import BASIC
-from .ids import HEAD
+from .ids import HEAD_SHAPES
 from .rig.mapping import mapping_of
 
 NAME = "bake"
@@ -81,7 +81,7 @@ def run(args, console) -> dict:
         ) from error
     from . import head_properties
 
-    if hasattr(bpy.types.Object, HEAD):
+    if hasattr(bpy.types.Object, HEAD_SHAPES):
         return _bake(args, console)
     # The module runs without add-ons, and the rig may bring its mapping. Blender 4.5 hangs at its end with
     # callbacks that are still registered.

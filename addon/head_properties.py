@@ -5,7 +5,7 @@ from __future__ import annotations
 import bpy
 
 from ..core.units import ARKIT, UNITS
-from .ids import HEAD
+from .ids import HEAD_BONES, HEAD_SHAPES
 from .registration import register_classes, unregister_classes
 from .rig.mapping import find_armature, mapping_of
 
@@ -17,7 +17,7 @@ def _find_channels(_self, _context, text):
 
 
 def _find_bones(self, _context, text):
-    armature = find_armature(self.id_data, mapping_of(self.id_data).bones)
+    armature = find_armature(self, mapping_of(self).bones)
     names = armature.data.bones.keys() if armature is not None else ()
     return [name for name in names if text.casefold() in name.casefold()]
 
@@ -53,23 +53,24 @@ class MienHeadShape(bpy.types.PropertyGroup):
     )
 
 
-class MienHead(bpy.types.PropertyGroup):
-    shapes: bpy.props.CollectionProperty(type=MienHeadShape, override={"LIBRARY_OVERRIDABLE", "USE_INSERTION"})
-    neck: _bone("Neck", "takes a share of the head's turn")
-    head: _bone("Head", "turns the head")
-    jaw: _bone("Jaw", "opens the mouth")
-    eye_left: _bone("Left Eye", "turns the character's left eye")
-    eye_right: _bone("Right Eye", "turns the character's right eye")
-
-
-CLASSES = (MienHeadShape, MienHead)
+# Each on the object itself: in Blender 5.2 an override of a group that the library's file lacks is lost.
+PROPERTIES = {
+    HEAD_SHAPES: bpy.props.CollectionProperty(type=MienHeadShape, override={"LIBRARY_OVERRIDABLE", "USE_INSERTION"}),
+    HEAD_BONES["neck"]: _bone("Neck", "takes a share of the head's turn"),
+    HEAD_BONES["head"]: _bone("Head", "turns the head"),
+    HEAD_BONES["jaw"]: _bone("Jaw", "opens the mouth"),
+    HEAD_BONES["eye.L"]: _bone("Left Eye", "turns the character's left eye"),
+    HEAD_BONES["eye.R"]: _bone("Right Eye", "turns the character's right eye"),
+}
 
 
 def register():
-    register_classes(CLASSES)
-    setattr(bpy.types.Object, HEAD, bpy.props.PointerProperty(type=MienHead, override=_OVERRIDABLE))
+    register_classes([MienHeadShape])
+    for name, definition in PROPERTIES.items():
+        setattr(bpy.types.Object, name, definition)
 
 
 def unregister():
-    delattr(bpy.types.Object, HEAD)
-    unregister_classes(CLASSES)
+    for name in reversed(PROPERTIES):
+        delattr(bpy.types.Object, name)
+    unregister_classes([MienHeadShape])

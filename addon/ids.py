@@ -21,8 +21,17 @@ PANEL_TAKES = "MIEN_PT_takes"
 
 SIDEBAR_TAB = "Mien"
 
-HEAD = "mien_head"
-"""Name of a head's settings on its object."""
+HEAD_SHAPES = "mien_shapes"
+"""Name of the mapping's shape keys on a head's object."""
+
+HEAD_BONES = {
+    "neck": "mien_neck",
+    "head": "mien_head",
+    "jaw": "mien_jaw",
+    "eye.L": "mien_eye_left",
+    "eye.R": "mien_eye_right",
+}
+"""Names of the mapping's bones on a head's object."""
 
 OP_MAP_SHAPES = "mien.map_shapes"
 OP_MAP_BY_NAME = "mien.map_by_name"

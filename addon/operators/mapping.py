@@ -7,8 +7,8 @@ import contextlib
 import bpy
 
 from .. import session, workflow
-from ..ids import HEAD, OP_MAP_BY_NAME, OP_MAP_SHAPES
-from ..rig.mapping import BONE_SETTINGS, find_armature, guess_bones, guess_shapes, mapping_of
+from ..ids import HEAD_BONES, HEAD_SHAPES, OP_MAP_BY_NAME, OP_MAP_SHAPES
+from ..rig.mapping import find_armature, guess_bones, guess_shapes, mapping_of
 from ..rig.targets import is_ours
 
 
@@ -51,27 +51,27 @@ Studio, is filled in. Again, it adds shape keys that are new and drops those tha
     bl_label = "Map Shape Keys"
 
     def work(self, mesh):
-        chosen, key = getattr(mesh, HEAD), mesh.data.shape_keys
+        rows, key = getattr(mesh, HEAD_SHAPES), mesh.data.shape_keys
         names = [block.name for block in key.key_blocks if block != key.reference_key]
-        for i in reversed(range(len(chosen.shapes))):
-            if chosen.shapes[i].name not in names:
-                _remove(chosen.shapes, i)
-        guesses = guess_shapes(names, {row.channel for row in chosen.shapes})
+        for i in reversed(range(len(rows))):
+            if rows[i].name not in names:
+                _remove(rows, i)
+        guesses = guess_shapes(names, {row.channel for row in rows})
         for name in names:
-            if name not in chosen.shapes:
-                row = chosen.shapes.add()
+            if name not in rows:
+                row = rows.add()
                 row.name, row.channel = name, guesses.get(name, "")
         # In the order of the head's own list, as far as rows of a library may be moved.
         with contextlib.suppress(TypeError):
             for place, name in enumerate(names):
-                if chosen.shapes[place].name != name:
-                    chosen.shapes.move(chosen.shapes.find(name), place)
+                if rows[place].name != name:
+                    rows.move(rows.find(name), place)
         armature = find_armature(mesh, mapping_of(mesh).bones)
         if armature is not None:
             for role, name in guess_bones(armature.data.bones.keys()).items():
-                if name != role and not getattr(chosen, BONE_SETTINGS[role]):
-                    setattr(chosen, BONE_SETTINGS[role], name)
-        found = sum(bool(row.channel) for row in chosen.shapes)
+                if name != role and not getattr(mesh, HEAD_BONES[role]):
+                    setattr(mesh, HEAD_BONES[role], name)
+        found = sum(bool(row.channel) for row in rows)
         self.report({"INFO"}, f"{found} of {len(names)} shape keys have a channel")
         return {"FINISHED"}
 
@@ -83,9 +83,9 @@ class MIEN_OT_map_by_name(_OnHead, bpy.types.Operator):
     bl_label = "By Names Again"
 
     def work(self, mesh):
-        chosen = getattr(mesh, HEAD)
-        for i in reversed(range(len(chosen.shapes))):
-            _remove(chosen.shapes, i)
-        for setting in BONE_SETTINGS.values():
-            setattr(chosen, setting, "")
+        rows = getattr(mesh, HEAD_SHAPES)
+        for i in reversed(range(len(rows))):
+            _remove(rows, i)
+        for setting in HEAD_BONES.values():
+            setattr(mesh, setting, "")
         return {"FINISHED"}

@@ -5,8 +5,17 @@ from __future__ import annotations
 import bpy
 
 from .. import session, workflow
-from ..ids import HEAD, LIST_SHAPES, OP_MAP_BY_NAME, OP_MAP_SHAPES, PANEL_MAIN, PANEL_MAPPING, SIDEBAR_TAB
-from ..rig.mapping import BONE_SETTINGS, find_armature, mapping_of
+from ..ids import (
+    HEAD_BONES,
+    HEAD_SHAPES,
+    LIST_SHAPES,
+    OP_MAP_BY_NAME,
+    OP_MAP_SHAPES,
+    PANEL_MAIN,
+    PANEL_MAPPING,
+    SIDEBAR_TAB,
+)
+from ..rig.mapping import find_armature, mapping_of
 from .text import paragraph
 
 
@@ -41,11 +50,11 @@ class MIEN_PT_mapping(bpy.types.Panel):
             return
         # A session has looked up what it drives when it began.
         layout.enabled = not (session.running() or session.live_running())
-        chosen = getattr(mesh, HEAD)
-        if chosen.shapes:
-            layout.template_list(LIST_SHAPES, "", chosen, "shapes", settings, "mapping_row", rows=6)
-            if 0 <= settings.mapping_row < len(chosen.shapes):
-                active = chosen.shapes[settings.mapping_row]
+        rows = getattr(mesh, HEAD_SHAPES)
+        if rows:
+            layout.template_list(LIST_SHAPES, "", mesh, HEAD_SHAPES, settings, "mapping_row", rows=6)
+            if 0 <= settings.mapping_row < len(rows):
+                active = rows[settings.mapping_row]
                 column = layout.column()
                 column.use_property_split = True
                 column.use_property_decorate = False
@@ -63,5 +72,5 @@ class MIEN_PT_mapping(bpy.types.Panel):
             column = layout.column(heading="Bones")
             column.use_property_split = True
             column.use_property_decorate = False
-            for role, setting in BONE_SETTINGS.items():
-                column.prop(chosen, setting, placeholder=role)
+            for role, setting in HEAD_BONES.items():
+                column.prop(mesh, setting, placeholder=role)

@@ -7,13 +7,10 @@ import re
 from collections.abc import Iterable, Mapping
 
 from ...core.units import ARKIT_INDEX, UNIT_INDEX
-from ..ids import HEAD
+from ..ids import HEAD_BONES, HEAD_SHAPES
 from .names import ARKIT_OF, by_channel, channels_of
 
-BONES: tuple[str, ...] = ("neck", "head", "jaw", "eye.L", "eye.R")
-
-BONE_SETTINGS = dict(zip(BONES, ("neck", "head", "jaw", "eye_left", "eye_right"), strict=True))
-"""Names of the settings that tell which bone is which."""
+BONES: tuple[str, ...] = tuple(HEAD_BONES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,10 +42,11 @@ def mapping_of(obj) -> HeadMapping:
     """Return what the shape keys and bones of a mesh object stand for."""
     key = getattr(obj.data, "shape_keys", None)
     names = tuple(key.key_blocks.keys()) if key is not None else ()
-    chosen = getattr(obj, HEAD)
-    bones = {role: getattr(chosen, setting) or role for role, setting in BONE_SETTINGS.items()}
+    bones = {role: getattr(obj, setting) or role for role, setting in HEAD_BONES.items()}
     # The search in the panel offers these alone; a script may write anything.
-    rows = {row.name: row for row in chosen.shapes if row.channel in UNIT_INDEX or row.channel in ARKIT_INDEX}
+    rows = {
+        row.name: row for row in getattr(obj, HEAD_SHAPES) if row.channel in UNIT_INDEX or row.channel in ARKIT_INDEX
+    }
     if not rows:
         return HeadMapping(channels_of(names), bones=bones)
     here = {name: rows[name] for name in names if name in rows}

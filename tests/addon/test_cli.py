@@ -172,7 +172,7 @@ def test_a_take_is_baked_with_what_its_labels_set_off(mien, rig_file, tmp_path):
 
 def test_a_rig_brings_its_own_mapping(mien, rig_file, tmp_path):
     def choose(head):
-        row = head.mien_head.shapes.add()
+        row = head.mien_shapes.add()
         row.name, row.channel, row.strength = "grin", "Smile", 0.5
 
     path, out = tmp_path / "a.mien", tmp_path / "look.blend"

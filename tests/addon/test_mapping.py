@@ -8,13 +8,14 @@ import pytest
 
 from mien.addon.bake import BakeOptions, bake_performance
 from mien.addon.expressions import BASIC, blend, on_shapes
+from mien.addon.ids import HEAD_BONES
 from mien.addon.panels.main import MIEN_PT_main
 from mien.addon.panels.mapping import MIEN_PT_mapping
 from mien.addon.preview import compose, overlay
 from mien.addon.preview.heads import Sample as PreviewSample
 from mien.addon.preview.heads import lay_on
 from mien.addon.preview.playback import samples_of
-from mien.addon.rig.mapping import BONE_SETTINGS, channels_worn, guess_bones, guess_shapes, mapping_of
+from mien.addon.rig.mapping import channels_worn, guess_bones, guess_shapes, mapping_of
 from mien.addon.rig.puppet import Channels, Puppet, Sample
 from mien.addon.rig.targets import find_target
 from mien.core.errors import MienError
@@ -40,11 +41,11 @@ def rename(head):
     for unit in UNITS:
         head.data.shape_keys.key_blocks[unit].name = f"shape {UNITS.index(unit)}"
     bones = head.parent.data.bones
-    for role, setting in BONE_SETTINGS.items():
+    for role, setting in HEAD_BONES.items():
         bones[role].name = f"bone {role}"
-        setattr(head.mien_head, setting, f"bone {role}")
+        setattr(head, setting, f"bone {role}")
     for i, unit in enumerate(UNITS):
-        row = head.mien_head.shapes.add()
+        row = head.mien_shapes.add()
         row.name, row.channel = f"shape {i}", unit
     return head
 
@@ -69,7 +70,7 @@ def test_a_bake_gives_the_same_under_other_names():
 def test_strength_and_several_shapes_of_one_channel():
     head = make_rig(keys=("a", "b", "c", "Smile"))
     for name, channel, strength in (("a", "JawOpen", 0.5), ("b", "JawOpen", 3.0), ("c", "mouthFunnel", 1.0)):
-        row = head.mien_head.shapes.add()
+        row = head.mien_shapes.add()
         row.name, row.channel, row.strength = name, channel, strength
     performance = make_performance()
     keys = baked(head, performance)
@@ -111,7 +112,7 @@ def test_map_shape_keys_fills_in_what_vroid_calls_them():
     bpy.context.scene.mien.target = head
     assert "mien.map_shapes" in drawn_by(MIEN_PT_mapping)
     assert bpy.ops.mien.map_shapes() == {"FINISHED"}
-    assert [row.name for row in head.mien_head.shapes] == list(VROID)
+    assert [row.name for row in head.mien_shapes] == list(VROID)
     target = find_target(head)
     assert target.rig.keys == {
         "Fcl_BRW_Angry": "BrowFurrow",
@@ -131,8 +132,8 @@ def test_map_shape_keys_fills_in_what_vroid_calls_them():
     }  # fmt: skip
 
     # What was chosen stays, what is new comes, what is gone goes.
-    head.mien_head.shapes["Fcl_MTH_I"].channel = "mouthStretchLeft"
-    head.mien_head.shapes["Fcl_MTH_A"].strength = 0.6
+    head.mien_shapes["Fcl_MTH_I"].channel = "mouthStretchLeft"
+    head.mien_shapes["Fcl_MTH_A"].strength = 0.6
     head.shape_key_add(name="NoseWrinkle")
     head.shape_key_remove(head.data.shape_keys.key_blocks["Fcl_EYE_Fun"])
     assert find_target(head).notices[0] == "No shape key Fcl_EYE_Fun, which the mapping names"
@@ -168,9 +169,9 @@ def test_guesses_of_bones():
 def test_names_that_data_paths_have_to_escape():
     head = make_rig(keys=('say "aa"', "back\\slash"))
     head.parent.data.bones["jaw"].name = 'the "jaw"'
-    head.mien_head.jaw = 'the "jaw"'
+    head.mien_jaw = 'the "jaw"'
     for name, channel in (('say "aa"', "JawOpen"), ("back\\slash", "Smile")):
-        row = head.mien_head.shapes.add()
+        row = head.mien_shapes.add()
         row.name, row.channel = name, channel
     performance = make_performance()
     bake_performance(bpy.context, find_target(head), performance, BakeOptions())
@@ -187,13 +188,13 @@ def test_names_that_data_paths_have_to_escape():
 
 def test_what_stands_in_the_way_is_told():
     head = rename(make_rig())
-    head.mien_head.jaw = "bone head"
+    head.mien_jaw = "bone head"
     target = find_target(head)
     assert "jaw" not in target.rig.bones
     assert any("bone head more than once: not as jaw" in notice for notice in target.notices)
-    head.mien_head.jaw = "chin"
+    head.mien_jaw = "chin"
     assert find_target(head).missing_bones == {"jaw": "chin"}
-    for row, channel in zip(head.mien_head.shapes, ("", "smile", "no channel", *[""] * len(UNITS)), strict=False):
+    for row, channel in zip(head.mien_shapes, ("", "smile", "no channel", *[""] * len(UNITS)), strict=False):
         row.channel = channel
     with pytest.raises(MienError, match="has a name that Mien knows"):
         find_target(head)
@@ -208,7 +209,7 @@ def test_the_mapping_is_kept_with_the_file_and_undone(tmp_path):
     path = tmp_path / "mapped.blend"
     bpy.ops.wm.save_as_mainfile(filepath=str(path))
     bpy.ops.ed.undo()
-    assert not bpy.data.objects["Head"].mien_head.shapes
+    assert not bpy.data.objects["Head"].mien_shapes
     bpy.ops.wm.open_mainfile(filepath=str(path))
     assert mapping_of(bpy.data.objects["Head"]).channels["Fcl_MTH_A"] == "JawOpen"
 
@@ -228,7 +229,7 @@ def test_a_linked_head_is_mapped_by_an_override(tmp_path):
     head = linked.override_hierarchy_create(bpy.context.scene, bpy.context.view_layer, do_fully_editable=True)
     bpy.context.scene.mien.target = head
     assert bpy.ops.mien.map_shapes() == {"FINISHED"}
-    assert not head.mien_head.shapes[1].is_property_readonly("channel")
+    assert not head.mien_shapes[1].is_property_readonly("channel")
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "scene.blend"))
     bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "scene.blend"))
     head = bpy.context.scene.mien.target
@@ -239,7 +240,7 @@ def test_a_linked_head_is_mapped_by_an_override(tmp_path):
 def test_a_librarys_mapping_is_changed_in_an_override(tmp_path):
     source = make_rig(keys=("Smile", "grin", "gone"))
     for name in ("gone", "grin"):
-        row = source.mien_head.shapes.add()
+        row = source.mien_shapes.add()
         row.name, row.channel, row.strength = name, "JawOpen", 0.5
     source.shape_key_remove(source.data.shape_keys.key_blocks["gone"])
     path = tmp_path / "library.blend"
@@ -282,8 +283,9 @@ def test_an_expression_saved_on_a_mapped_head_is_worn_by_others():
     """It is kept by channels, so labels set it off, too; strengths are those of the head that wears it."""
     head = rename(make_rig())
     smile = f"shape {UNITS.index('Smile')}"
-    head.mien_head.shapes[smile].strength = 0.5
-    head.data.shape_keys.key_blocks[smile].value = 0.4
+    head.mien_shapes[smile].strength = 0.5
+    for block in head.data.shape_keys.key_blocks:
+        block.value = 0.4 if block.name == smile else 0.0
     mapping = mapping_of(head)
     kept = channels_worn(overlay.face_of(head), mapping)
     assert kept == {"Smile": pytest.approx(0.8)}
