@@ -21,7 +21,7 @@ def test_it_is_added_as_the_target_with_all_its_channels():
     target = find_target(bpy.context.scene.mien.target)
     assert tuple(target.rig.keys) == UNITS
     assert set(target.rig.bones) == set(BONES)
-    assert (target.missing_units, target.missing_bones, target.notices) == ((), (), ())
+    assert (target.missing_units, target.missing_bones, target.notices) == ((), {}, ())
     assert target.rig.jaw_angle > 0.1
     assert bpy.context.scene.camera is not None
     summary = bake_performance(bpy.context, target, make_performance(30, 24.0), BakeOptions())
