@@ -85,14 +85,15 @@ class Head:
             return
         looks = [read_look(slot.material) for slot in original.material_slots] or [Look()]
         colour = next((look.colour_attribute for look in looks if look.colour_attribute), None)
+        mapping = mapping_of(original)
         if depsgraph is not None and not laid_on and not reading.is_exact(original, final=depsgraph.mode == "RENDER"):
             # Whatever changes a shape that was evaluated is told, and makes it suspect.
-            same = looks == self._looks and mapping_of(original) == self._mapping
+            same = looks == self._looks and mapping == self._mapping
             if self.gpu is None or self._structure is not None or self.suspect or not same:
-                self._upload(reading.read_evaluated(original, depsgraph, colour), looks, obj)
+                self._upload(reading.read_evaluated(original, depsgraph, colour), looks, mapping, obj)
                 self._structure, self.suspect = None, False
             return
-        structure = (colour, mapping_of(original), *reading.structure(original))
+        structure = (colour, mapping, *reading.structure(original))
         changed = structure != self._structure
         if self.suspect and thorough:
             content = reading.content(original)
@@ -100,7 +101,7 @@ class Head:
             self._content = content
             self.suspect = False
         if changed or self.gpu is None:
-            self._upload(reading.read_mesh(original, colour), looks, obj)
+            self._upload(reading.read_mesh(original, colour), looks, mapping, obj)
             self._structure = structure
         elif looks != self._looks:
             occlusion = self.gpu.occlusion
@@ -108,14 +109,13 @@ class Head:
             self.gpu.dress(occlusion)
             self._looks = looks
 
-    def _upload(self, mesh, looks: list[Look], obj) -> None:
+    def _upload(self, mesh, looks: list[Look], mapping: HeadMapping, obj) -> None:
         self.gpu = GpuModel(build_model(mesh), looks)
-        self._looks = looks
-        self._mapping = mapping_of(obj.original)
-        self.face = bool(self._mapping.channels)
+        self._looks, self._mapping = looks, mapping
+        self.face = bool(mapping.channels)
         self.uploads += 1
         if len(mesh.positions):
-            self._eyes = find_eyes(obj, mesh)
+            self._eyes = find_eyes(obj, mesh, mapping)
             self.gpu.bake_occlusion(*self._ajar(obj))
 
     def _ajar(self, obj):
@@ -247,12 +247,12 @@ def jaw_turn(armature, name: str, opening: float, start=None) -> tuple[float, fl
     return tuple(map(float, multiply(start, into_bone(about(0, opening * angle), rest))))
 
 
-def find_eyes(obj, mesh: MeshArrays) -> np.ndarray:
+def find_eyes(obj, mesh: MeshArrays, mapping: HeadMapping) -> np.ndarray:
     """Return where the actor's left and right eye are at rest, in the object's space, shape (2, 3).
 
     From the eye bones, or the middle of what the blinks move, or else a guess from the mesh's box.
     """
-    modifier, mapping = reading.armature_modifier(obj), mapping_of(obj.original)
+    modifier = reading.armature_modifier(obj)
     bones = modifier.object.data.bones if modifier else {}
     eyes = [mapping.bones[role] for role in ("eye.L", "eye.R")]
     if all(name in bones for name in eyes):

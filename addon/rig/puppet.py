@@ -191,11 +191,12 @@ class Puppet:
 
 def _key_sources(rig: Rig) -> list[tuple[str, bool, int, float]]:
     """Return (shape key, whether it is a unit, index, times how much) of each key."""
-    return [
-        (name, unit, (UNIT_INDEX if unit else ARKIT_INDEX)[channel], rig.strengths.get(name, 1.0))
-        for name, channel in rig.keys.items()
-        for unit in (channel in UNIT_INDEX,)
-    ]
+    sources = []
+    for name, channel in rig.keys.items():
+        unit = channel in UNIT_INDEX
+        index = UNIT_INDEX[channel] if unit else ARKIT_INDEX[channel]
+        sources.append((name, unit, index, rig.strengths.get(name, 1.0)))
+    return sources
 
 
 Turn = Callable[[Sample | Plain], tuple[float, float, float, float]]

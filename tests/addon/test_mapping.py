@@ -36,6 +36,27 @@ def clean(addon):
     empty_file()
 
 
+def choose(head, name, channel, strength=1.0):
+    row = head.mien_shapes.add()
+    row.name, row.channel, row.strength = name, channel, strength
+
+
+def overridden(path):
+    """Save this file's rig as a library, and return the target of another file: an override of its head."""
+    bpy.ops.wm.save_as_mainfile(filepath=str(path))
+    empty_file()
+    with bpy.data.libraries.load(str(path), link=True) as (there, here):
+        here.objects = list(there.objects)
+    for obj in here.objects:
+        bpy.context.collection.objects.link(obj)
+    linked = bpy.data.objects["Head"]
+    bpy.context.scene.mien.target = linked
+    assert not bpy.ops.mien.map_shapes.poll()
+    head = linked.override_hierarchy_create(bpy.context.scene, bpy.context.view_layer, do_fully_editable=True)
+    bpy.context.scene.mien.target = head
+    return head
+
+
 def rename(head):
     """Give a head names that tell nothing, and choose what they stand for."""
     for unit in UNITS:
@@ -45,8 +66,7 @@ def rename(head):
         bones[role].name = f"bone {role}"
         setattr(head, setting, f"bone {role}")
     for i, unit in enumerate(UNITS):
-        row = head.mien_shapes.add()
-        row.name, row.channel = f"shape {i}", unit
+        choose(head, f"shape {i}", unit)
     return head
 
 
@@ -69,9 +89,9 @@ def test_a_bake_gives_the_same_under_other_names():
 
 def test_strength_and_several_shapes_of_one_channel():
     head = make_rig(keys=("a", "b", "c", "Smile"))
-    for name, channel, strength in (("a", "JawOpen", 0.5), ("b", "JawOpen", 3.0), ("c", "mouthFunnel", 1.0)):
-        row = head.mien_shapes.add()
-        row.name, row.channel, row.strength = name, channel, strength
+    choose(head, "a", "JawOpen", 0.5)
+    choose(head, "b", "JawOpen", 3.0)
+    choose(head, "c", "mouthFunnel")
     performance = make_performance()
     keys = baked(head, performance)
     whole = keys['key_blocks["a"].value', 0][:, 1] * 2
@@ -170,9 +190,8 @@ def test_names_that_data_paths_have_to_escape():
     head = make_rig(keys=('say "aa"', "back\\slash"))
     head.parent.data.bones["jaw"].name = 'the "jaw"'
     head.mien_jaw = 'the "jaw"'
-    for name, channel in (('say "aa"', "JawOpen"), ("back\\slash", "Smile")):
-        row = head.mien_shapes.add()
-        row.name, row.channel = name, channel
+    choose(head, 'say "aa"', "JawOpen")
+    choose(head, "back\\slash", "Smile")
     performance = make_performance()
     bake_performance(bpy.context, find_target(head), performance, BakeOptions())
     bpy.context.scene.frame_set(40)
@@ -216,18 +235,7 @@ def test_the_mapping_is_kept_with_the_file_and_undone(tmp_path):
 
 def test_a_linked_head_is_mapped_by_an_override(tmp_path):
     make_rig(keys=VROID)
-    path = tmp_path / "library.blend"
-    bpy.ops.wm.save_as_mainfile(filepath=str(path))
-    empty_file()
-    with bpy.data.libraries.load(str(path), link=True) as (there, here):
-        here.objects = list(there.objects)
-    for obj in here.objects:
-        bpy.context.collection.objects.link(obj)
-    linked = bpy.data.objects["Head"]
-    bpy.context.scene.mien.target = linked
-    assert not bpy.ops.mien.map_shapes.poll()
-    head = linked.override_hierarchy_create(bpy.context.scene, bpy.context.view_layer, do_fully_editable=True)
-    bpy.context.scene.mien.target = head
+    head = overridden(tmp_path / "library.blend")
     assert bpy.ops.mien.map_shapes() == {"FINISHED"}
     assert not head.mien_shapes[1].is_property_readonly("channel")
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "scene.blend"))
@@ -239,21 +247,10 @@ def test_a_linked_head_is_mapped_by_an_override(tmp_path):
 
 def test_a_librarys_mapping_is_changed_in_an_override(tmp_path):
     source = make_rig(keys=("Smile", "grin", "gone"))
-    for name in ("gone", "grin"):
-        row = source.mien_shapes.add()
-        row.name, row.channel, row.strength = name, "JawOpen", 0.5
+    choose(source, "gone", "JawOpen", 0.5)
+    choose(source, "grin", "JawOpen", 0.5)
     source.shape_key_remove(source.data.shape_keys.key_blocks["gone"])
-    path = tmp_path / "library.blend"
-    bpy.ops.wm.save_as_mainfile(filepath=str(path))
-    empty_file()
-    with bpy.data.libraries.load(str(path), link=True) as (there, here):
-        here.objects = list(there.objects)
-    for obj in here.objects:
-        bpy.context.collection.objects.link(obj)
-    head = bpy.data.objects["Head"].override_hierarchy_create(
-        bpy.context.scene, bpy.context.view_layer, do_fully_editable=True
-    )
-    bpy.context.scene.mien.target = head
+    head = overridden(tmp_path / "library.blend")
     assert mapping_of(head).gone == ("gone",)
     bpy.ops.mien.map_shapes()
     assert not mapping_of(head).gone
