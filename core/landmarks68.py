@@ -135,8 +135,19 @@ class HogLandmarker:
             Side in px of the smallest window looked for. If not given 40, or a tenth of the
             picture's shorter side where that is more.
         """
+        smallest = smallest or max(40, min(image.shape[:2]) // 10)
+        fitted = (self.look(image, box) for box in self.propose(image, smallest)[:MOST])
+        found = [detection for detection in fitted if detection is not None]
+        found.sort(key=lambda detection: -detection.score)
+        kept: list[Detection] = []
+        for detection in found:
+            if all(overlap(detection.box, other.box) < 0.3 for other in kept):
+                kept.append(detection)
+        return kept
+
+    def propose(self, image: npt.NDArray[np.uint8], smallest: int) -> list[Array]:
+        """Return the windows of at least `smallest` px where the sliding window sees faces, surest first."""
         picture = grey(image)
-        smallest = smallest or max(40, min(picture.shape) // 10)
         zoom = WINDOW / smallest
         picture = cv2.resize(
             picture, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
@@ -150,14 +161,7 @@ class HogLandmarker:
             groupThreshold=0,
         )  # fmt: skip
         boxes = (np.float32(boxes).reshape(-1, 4) - [pad, pad, 0, 0]) / zoom
-        fitted = (self.look(image, box) for box in merged(boxes, np.ravel(scores))[:MOST])
-        found = [detection for detection in fitted if detection is not None]
-        found.sort(key=lambda detection: -detection.score)
-        kept: list[Detection] = []
-        for detection in found:
-            if all(overlap(detection.box, other.box) < 0.3 for other in kept):
-                kept.append(detection)
-        return kept
+        return merged(boxes, np.ravel(scores))
 
     def look(self, image: npt.NDArray[np.uint8], box: npt.ArrayLike) -> Detection | None:
         """Return the face in a window x, y, width, height, or None if there is none."""

@@ -25,6 +25,7 @@ from ..files import write_arrays
 from ..landmarks import POINTS68
 from ..landmarks68 import (
     FRAME,
+    MOST,
     PATCHES,
     REACH,
     WINDOW,
@@ -42,6 +43,12 @@ from .synthesis import GREY, load
 
 MODES = 30
 
+SIDES = (26, 110)
+"""Sides of the windows, px, that the faces of training are brought down to: far away, they have no detail."""
+
+_SCENERY = ("stereo_motorcycle", "brick", "grass", "coins", "hubble_deep_field", "horse", "moon", "text")
+"""Pictures of scikit-image without faces."""
+
 _BACKGROUNDS = ("chelsea", "rocket", "clock", "page", "gravel", "coffee")
 """Pictures of scikit-image that the scenes for the thresholds are made from, seen by no training."""
 
@@ -58,23 +65,53 @@ _MIRROR = np.array(
 )
 
 
-def faces(photos: int, renders: int, rng: np.random.Generator) -> tuple[list[np.ndarray], np.ndarray]:
-    """Return grey pictures and their 68 points, mirrored ones among them."""
-    photo_set, found = labelled_faces("mux")
-    usable = np.flatnonzero(found["found"] & ~np.isin(photo_set.blocks, HELD_OUT_BLOCKS))
+def _upright_photos(key: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the pictures of a set, the rows whose face is known and free for training, and all 68 points."""
+    photo_set, found = labelled_faces(key)
+    usable = found["found"] & ~(np.isin(photo_set.blocks, HELD_OUT_BLOCKS) if key == "mux" else False)
+    return photo_set.images, np.flatnonzero(usable), found["landmarks"][:, POINTS68, :2]
+
+
+def faces(counts: dict[str, int], rng: np.random.Generator) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return grey pictures and their 68 points, mirrored ones and small ones among them.
+
+    Parameters
+    ----------
+    counts : dict of str to int
+        How many photos of each set, and ``renders``.
+    """
     images, points = [], []
-    for i in rng.permutation(usable)[:photos]:
-        images.append(photo_set.images[i])
-        points.append(found["landmarks"][i][POINTS68, :2])
+    for key in ("mux", "fer"):
+        pictures, usable, found = _upright_photos(key)
+        chosen = rng.permutation(usable)[: counts[key]]
+        images += [pictures[i] for i in chosen]
+        points += list(found[chosen])
     synthetic = load(work_folder() / "synthesis", "grey", "points68", "size")
-    for i in rng.permutation(len(synthetic["grey"]))[:renders]:
+    for i in rng.permutation(len(synthetic["grey"]))[: counts["renders"]]:
         images.append(synthetic["grey"][i])
         points.append((synthetic["points68"][i]) * (GREY / synthetic["size"][i]) - 0.5)
     for i in range(len(images)):
         if i % 2:
             images[i] = np.ascontiguousarray(images[i][:, ::-1])
             points[i] = (points[i] * [-1, 1] + [images[i].shape[1] - 1, 0])[_MIRROR]
-    return images, np.array(points, np.float32)
+        images[i], points[i] = brought_down(images[i], np.float32(points[i]), rng)
+    return images, points
+
+
+def brought_down(image: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return a face and its points as seen from further away, in a third of all pictures through JPEG."""
+    factor = np.exp(rng.uniform(*np.log(SIDES))) / window_of(points)[2]
+    if factor < 1:
+        image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        points = (points + 0.5) * np.float32(factor) - 0.5
+    if rng.random() < 1 / 3:
+        image = _compressed(image, rng)
+    return image, points
+
+
+def _compressed(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 95))])
+    return cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
 
 
 def shaken(window: np.ndarray, rng: np.random.Generator, shift: float, zoom: float) -> np.ndarray:
@@ -89,17 +126,38 @@ def _describe(image, window):
     return hog.describe(crop(image, crop_matrix(window, WINDOW), WINDOW))
 
 
-def scenery() -> list[np.ndarray]:
-    """Return grey pictures without faces: scikit-learn's two photos, turned and scaled."""
+def scenery(turned: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Return grey pictures without upright faces, each turned four ways and scaled.
+
+    scikit-learn's two photos, pictures of scikit-image, and `turned` photos of faces that lie on
+    their side or stand on their head: skin, hair and clothes in all lights, and no face that is to be found.
+    """
+    pictures = [*load_sample_images().images, *(getattr(skimage.data, name)() for name in _SCENERY)]
     result = []
-    for photo in load_sample_images().images:
+    for picture in pictures:
+        picture = picture[0] if isinstance(picture, tuple) else picture
+        picture = (picture * np.uint8(255) if picture.dtype == bool else picture).astype(np.uint8)
+        picture = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) if picture.ndim == 3 else picture
         for turns in range(4):
             for scale in (0.35, 0.7, 1.4):
-                picture = np.rot90(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY), turns)
-                result.append(
-                    cv2.resize(np.ascontiguousarray(picture), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-                )
-    return result
+                result.append(_scaled(np.rot90(picture, turns), scale))
+    pictures, usable, _ = _upright_photos("mux")
+    for i in rng.permutation(usable)[:turned]:
+        result.append(_scaled(np.rot90(pictures[i], rng.integers(1, 4)), np.exp(rng.uniform(np.log(0.5), np.log(2)))))
+    return [picture for picture in result if min(picture.shape) >= WINDOW]
+
+
+def _scaled(picture, factor):
+    way = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    return cv2.resize(np.ascontiguousarray(picture), None, fx=factor, fy=factor, interpolation=way)
+
+
+def beside(window: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return a window that holds a part of the face, or the face as a part: what detectors most often take for one."""
+    x, y, side, _ = window
+    new = side * np.exp(rng.uniform(-1, 0.7))
+    centre = np.array([x, y]) + side / 2 + rng.uniform(-0.7, 0.7, 2) * side
+    return np.float32([*(centre - new / 2), new, new])
 
 
 def _machine(weights):
@@ -108,32 +166,18 @@ def _machine(weights):
     return machine
 
 
-def train_detector(images, points, rng, rounds: int = 3):
-    """Return weights with the bias last, and the windows that it took for faces wrongly."""
+def train_detector(images, points, views, rng, rounds: int = 3) -> np.ndarray:
+    """Return weights with the bias last."""
     windows = [window_of(p) for p in points]
-    positives = []
-    for image, window in zip(images, windows, strict=True):
-        for _ in range(2):
-            seen = shaken(window, rng, 0.04, 0.08)
-            # Faces far away have no detail: half are brought down to 28 px and more first.
-            side = int(rng.integers(28, WINDOW)) if rng.random() < 0.5 else WINDOW
-            small = crop(image, crop_matrix(seen, side), side)
-            positives.append(hog.describe(cv2.resize(small, (WINDOW, WINDOW), interpolation=cv2.INTER_LINEAR)))
-    wrong: list[tuple[np.ndarray, np.ndarray]] = []
-    for image, window in zip(images, windows, strict=True):
-        for _ in range(3):
-            side = rng.uniform(24, 130)
-            other = np.float32([*rng.uniform(-0.2 * side, image.shape[0] - 0.8 * side, 2), side, side])
-            if overlap(other, window) < 0.2:
-                wrong.append((image, other))
-    views = scenery()
+    pairs = list(zip(images, windows, strict=True))
+    positives = [_describe(image, shaken(window, rng, 0.04, 0.08)) for image, window in pairs for _ in range(2)]
+    others = [(image, beside(window, rng), window) for image, window in pairs for _ in range(2)]
+    negatives = [_describe(image, other) for image, other, window in others if overlap(other, window) < 0.2]
     for image in views:
-        for _ in range(60):
-            side = rng.uniform(40, min(image.shape) * 0.8)
-            wrong.append(
-                (image, np.float32([*(rng.uniform(0, 1, 2) * (np.array(image.shape[::-1]) - side)), side, side]))
-            )
-    negatives = [_describe(*item) for item in wrong]
+        for _ in range(10):
+            side = rng.uniform(40, min(image.shape) * 0.8) if min(image.shape) > 50 else WINDOW
+            corner = rng.uniform(0, 1, 2) * (np.array(image.shape[::-1]) - side)
+            negatives.append(_describe(image, np.float32([*corner, side, side])))
     for number in range(rounds + 1):
         x = np.concatenate([positives, negatives])
         y = np.concatenate([np.ones(len(positives)), -np.ones(len(negatives))])
@@ -147,34 +191,40 @@ def train_detector(images, points, rng, rounds: int = 3):
         if number == rounds:
             break
         machine = _machine(weights)
-        mined = []
         for image in views:
             boxes, _ = machine.detectMultiScale(
                 image, hitThreshold=-0.3, winStride=(8, 8), scale=1.15, groupThreshold=0
             )
-            mined += [(image, box) for box in np.float32(boxes).reshape(-1, 4)[:60]]
-        for row in range(number, len(images), 6):
-            large = cv2.resize(images[row], (320, 320))
-            boxes, _ = machine.detectMultiScale(large, hitThreshold=0.0, winStride=(8, 8), scale=1.2, groupThreshold=0)
-            factor = images[row].shape[0] / 320
-            boxes = [b for b in np.float32(boxes).reshape(-1, 4) * factor if overlap(b, windows[row]) < 0.2]
-            mined += [(images[row], box) for box in boxes[:4]]
-        wrong += mined
-        negatives += [_describe(*item) for item in mined]
-    return weights, wrong[-6000:]
+            negatives += [_describe(image, box) for box in np.float32(boxes).reshape(-1, 4)[:40]]
+        for image, window in pairs[number::6]:
+            factor = 320 / max(image.shape)
+            boxes, _ = machine.detectMultiScale(
+                _scaled(image, factor), hitThreshold=0.0, winStride=(8, 8), scale=1.2, groupThreshold=0
+            )
+            boxes = np.float32(boxes).reshape(-1, 4) / factor
+            negatives += [_describe(image, box) for box in [b for b in boxes if overlap(b, window) < 0.2][:4]]
+    return weights
 
 
-def train_verifier(images, points, wrong, arrays, rng) -> np.ndarray:
+def train_verifier(images, points, views, arrays, rng) -> np.ndarray:
     """Return the weights of the SVM that looks at faces brought upright by their fitted shape."""
     with tempfile.TemporaryDirectory() as folder:
-        np.savez(Path(folder) / "landmarks68.npz", verifier=np.zeros(2), thresholds=np.zeros(2), **arrays)
+        np.savez(Path(folder) / "landmarks68.npz", verifier=np.zeros(2), thresholds=np.float32([-0.6, 0]), **arrays)
         landmarker = HogLandmarker(folder)
     faces, others = [], []
     for image, target in zip(images, points, strict=True):
-        fitted = landmarker.fit(image, shaken(window_of(target), rng, 0.06, 0.12))
-        faces.append(upright(image, fitted, landmarker.mean))
-    for image, window in wrong:
-        others.append(upright(image, landmarker.fit(image, window), landmarker.mean))
+        window = window_of(target)
+        fitted = landmarker.fit(image, shaken(window, rng, 0.06, 0.12))
+        # Where the fit went wrong it is no example of a face, nor of none.
+        if np.linalg.norm(fitted - target, axis=1).mean() < 0.08 * window[2]:
+            faces.append(upright(image, fitted, landmarker.mean))
+        for _ in range(2):
+            fitted = landmarker.fit(image, beside(window, rng))
+            if overlap(window_of(fitted), window) < 0.4:
+                others.append(upright(image, fitted, landmarker.mean))
+    for image in views:
+        for window in landmarker.propose(image, 40)[:MOST]:
+            others.append(upright(image, landmarker.fit(image, window), landmarker.mean))
     x = np.concatenate([faces, others])
     y = np.concatenate([np.ones(len(faces)), -np.ones(len(others))])
     kept = np.arange(len(y)) % 8 != 7
@@ -182,8 +232,8 @@ def train_verifier(images, points, wrong, arrays, rng) -> np.ndarray:
     guess = fitted.decision_function(x[~kept])
     truth = y[~kept]
     sys.stderr.write(
-        f"verifier, every eighth held out: recall {np.mean(guess[truth > 0] > 0):.3f}, "
-        f"false {np.mean(guess[truth < 0] > 0):.3f}\n"
+        f"verifier, {len(faces)} faces, {len(others)} others, every eighth held out: "
+        f"recall {np.mean(guess[truth > 0] > 0):.3f}, false {np.mean(guess[truth < 0] > 0):.3f}\n"
     )
     return np.append(fitted.coef_[0], fitted.intercept_[0]).astype(np.float32)
 
@@ -191,7 +241,8 @@ def train_verifier(images, points, wrong, arrays, rng) -> np.ndarray:
 def scenes(count: int, rng: np.random.Generator) -> list[tuple[np.ndarray, list[np.ndarray]]]:
     """Return pictures 480 x 360 of three faces each and their points, to choose thresholds on.
 
-    The faces are photos of muxspace's held-out blocks, in windows of 36 to 110 px.
+    The faces are photos of muxspace's held-out blocks, in windows of 36 to 110 px; half of the pictures
+    are darker or lighter and were JPEGs.
     """
     photos, seen = labelled_faces("mux")
     landmarks = seen["landmarks"]
@@ -212,6 +263,9 @@ def scenes(count: int, rng: np.random.Generator) -> list[tuple[np.ndarray, list[
             top = rng.integers(0, 361 - photo.shape[0])
             picture[top : top + photo.shape[0], left : left + photo.shape[1]] = photo
             truth.append(points * zoom + [left, top])
+        if number % 2:
+            curve = 255 * (np.arange(256) / 255) ** np.exp(rng.uniform(-0.7, 0.7))
+            picture = _compressed(cv2.LUT(picture, curve.astype(np.uint8)), rng)
         result.append((picture, truth))
     return result
 
@@ -277,8 +331,12 @@ def train_shape(images, points, rng, starts: int) -> dict[str, np.ndarray]:
 def main(arguments: list[str] | None = None) -> int:
     """Train both and write models/landmarks68.npz."""
     parser = argparse.ArgumentParser(description="Train the detector and the 68-point model.")
-    parser.add_argument("--photos", type=int, default=2500)
+    parser.add_argument("--photos", type=int, default=7000, help="muxspace's")
+    parser.add_argument("--small", type=int, default=3000, help="FER2013's")
     parser.add_argument("--renders", type=int, default=500)
+    parser.add_argument(
+        "--turned", type=int, default=600, help="photos that are turned, to look for faces where none are"
+    )
     parser.add_argument("--starts", type=int, default=2)
     parser.add_argument("--scenes", type=int, default=48, help="pictures to choose the thresholds on")
     parser.add_argument("--thresholds-only", action="store_true", help="keep the weights, choose the thresholds anew")
@@ -291,10 +349,11 @@ def main(arguments: list[str] | None = None) -> int:
             arrays = {name: values for name, values in archive.items() if name != "thresholds"}
     else:
         rng = np.random.default_rng(options.seed)
-        images, points = faces(options.photos, options.renders, rng)
-        weights, wrong = train_detector(images, points, rng)
+        images, points = faces({"mux": options.photos, "fer": options.small, "renders": options.renders}, rng)
+        views = scenery(options.turned, rng)
+        weights = train_detector(images, points, views, rng)
         arrays = {"detector": weights, **train_shape(images, points, rng, options.starts)}
-        arrays["verifier"] = train_verifier(images, points, wrong, arrays, rng)
+        arrays["verifier"] = train_verifier(images, points, views, arrays, rng)
     thresholds = choose_thresholds(arrays, np.random.default_rng(options.seed), options.scenes)
     write_arrays(target, thresholds=thresholds, **arrays)
     return 0
