@@ -132,10 +132,10 @@ class HogLandmarker:
         ----------
         image : ndarray of uint8, shape (H, W, 3) RGB or (H, W)
         smallest : int, optional
-            Side in px of the smallest window looked for. If not given 40, or a tenth of the
+            Side in px of the smallest window looked for. If not given 32, or a twelfth of the
             picture's shorter side where that is more.
         """
-        smallest = smallest or max(40, min(image.shape[:2]) // 10)
+        smallest = smallest or max(32, min(image.shape[:2]) // 12)
         fitted = (self.look(image, box) for box in self.propose(image, smallest)[:MOST])
         found = [detection for detection in fitted if detection is not None]
         found.sort(key=lambda detection: -detection.score)

@@ -282,7 +282,7 @@ def choose_thresholds(arrays: dict[str, np.ndarray], rng: np.random.Generator, c
         right, wrong = [], []
         for picture, truth in pictures:
             windows = np.array([window_of(points) for points in truth])
-            for detection in landmarker.detect(picture, smallest=40):
+            for detection in landmarker.detect(picture):
                 hit = overlap(windows, detection.box) > 0.4
                 (right if hit.any() else wrong).append(detection.score)
         for accept in np.arange(-0.5, 0.55, 0.05):
