@@ -120,7 +120,8 @@ class HogLandmarker:
         )  # fmt: skip
         self._detector.setSVMDetector(arrays["detector"].astype(np.float32))
         self._propose = float(arrays["thresholds"][0])
-        self._verify = _Verifier(arrays)
+        self._accept = float(arrays["thresholds"][1])
+        self._verify = _Verifier(arrays, "verifier")
         self.mean = self._verify.mean
         self._modes = arrays["modes"].astype(np.float32)
         self._steps = [arrays[f"step{i}"].astype(np.float32) for i in range(len(PATCHES))]
@@ -167,7 +168,7 @@ class HogLandmarker:
         """Return the face in a window x, y, width, height, or None if there is none."""
         points = self.fit(image, box)
         score = self._verify.score(image, points)
-        return Detection(window_of(points), score, points) if score > self._verify.accept else None
+        return Detection(window_of(points), score, points) if score > self._accept else None
 
     def fit(self, image: npt.NDArray[np.uint8], box: npt.ArrayLike) -> Array:
         """Return the 68 points, px, shape (68, 2), of the face in a window x, y, width, height."""
@@ -224,12 +225,11 @@ def overlap(a: npt.ArrayLike, b: npt.ArrayLike) -> npt.NDArray[np.float64]:
 
 
 class _Verifier:
-    """The SVM that looks at what points bring upright; a face scores above `accept`."""
+    """An SVM that looks at what points bring upright."""
 
-    def __init__(self, arrays: dict[str, np.ndarray]):
-        self.accept = float(arrays["thresholds"][1])
+    def __init__(self, arrays: dict[str, np.ndarray], name: str):
         self.mean = arrays["mean"].astype(np.float32)
-        self._weights = arrays["verifier"].astype(np.float32)
+        self._weights = arrays[name].astype(np.float32)
 
     def score(self, image: npt.NDArray[np.uint8], points: Array) -> float:
         return float(self._weights[:-1] @ upright(image, points, self.mean) + self._weights[-1])
@@ -256,10 +256,10 @@ class FaceCheck:
         ``model-missing`` or ``model-damaged``.
     """
 
-    _SLOPE = 8.0  # 0.2 above the boundary is 0.83
+    _SLOPE = 4.0  # 0.4 above the boundary is 0.83
 
     def __init__(self, folder: str | os.PathLike[str] | None = None):
-        self._verify = _Verifier(load_arrays(weights_file("landmarks68", folder)))
+        self._verify = _Verifier(load_arrays(weights_file("landmarks68", folder)), "check")
 
     def __call__(self, image: npt.NDArray[np.uint8], points: npt.ArrayLike) -> float:
         """Return the confidence 0..1; under 0.5 the face is hidden, or is none.
@@ -273,8 +273,7 @@ class FaceCheck:
         points = np.asarray(points, np.float32)
         if np.ptp(points, axis=0).max() < 1:
             return 0.0
-        above = self._verify.score(image, points) - self._verify.accept
-        return float(1 / (1 + np.exp(-self._SLOPE * above)))
+        return float(1 / (1 + np.exp(-self._SLOPE * self._verify.score(image, points))))
 
 
 def upright(image: npt.NDArray[np.uint8], points: Array, mean: Array) -> Array:

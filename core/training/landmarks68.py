@@ -99,11 +99,13 @@ def faces(counts: dict[str, int], rng: np.random.Generator) -> tuple[list[np.nda
 
 
 def brought_down(image: np.ndarray, points: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Return a face and its points as seen from further away, in a third of all pictures through JPEG."""
+    """Return a face and its points as seen from further away, in a third of all pictures dark, or through JPEG."""
     factor = np.exp(rng.uniform(*np.log(SIDES))) / window_of(points)[2]
     if factor < 1:
         image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
         points = (points + 0.5) * np.float32(factor) - 0.5
+    if rng.random() < 1 / 3:
+        image = (image * np.exp(rng.uniform(np.log(0.1), 0))).astype(np.uint8)
     if rng.random() < 1 / 3:
         image = _compressed(image, rng)
     return image, points
@@ -160,6 +162,24 @@ def beside(window: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.float32([*(centre - new / 2), new, new])
 
 
+def covered(image: np.ndarray, points: np.ndarray, views: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """Return a picture whose face is hidden from the nose down, by one grey or by a part of another picture."""
+    image = image.copy()
+    left, right = points[:, 0].min(), points[:, 0].max()
+    top, bottom = points[rng.integers(28, 31), 1], points[:, 1].max() + 0.1 * (right - left)
+    low = np.clip(np.round([left, top]), 0, image.shape[1::-1]).astype(int)
+    high = np.clip(np.round([right + 1, bottom + 1]), 0, image.shape[1::-1]).astype(int)
+    width, height = (int(side) for side in np.maximum(high - low, 0))
+    if width and height:
+        cover = np.full((height, width), rng.integers(256), np.uint8)
+        if rng.random() < 0.7:
+            view = views[rng.integers(len(views))]
+            x, y = (int(rng.integers(0, side - WINDOW // 2)) for side in view.shape[::-1])
+            cover = cv2.resize(view[y : y + WINDOW // 2, x : x + WINDOW // 2], (width, height))
+        image[low[1] : high[1], low[0] : high[0]] = cover
+    return image
+
+
 def _machine(weights):
     machine = cv2.HOGDescriptor((WINDOW, WINDOW), (16, 16), (8, 8), (8, 8), 9, 1, hog.SIGMA, 0, 0.2, False)
     machine.setSVMDetector(weights)
@@ -206,12 +226,16 @@ def train_detector(images, points, views, rng, rounds: int = 3) -> np.ndarray:
     return weights
 
 
-def train_verifier(images, points, views, arrays, rng) -> np.ndarray:
-    """Return the weights of the SVM that looks at faces brought upright by their fitted shape."""
+def train_verifiers(images, points, views, arrays, rng) -> dict[str, np.ndarray]:
+    """Return the weights of the SVMs that look at faces brought upright.
+
+    ``verifier`` tells faces by their fitted shape from what is none; ``check`` also from faces that are covered.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        np.savez(Path(folder) / "landmarks68.npz", verifier=np.zeros(2), thresholds=np.float32([-0.6, 0]), **arrays)
+        nothing = {"verifier": np.zeros(2), "thresholds": np.float32([-0.6, 0])}
+        np.savez(Path(folder) / "landmarks68.npz", **nothing, **arrays)
         landmarker = HogLandmarker(folder)
-    faces, others = [], []
+    faces, others, hidden = [], [], []
     for image, target in zip(images, points, strict=True):
         window = window_of(target)
         fitted = landmarker.fit(image, shaken(window, rng, 0.06, 0.12))
@@ -222,17 +246,27 @@ def train_verifier(images, points, views, arrays, rng) -> np.ndarray:
             fitted = landmarker.fit(image, beside(window, rng))
             if overlap(window_of(fitted), window) < 0.4:
                 others.append(upright(image, fitted, landmarker.mean))
+        if rng.random() < 1 / 2:
+            # The landmark model draws a whole face there: see `FaceCheck`.
+            hidden.append(upright(covered(image, target, views, rng), target, landmarker.mean))
     for image in views:
         for window in landmarker.propose(image, 40)[:MOST]:
             others.append(upright(image, landmarker.fit(image, window), landmarker.mean))
-    x = np.concatenate([faces, others])
-    y = np.concatenate([np.ones(len(faces)), -np.ones(len(others))])
+    return {
+        name: _fit(name, np.array(faces), np.array(wrong))
+        for name, wrong in (("verifier", others), ("check", others + hidden))
+    }
+
+
+def _fit(name: str, right: np.ndarray, wrong: np.ndarray) -> np.ndarray:
+    """Return the weights, the bias last, of the SVM that tells right from wrong."""
+    x = np.concatenate([right, wrong])
+    y = np.concatenate([np.ones(len(right)), -np.ones(len(wrong))])
     kept = np.arange(len(y)) % 8 != 7
     fitted = LinearSVC(C=0.01, max_iter=3000).fit(x[kept], y[kept])
-    guess = fitted.decision_function(x[~kept])
-    truth = y[~kept]
+    guess, truth = fitted.decision_function(x[~kept]), y[~kept]
     sys.stderr.write(
-        f"verifier, {len(faces)} faces, {len(others)} others, every eighth held out: "
+        f"{name}, {len(right)} faces, {len(wrong)} others, every eighth held out: "
         f"recall {np.mean(guess[truth > 0] > 0):.3f}, false {np.mean(guess[truth < 0] > 0):.3f}\n"
     )
     return np.append(fitted.coef_[0], fitted.intercept_[0]).astype(np.float32)
@@ -353,7 +387,7 @@ def main(arguments: list[str] | None = None) -> int:
         views = scenery(options.turned, rng)
         weights = train_detector(images, points, views, rng)
         arrays = {"detector": weights, **train_shape(images, points, rng, options.starts)}
-        arrays["verifier"] = train_verifier(images, points, views, arrays, rng)
+        arrays |= train_verifiers(images, points, views, arrays, rng)
     thresholds = choose_thresholds(arrays, np.random.default_rng(options.seed), options.scenes)
     write_arrays(target, thresholds=thresholds, **arrays)
     return 0
