@@ -195,8 +195,8 @@ class FaceTracker:
 
     PATIENCE = 5
 
-    SURE = 0.5
-    """Score from which a face is taken up: real ones of clips have 0.6 to 1.7, wrong windows under 0.3."""
+    SURE = 0.7
+    """Score from which a face is taken up: real ones of clips have 0.9 to 2.8, wrong windows under 0.5."""
 
     def __init__(self, landmarker: HogLandmarker | None = None):
         self._landmarker = landmarker or HogLandmarker()
@@ -239,11 +239,12 @@ class FaceCheck:
     """Tells how surely points lie on a face that can be seen: a check on the landmark model.
 
     That model goes on drawing a mesh where a hand covers the mouth, and one that has slid off
-    the face. The verifying SVM of `HogLandmarker` looks at what the mesh's 68 points bring
-    upright. On twelve clips these score 0.2 to 1.5; beside the face by a fifth to three fifths
-    of its size, or with the face covered from the nose down, nearly all score below 0. It knows
-    faces from the front: rendered ones that are turned by 40 degrees or bowed by 30 are doubted
-    now and then, those turned by 50 always.
+    the face. A linear SVM, which learnt from faces, places beside them and covered faces, looks
+    at what the mesh's 68 points bring upright. On all clips it is sure of every face, dark and
+    blurred ones too, and doubts what lies beside it by a fifth to three fifths of its size and
+    what is covered from the nose down (``tests/benchmarks/bench_check.py``). It knows faces from
+    the front: rendered ones that are turned by 40 degrees or bowed by 30 are doubted now and
+    then, those turned by 50 always.
 
     Parameters
     ----------
