@@ -82,6 +82,16 @@ def crop_matrix(window: npt.ArrayLike, side: int, reach: float = 1.0) -> npt.NDA
     return np.column_stack([np.eye(2) * scale, side / 2 - scale * centre])
 
 
+def sliding_window(weights: npt.ArrayLike) -> cv2.HOGDescriptor:
+    """Return what finds the windows in which the weights of a linear SVM, the bias last, see a face."""
+    machine = cv2.HOGDescriptor(
+        (WINDOW, WINDOW), (2 * hog.CELL, 2 * hog.CELL), (hog.CELL, hog.CELL), (hog.CELL, hog.CELL), hog.BINS,
+        1, hog.SIGMA, 0, 0.2, False,
+    )  # fmt: skip
+    machine.setSVMDetector(np.asarray(weights, np.float32))
+    return machine
+
+
 def _patch_descriptor(side: int):
     return cv2.HOGDescriptor((side, side), (side, side), (side, side), (side // 2, side // 2), hog.BINS)
 
@@ -114,11 +124,7 @@ class HogLandmarker:
 
     def __init__(self, folder: str | os.PathLike[str] | None = None):
         arrays = load_arrays(weights_file("landmarks68", folder))
-        self._detector = cv2.HOGDescriptor(
-            (WINDOW, WINDOW), (2 * hog.CELL, 2 * hog.CELL), (hog.CELL, hog.CELL), (hog.CELL, hog.CELL), hog.BINS,
-            1, hog.SIGMA, 0, 0.2, False,
-        )  # fmt: skip
-        self._detector.setSVMDetector(arrays["detector"].astype(np.float32))
+        self._detector = sliding_window(arrays["detector"])
         self._propose = float(arrays["thresholds"][0])
         self._accept = float(arrays["thresholds"][1])
         self._verify = _Verifier(arrays, "verifier")

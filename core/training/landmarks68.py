@@ -34,6 +34,7 @@ from ..landmarks68 import (
     crop_matrix,
     overlap,
     patches,
+    sliding_window,
     upright,
     window_of,
 )
@@ -180,12 +181,6 @@ def covered(image: np.ndarray, points: np.ndarray, views: list[np.ndarray], rng:
     return image
 
 
-def _machine(weights):
-    machine = cv2.HOGDescriptor((WINDOW, WINDOW), (16, 16), (8, 8), (8, 8), 9, 1, hog.SIGMA, 0, 0.2, False)
-    machine.setSVMDetector(weights)
-    return machine
-
-
 def train_detector(images, points, views, rng, rounds: int = 3) -> np.ndarray:
     """Return weights with the bias last."""
     windows = [window_of(p) for p in points]
@@ -210,7 +205,7 @@ def train_detector(images, points, views, rng, rounds: int = 3) -> np.ndarray:
         )
         if number == rounds:
             break
-        machine = _machine(weights)
+        machine = sliding_window(weights)
         for image in views:
             boxes, _ = machine.detectMultiScale(
                 image, hitThreshold=-0.3, winStride=(8, 8), scale=1.15, groupThreshold=0
