@@ -103,7 +103,7 @@ def brought_down(image: np.ndarray, points: np.ndarray, rng: np.random.Generator
     """Return a face and its points as seen from further away, in a third of all pictures dark, or through JPEG."""
     factor = np.exp(rng.uniform(*np.log(SIDES))) / window_of(points)[2]
     if factor < 1:
-        image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        image = _scaled(image, factor)
         points = (points + 0.5) * np.float32(factor) - 0.5
     if rng.random() < 1 / 3:
         image = (image * np.exp(rng.uniform(np.log(0.1), 0))).astype(np.uint8)
