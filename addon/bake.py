@@ -19,6 +19,7 @@ from ..core.errors import MienError
 from ..core.units import ARKIT_INDEX, UNIT_INDEX
 from . import actions, curves
 from .rig import pose
+from .rig.mapping import EYES
 from .rig.targets import Rig, Target
 
 if TYPE_CHECKING:
@@ -194,12 +195,16 @@ def plan(performance: Performance, rig: Rig, options: BakeOptions, fps: float) -
             path = f'key_blocks["{_escaped(name)}"].value'
             rows.append((KEY, path, 0, "Shape Keys", values, options.tolerance, 0.0, 1.0))
     for role, turns in _bone_turns(performance, rig, options, sampled).items():
-        bone = rig.bones[role]
-        prop, values = pose.to_channels(pose.into_bone(turns, bone.rest), bone.mode)
+        bone, reach = rig.bones[role], 1.0
+        if bone.aim is None:
+            prop, values = pose.to_channels(pose.into_bone(turns, bone.rest), bone.mode)
+        else:
+            prop, values = "location", pose.swing(pose.into_bone(turns, bone.aim.axes), bone.aim.arm)
+            reach = math.hypot(*bone.aim.arm)
         for i in range(values.shape[1]):
-            tolerance = _component_tolerance(prop, i, options.rotation_tolerance)
-            path = f'pose.bones["{_escaped(bone.name)}"].{prop}'
-            rows.append((OBJECT, path, i, bone.name, values[:, i], tolerance, -np.inf, np.inf))
+            tolerance = _component_tolerance(prop, i, options.rotation_tolerance * reach)
+            path = f'pose.bones["{_escaped(bone.keyed)}"].{prop}'
+            rows.append((OBJECT, path, i, bone.keyed, values[:, i], tolerance, -np.inf, np.inf))
     if not rows:
         raise MienError(
             "nothing-to-bake",
@@ -233,7 +238,7 @@ def _bone_turns(performance, rig: Rig, options: BakeOptions, sampled) -> dict[st
         turns["jaw"] = pose.about(0, opening * rig.jaw_angle)
     if options.eyes:
         eyes = sampled(performance.eyes)
-        for side, name in enumerate(("eye.L", "eye.R")):
+        for side, name in enumerate(EYES):
             if name in bones:
                 turns[name] = pose.to_armature(pose.gaze(eyes[:, side, 0], eyes[:, side, 1]))
     return turns
@@ -246,6 +251,9 @@ def _component_tolerance(prop: str, index: int, angle: float) -> float:
         return angle / 4.0
     if prop == "rotation_euler":
         return angle / 3.0
+    if prop == "location":
+        # At the end of an arm, whose length is in `angle` already; three components are off by 1.7 e.
+        return angle / 2.0
     # Axis-angle: the axis counts only as far as the bone turns, seldom beyond one radian.
     return angle / 2.0 if index == 0 else angle / 4.0
 

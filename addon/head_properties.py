@@ -59,8 +59,8 @@ PROPERTIES = {
     HEAD_BONES["neck"]: _bone("Neck", "takes a share of the head's turn"),
     HEAD_BONES["head"]: _bone("Head", "turns the head"),
     HEAD_BONES["jaw"]: _bone("Jaw", "opens the mouth"),
-    HEAD_BONES["eye.L"]: _bone("Left Eye", "turns the character's left eye"),
-    HEAD_BONES["eye.R"]: _bone("Right Eye", "turns the character's right eye"),
+    HEAD_BONES["eye.L"]: _bone("Left Eye", "turns the character's left eye, or that this eye looks at"),
+    HEAD_BONES["eye.R"]: _bone("Right Eye", "turns the character's right eye, or that this eye looks at"),
 }
 
 

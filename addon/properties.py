@@ -177,7 +177,9 @@ class MienSettings(bpy.types.PropertyGroup):
     )
     use_jaw: bpy.props.BoolProperty(name="Jaw", description="Bake the opening of the bone jaw", default=True)
     use_eyes: bpy.props.BoolProperty(
-        name="Eyes", description="Bake the gaze on the bones eye.L and eye.R", default=True
+        name="Eyes",
+        description="Bake the gaze on the bones eye.L and eye.R, or on the bones that these look at",
+        default=True,
     )
     use_sound: bpy.props.BoolProperty(
         name="Sound",

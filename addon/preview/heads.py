@@ -11,10 +11,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..expressions import blend
-from ..rig.mapping import HeadMapping, mapping_of
+from ..rig.mapping import EYES, HeadMapping, mapping_of
 from ..rig.names import by_channel
 from ..rig.pose import IDENTITY, about, into_bone, multiply
-from ..rig.targets import JAW_ANGLE, JAW_ANGLE_PROPERTY
+from ..rig.targets import JAW_ANGLE, JAW_ANGLE_PROPERTY, find_aim
 from . import reading
 from .drawing import GpuModel
 from .looks import Look, read_look
@@ -254,10 +254,10 @@ def find_eyes(obj, mesh: MeshArrays, mapping: HeadMapping) -> np.ndarray:
     """
     modifier = reading.armature_modifier(obj)
     bones = modifier.object.data.bones if modifier else {}
-    eyes = [mapping.bones[role] for role in ("eye.L", "eye.R")]
+    eyes = [mapping.bones[role] for role in EYES]
     if all(name in bones for name in eyes):
         into = np.linalg.inv(reading.object_matrix(obj)) @ reading.object_matrix(modifier.object)
-        heads = [np.array(bones[name].head_local) for name in eyes]
+        heads = [np.array(bones[find_aim(modifier.object, name)[0]].head_local) for name in eyes]
         return np.array([into[:3, :3] @ head + into[:3, 3] for head in heads])
     names = {channel: name for name, channel in mapping.channels.items() if name in mesh.shapes}
     for pair in (("BlinkLeft", "BlinkRight"), ("eyeBlinkLeft", "eyeBlinkRight")):

@@ -145,7 +145,8 @@ def samples_of(
         As `bake.plan`.
     """
     every = dataclasses.replace(options or BakeOptions(), tolerance=0.0, rotation_tolerance=0.0)
-    bones = {name: dataclasses.replace(bone, mode="QUATERNION") for name, bone in rig.bones.items()}
+    # Constraints do not act on these poses: an eye turns by itself, whatever it looks at.
+    bones = {role: dataclasses.replace(bone, mode="QUATERNION", aim=None) for role, bone in rig.bones.items()}
     planned = plan(performance, dataclasses.replace(rig, bones=bones), every, fps)
     count = planned.end - planned.start + 1
     weights: dict[str, np.ndarray] = {}

@@ -12,6 +12,8 @@ from .names import ARKIT_OF, by_channel, channels_of
 
 BONES: tuple[str, ...] = tuple(HEAD_BONES)
 
+EYES = ("eye.L", "eye.R")
+
 
 @dataclasses.dataclass(frozen=True)
 class HeadMapping:

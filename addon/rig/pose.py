@@ -67,6 +67,13 @@ def into_bone(q, rest) -> Floats:
     return multiply(inverse(rest), multiply(q, rest))
 
 
+def swing(q, arm) -> Floats:
+    """Return how far turns move the end of an arm, shape (..., 3); `q` and `arm` (3,) in the same axes."""
+    q = np.asarray(q, dtype=np.float64)
+    twice = 2.0 * np.cross(q[..., 1:], arm)
+    return q[..., :1] * twice + np.cross(q[..., 1:], twice)
+
+
 def to_channels(q, mode: str) -> tuple[str, Floats]:
     """Write turns in a pose bone's rotation mode, without jumps from frame to frame.
 

@@ -18,11 +18,13 @@ from mathutils import Quaternion
 
 from ...core.record import Plain
 from ...core.units import ARKIT_INDEX, UNIT_INDEX, UNITS
+from .mapping import EYES
 from .targets import Rig, Target
 
 _JAW = UNITS.index("JawOpen")
 _NOTICEABLE = 1e-5
 _REST = (1.0, 0.0, 0.0, 0.0)
+_ROTATIONS = ("rotation_quaternion", "rotation_euler", "rotation_axis_angle")
 
 
 class Sample(NamedTuple):
@@ -134,9 +136,13 @@ class Puppet:
         armature = self._armature() if self._turns and self._armature is not None else None
         if armature is not None and armature.mode != "EDIT":
             bones, last = armature.pose.bones, self._last
-            for name, turn in self._turns:
+            for name, turn, arm in self._turns:
                 bone = bones.get(name)
-                if bone is not None:
+                if bone is None:
+                    continue
+                if arm is not None:
+                    bone.location = _swung(turn(sample), arm)
+                else:
                     last[name] = _rotate(bone, turn(sample), last.get(name, _REST))
         return True
 
@@ -149,7 +155,7 @@ class Puppet:
     def restore(self) -> None:
         """Put every driven channel back as it was before the first sample."""
         mesh = self._mesh()
-        values, rotations = self._before
+        values, poses = self._before
         if mesh is not None and mesh.type == "MESH" and mesh.data.shape_keys is not None:
             key = mesh.data.shape_keys
             for name, value in values.items():
@@ -158,10 +164,10 @@ class Puppet:
             self._let_animation_speak(key)
         armature = self._armature() if self._armature is not None else None
         if armature is not None:
-            for name, rotation in rotations.items():
+            for name, before in poses.items():
                 bone = armature.pose.bones.get(name)
                 if bone is not None:
-                    for prop, value in rotation.items():
+                    for prop, value in before.items():
                         setattr(bone, prop, value)
             self._let_animation_speak(armature)
 
@@ -176,17 +182,17 @@ class Puppet:
             block.update_tag(refresh={"TIME"})
 
     def _read(self):
-        values, rotations = {}, {}
+        values, poses = {}, {}
         mesh = self._mesh()
         if self._keys:
             blocks = mesh.data.shape_keys.key_blocks
             values = {name: blocks[name].value for name, *_source in self._keys if name in blocks}
         if self._turns:
             bones = self._armature().pose.bones
-            props = ("rotation_quaternion", "rotation_euler", "rotation_axis_angle")
-            for name, _turn in self._turns:
-                rotations[name] = {prop: tuple(getattr(bones[name], prop)) for prop in props}
-        return values, rotations
+            for name, _turn, arm in self._turns:
+                props = _ROTATIONS if arm is None else ("location",)
+                poses[name] = {prop: tuple(getattr(bones[name], prop)) for prop in props}
+        return values, poses
 
 
 def _key_sources(rig: Rig) -> list[tuple[str, bool, int, float]]:
@@ -207,17 +213,18 @@ the rig after Blender has drawn, when nothing of them is left in the processor's
 """
 
 
-def _turns(rig: Rig, channels: Channels) -> list[tuple[str, Turn]]:
-    """Return (bone, its turn) of each bone; the same turns as a bake's."""
+def _turns(rig: Rig, channels: Channels) -> list[tuple[str, Turn, tuple[float, float, float] | None]]:
+    """Return (bone, its turn, None), as a bake has them; with an arm the bone is moved as the turn moves its end."""
     bones = rig.bones
     turns = []
 
     def add(role: str, make: Callable[..., Turn], *more) -> None:
         # A turn by `rest` and back leaves the angle and rotates the axis.
-        rows = Quaternion(bones[role].rest).inverted().to_matrix()
+        bone = bones[role]
+        rows = Quaternion(bone.rest if bone.aim is None else bone.aim.axes).inverted().to_matrix()
         # Mien's head frame (x, y, z) is (x, -z, y) in Blender.
         axes = tuple((row[0], row[2], -row[1]) for row in rows)
-        turns.append((bones[role].name, make(axes, *more)))
+        turns.append((bone.keyed, make(axes, *more), None if bone.aim is None else bone.aim.arm))
 
     if channels.head and ("head" in bones or "neck" in bones):
         share = rig.neck_share(channels.neck_share)
@@ -228,7 +235,7 @@ def _turns(rig: Rig, channels: Channels) -> list[tuple[str, Turn]]:
     if channels.jaw and "jaw" in bones:
         add("jaw", _jaw, rig.jaw_angle / 2.0)
     if channels.eyes:
-        for side, name in enumerate(("eye.L", "eye.R")):
+        for side, name in enumerate(EYES):
             if name in bones:
                 add(name, _gaze, side)
     return turns
@@ -273,6 +280,14 @@ def _gaze(axes, side: int) -> Turn:
 def _along(axes, x: float, y: float, z: float) -> tuple[float, float, float]:
     (a, b, c), (d, e, f), (g, h, i) = axes
     return a * x + b * y + c * z, d * x + e * y + f * z, g * x + h * y + i * z
+
+
+def _swung(turn: tuple[float, ...], arm: tuple[float, ...]) -> tuple[float, float, float]:
+    """Return how far a turn moves the end of an arm, as `pose.swing` does."""
+    w, x, y, z = turn
+    a, b, c = arm
+    d, e, f = 2.0 * (y * c - z * b), 2.0 * (z * a - x * c), 2.0 * (x * b - y * a)
+    return w * d + y * f - z * e, w * e + z * d - x * f, w * f + x * e - y * d
 
 
 def _rotate(bone: bpy.types.PoseBone, turn: tuple[float, ...], last: tuple[float, ...]) -> tuple[float, ...]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from ...core.errors import MienError
 from ...core.units import ARKIT, UNITS
-from .mapping import BONES, HeadMapping, find_armature, mapping_of
+from .mapping import BONES, EYES, HeadMapping, find_armature, mapping_of
 from .names import ARKIT_OF
+from .pose import IDENTITY
 
 if TYPE_CHECKING:
     import bpy
@@ -24,10 +25,31 @@ JAW_ANGLE = math.radians(20.0)
 
 _ROTATIONS = {"QUATERNION": "rotation_quaternion", "AXIS_ANGLE": "rotation_axis_angle"}
 
-_OVERRIDING = frozenset(
-    ("COPY_ROTATION", "COPY_TRANSFORMS", "DAMPED_TRACK", "IK", "LOCKED_TRACK", "SPLINE_IK", "STRETCH_TO", "TRACK_TO")
-)
+_TRACKING = frozenset(("DAMPED_TRACK", "LOCKED_TRACK", "TRACK_TO"))
+"""Constraints by which an eye looks at another bone."""
+
+_OVERRIDING = frozenset(("COPY_ROTATION", "COPY_TRANSFORMS", "IK", "SPLINE_IK", "STRETCH_TO", *_TRACKING))
 """Constraints that turn a bone elsewhere than it is keyed; others add to its rotation, or limit it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Aim:
+    """A bone that an eye looks at, as control rigs have them: the eye turns where this one is moved.
+
+    It is taken to go with the head, as Rigify's does unless told otherwise.
+
+    Attributes
+    ----------
+    name : str
+    axes : tuple of float
+        Orientation in the armature of the axes along which it is moved, quaternion w, x, y, z.
+    arm : tuple of float
+        From the eye to it at rest, along these axes.
+    """
+
+    name: str
+    axes: tuple[float, float, float, float]
+    arm: tuple[float, float, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +65,20 @@ class Bone:
         Rest orientation in the armature, quaternion w, x, y, z.
     ancestors : tuple of str
         Names of the bones whose turning carries this one along.
+    aim : Aim or None
+        What has to be moved for this bone to turn.
     """
 
     name: str
     mode: str
     rest: tuple[float, float, float, float]
     ancestors: tuple[str, ...] = ()
+    aim: Aim | None = None
+
+    @property
+    def keyed(self) -> str:
+        """Name of the bone that is given values."""
+        return self.name if self.aim is None else self.aim.name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -266,26 +296,65 @@ def _find_bones(wanted: Mapping[str, str], armature, notices) -> tuple[dict[str,
         )
     bones, driven, turned, paths = {}, {}, [], _driven_paths(armature)
     for role, name in names.items():
-        pose_bone = armature.pose.bones[name]
-        if any(name == bone.name for bone in bones.values()):
-            notices.append(f"The mapping has the bone {name} more than once: not as {role}")
-            continue
-        if pose_bone.path_from_id(_ROTATIONS.get(pose_bone.rotation_mode, "rotation_euler")) in paths:
-            driven[role] = name
-            continue
-        if any(map(_overrides, pose_bone.constraints)):
-            turned.append(name)
-        bones[role] = Bone(
-            name=name,
+        eye, aim = find_aim(armature, name) if role in EYES else (name, None)
+        pose_bone = armature.pose.bones[eye]
+        bone = Bone(
+            name=eye,
             mode=pose_bone.rotation_mode,
             rest=tuple(pose_bone.bone.matrix_local.to_quaternion()),
             ancestors=_turning_ancestors(pose_bone.bone),
+            aim=aim,
         )
+        if any(bone.keyed == other.keyed for other in bones.values()):
+            again = f"Both eyes look at {bone.keyed}" if aim else f"The mapping has the bone {name} more than once"
+            notices.append(f"{again}: not as {role}")
+            continue
+        moved = armature.pose.bones[bone.keyed]
+        prop = "location" if aim else _ROTATIONS.get(bone.mode, "rotation_euler")
+        if moved.path_from_id(prop) in paths:
+            driven[role] = bone.keyed
+            continue
+        if any(
+            _overrides(constraint) and not (aim and constraint.type in _TRACKING)
+            for constraint in pose_bone.constraints
+        ):
+            turned.append(eye)
+        bones[role] = bone
     if driven:
         notices.append(f"Drivers turn {_listed(driven.values(), len(BONES))}: not baked")
     if turned:
         notices.append(f"Constraints turn {_listed(turned, len(BONES))}: baked, but not seen as long as they do")
     return bones, tuple(driven), float(armature.get(JAW_ANGLE_PROPERTY, JAW_ANGLE))
+
+
+def find_aim(armature, name: str) -> tuple[str, Aim | None]:
+    """Return an eye's bone and what it looks at, where `name` is the one or the other; else the bone and None."""
+    bones = armature.data.bones
+    for eye, target in _looks(armature, name):
+        moved = bones[target]
+        axes, arm = IDENTITY, moved.head_local - bones[eye].head_local
+        along = moved if moved.use_local_location else moved.parent
+        if along is not None:
+            turn = along.matrix_local.to_quaternion()
+            axes, arm = tuple(turn), turn.inverted() @ arm
+        if arm.length > 0.0:
+            return eye, Aim(target, axes, tuple(arm))
+    return name, None
+
+
+def _looks(armature, name: str):
+    """Yield pairs of an eye and the bone it looks at: those in which `name` is the eye, then the others."""
+    pairs = [
+        (bone.name, constraint.subtarget)
+        for bone in armature.pose.bones
+        for constraint in bone.constraints
+        if constraint.type in _TRACKING
+        and _overrides(constraint)
+        and constraint.target == armature
+        and constraint.subtarget in armature.data.bones
+    ]
+    for place in (0, 1):
+        yield from (pair for pair in pairs if pair[place] == name)
 
 
 def _overrides(constraint) -> bool:
