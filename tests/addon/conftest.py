@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -35,6 +36,27 @@ def addon(user_folder):
     mien.unregister()
     bpy.context.preferences.addons.remove(bpy.context.preferences.addons["mien"])
     empty_file()
+
+
+_ALONE = """
+import os, sys
+import tests.conftest  # makes `mien` importable
+import bpy, mien
+from tests.addon import conftest
+conftest.empty_file()
+bpy.context.preferences.addons.new().module = "mien"
+mien.register()
+{}
+sys.stdout.flush()
+os._exit(0)  # some Blenders print or wait for ever when Python ends them in the usual way
+"""
+
+
+def run_alone(code):
+    """Run code in a Blender of its own, with Mien; its exit status is 0 where nothing was raised."""
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-c", _ALONE.format(code)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=root)
 
 
 def empty_file():

@@ -17,7 +17,7 @@ from mien.addon.rig.mapping import EYES, mapping_of
 from mien.addon.rig.puppet import Channels, Puppet, Sample
 from mien.addon.rig.targets import find_target
 
-from .conftest import curves_of, empty_file, make_performance, make_rig
+from .conftest import curves_of, empty_file, make_performance, make_rig, run_alone
 
 
 @pytest.fixture(autouse=True)
@@ -133,29 +133,32 @@ def test_constraints_that_do_not_act_aim_at_nothing():
     assert [rig.bones[role].aim for role in EYES] == [None, None]
 
 
-def test_rigify():
+def check_rigify():
     """Rigify's own human: its face is rigged, and looks where the actor does."""
     import addon_utils
 
     addon_utils.enable("rigify", default_set=True)
-    try:
-        bpy.ops.object.armature_human_metarig_add()
-        bpy.ops.pose.rigify_generate()
-        armature = next(o for o in bpy.data.objects if o.type == "ARMATURE" and "MCH-eye.L" in o.data.bones)
-        head = make_rig(bones=())
-        head.modifiers.new("Armature", "ARMATURE").object = armature
-        bpy.context.scene.mien.target = head
-        bpy.ops.mien.map_shapes()
-        performance = make_performance(48, 24.0)
-        target = find_target(head)
-        assert {role: bone.keyed for role, bone in target.rig.bones.items()} == {
-            "neck": "neck", "head": "head", "jaw": "jaw_master", "eye.L": "eye.L", "eye.R": "eye.R",
-        }  # fmt: skip
-        bake_performance(bpy.context, target, performance, BakeOptions())
-        for frame in range(1, 49, 9):
-            bpy.context.scene.frame_set(frame)
-            for side, eye in enumerate(("ORG-eye.L", "ORG-eye.R")):
-                wanted = performance.eyes[frame - 1, side]
-                assert looks(armature, eye, "ORG-face") == pytest.approx(wanted, abs=math.radians(0.2))
-    finally:
-        addon_utils.disable("rigify", default_set=True)
+    bpy.ops.object.armature_human_metarig_add()
+    bpy.ops.pose.rigify_generate()
+    armature = next(o for o in bpy.data.objects if o.type == "ARMATURE" and "MCH-eye.L" in o.data.bones)
+    head = make_rig(bones=())
+    head.modifiers.new("Armature", "ARMATURE").object = armature
+    bpy.context.scene.mien.target = head
+    bpy.ops.mien.map_shapes()
+    performance = make_performance(48, 24.0)
+    target = find_target(head)
+    assert {role: bone.keyed for role, bone in target.rig.bones.items()} == {
+        "neck": "neck", "head": "head", "jaw": "jaw_master", "eye.L": "eye.L", "eye.R": "eye.R",
+    }  # fmt: skip
+    bake_performance(bpy.context, target, performance, BakeOptions())
+    for frame in range(1, 49, 9):
+        bpy.context.scene.frame_set(frame)
+        for side, eye in enumerate(("ORG-eye.L", "ORG-eye.R")):
+            wanted = performance.eyes[frame - 1, side]
+            assert looks(armature, eye, "ORG-face") == pytest.approx(wanted, abs=math.radians(0.2))
+
+
+def test_rigify():
+    # Rigify leaves properties behind, with which Blender 4.5 hangs at its end.
+    done = run_alone("from tests.addon.test_aims import check_rigify\ncheck_rigify()")
+    assert done.returncode == 0, done.stderr[-2000:]

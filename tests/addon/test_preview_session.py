@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
-import subprocess
 import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -31,7 +29,7 @@ from mien.core.errors import MienError  # noqa: E402
 from mien.core.units import ARKIT, EXPRESSIONS, UNITS  # noqa: E402
 
 from . import conftest  # noqa: E402
-from .conftest import empty_file  # noqa: E402
+from .conftest import empty_file, run_alone  # noqa: E402
 from .preview_helpers import render, with_gpu  # noqa: E402
 from .stand_in import make_worker  # noqa: E402
 
@@ -463,45 +461,27 @@ def test_a_failing_graphics_card_is_told_once():
 
 
 WITHOUT_GPU = """
-import sys
-sys.path.insert(0, {root!r})
-import tests.conftest  # makes `mien` importable
-from tests.addon import conftest
-import bpy, mien, numpy as np
-bpy.ops.wm.read_homefile(use_factory_startup=True, use_empty=True)
-bpy.context.preferences.addons.new().module = "mien"
-mien.register()
 from mien.addon import bake
 from mien.addon.preview import overlay
 from mien.addon.rig.targets import find_target
 head = conftest.make_rig()
-assert bpy.ops.mien.preview() == {{"FINISHED"}}
+assert bpy.ops.mien.preview() == {"FINISHED"}
 print("LINE", overlay.problem)
 overlay._draw_in_place()  # what a viewport would call: it neither raises nor tries
-assert bpy.ops.mien.preview_expression(name="happiness") == {{"FINISHED"}}
+assert bpy.ops.mien.preview_expression(name="happiness") == {"FINISHED"}
 summary = bake.bake_into_scene(
     bpy.context.scene, find_target(head), conftest.make_performance(20), bake.BakeOptions())
 assert summary.channels > 0
-assert bpy.ops.mien.preview() == {{"FINISHED"}}
+assert bpy.ops.mien.preview() == {"FINISHED"}
 assert not head.hide_get()
 mien.unregister()
-print("DONE")
 """
 
 
 def test_without_a_gpu_there_is_one_clear_line_and_the_rest_works():
     """A Blender that has no GPU context, in its own process."""
-    root = Path(__file__).resolve().parents[2]
-    code = WITHOUT_GPU.format(root=str(root))
-    # Some Blenders print for ever when Python ends them in the usual way.
-    done = subprocess.run(
-        [sys.executable, "-c", code + "\nsys.stdout.flush()\nimport os\nos._exit(0)"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        cwd=root,
-    )
-    assert "DONE" in done.stdout, done.stderr[-2000:]
+    done = run_alone(WITHOUT_GPU)
+    assert done.returncode == 0, done.stderr[-2000:]
     assert "LINE The preview cannot draw on this machine: Blender runs without a window here" in done.stdout
 
 
