@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -119,14 +120,14 @@ def curves_in_use(owner: bpy.types.ID) -> list[bpy.types.FCurve]:
 
 
 def open_stores(
-    owners: dict[str, bpy.types.ID], *, new_action: bool, name: str, rollback: contextlib.ExitStack
-) -> dict[str, CurveStore]:
+    owners: dict[Hashable, bpy.types.ID], *, new_action: bool, name: str, rollback: contextlib.ExitStack
+) -> dict[Hashable, CurveStore]:
     """Find or make the place for each data-block's F-curves, and assign it.
 
     Parameters
     ----------
-    owners : dict of str to ID
-        Data-blocks by ID type (``"KEY"``, ``"OBJECT"``).
+    owners : dict of hashable to ID
+        Data-blocks, by whatever the caller finds them again.
     new_action : bool
         Make a new action. The one in use gets a fake user, so that it is kept. Otherwise
         the one in use is taken, where there is one.
@@ -140,13 +141,13 @@ def open_stores(
     if slotted():
         return _open_slots(owners, new_action, name, rollback)
     stores = {}
-    for kind, owner in owners.items():
+    for which, owner in owners.items():
         action = None if new_action else _action_of(owner)
         if action is None:
             # One name would be the better for finding them, but the second would become "Name.001".
-            action = _new(name if kind == "KEY" or len(owners) == 1 else f"{name} Bones", rollback)
+            action = _new(name if owner.id_type == "KEY" or len(owners) == 1 else f"{name} Bones", rollback)
             _assign(owner, action, None, rollback)
-        stores[kind] = CurveStore(action, action)
+        stores[which] = CurveStore(action, action)
     return stores
 
 
@@ -154,13 +155,13 @@ def _open_slots(owners, new_action, name, rollback):
     # A data-block without an action joins the other's: one performance, one action.
     shared = None if new_action else next(filter(None, map(_action_of, owners.values())), None)
     stores = {}
-    for kind, owner in owners.items():
+    for which, owner in owners.items():
         action = None if new_action else _action_of(owner)
         slot = owner.animation_data.action_slot if action is not None else None
         if slot is None:
             if action is None:
                 shared = action = shared or _new(name, rollback)
-            slot = action.slots.new(id_type=kind, name=owner.name)
+            slot = action.slots.new(id_type=owner.id_type, name=owner.name)
             rollback.callback(action.slots.remove, slot)
             _assign(owner, action, slot, rollback)
         if not action.layers:
@@ -168,7 +169,7 @@ def _open_slots(owners, new_action, name, rollback):
         layer = action.layers[0]
         if not layer.strips:
             rollback.callback(layer.strips.remove, layer.strips.new(type="KEYFRAME"))
-        stores[kind] = CurveStore(action, layer.strips[0].channelbag(slot, ensure=True))
+        stores[which] = CurveStore(action, layer.strips[0].channelbag(slot, ensure=True))
     return stores
 
 

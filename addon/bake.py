@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -259,16 +260,34 @@ def _component_tolerance(prop: str, index: int, angle: float) -> float:
 
 
 def bake_performance(
-    context: bpy.types.Context, target: Target, performance: Performance, options: BakeOptions
+    context: bpy.types.Context,
+    target: Target,
+    performance: Performance,
+    options: BakeOptions,
+    others: Sequence[Target] = (),
 ) -> BakeSummary:
     """Bake a performance on a target in the context's scene; see `bake_into_scene`."""
-    return bake_into_scene(context.scene, target, performance, options)
+    return bake_into_scene(context.scene, target, performance, options, others)
 
 
 def bake_into_scene(
-    scene: bpy.types.Scene, target: Target, performance: Performance, options: BakeOptions
+    scene: bpy.types.Scene,
+    target: Target,
+    performance: Performance,
+    options: BakeOptions,
+    others: Sequence[Target] = (),
 ) -> BakeSummary:
     """Bake a performance on a target, at a scene's frame rate.
+
+    Parameters
+    ----------
+    scene : bpy.types.Scene
+    target : Target
+    performance : core.solve.Performance
+    options : BakeOptions
+    others : sequence of Target
+        Further meshes that follow the same face, as teeth and brows with shape keys of their own. What they
+        share, an armature or shape keys, is baked once.
 
     Raises
     ------
@@ -277,8 +296,15 @@ def bake_into_scene(
     """
     fps = scene.render.fps / scene.render.fps_base
     planned = plan(performance, target.rig, options, fps)
-    aside = _put_aside(planned, target) if options.new_action else []
-    names = write(planned, target, options)
+    works = [(planned, target)]
+    for other in _without_shared(target, others):
+        try:
+            works.append((plan(performance, other.rig, options, fps), other))
+        except MienError as error:
+            if error.code != "nothing-to-bake":
+                raise
+    aside = dict.fromkeys(notice for work in works for notice in _put_aside(*work)) if options.new_action else ()
+    names = write(works, options)
     if options.extend_range and scene.frame_end < planned.end:
         scene.frame_end = planned.end
     # Puts the pose of the current frame on the rig.
@@ -289,18 +315,36 @@ def bake_into_scene(
         end=planned.end,
         source_frames=len(found),
         found=int(found.sum()),
-        channels=len(planned.channels),
-        keys_before=planned.keys_before,
-        keys_after=planned.keys_after,
+        channels=sum(len(each.channels) for each, _target in works),
+        keys_before=sum(each.keys_before for each, _target in works),
+        keys_after=sum(each.keys_after for each, _target in works),
         actions=names,
         notices=(
             *target.notices,
             *_missing(target, options),
+            *(f"{other.mesh.name}: {notice}" for _planned, other in works[1:] for notice in other.notices),
             *aside,
-            *_muted(planned, target),
+            *dict.fromkeys(notice for work in works for notice in _muted(*work)),
             *_stretched(scene.render),
         ),
     )
+
+
+def _without_shared(target: Target, others: Sequence[Target]) -> list[Target]:
+    """Return further targets without the armatures and shape keys that one before them has."""
+    taken = {target.mesh.data.shape_keys, target.armature}
+    result = []
+    for other in others:
+        key, rig = other.mesh.data.shape_keys, other.rig
+        if key in taken:
+            rig = dataclasses.replace(rig, keys={})
+        if other.armature in taken:
+            rig = dataclasses.replace(rig, bones={})
+        # Teeth without an armature are no surprise, and of a shared one all is told already.
+        about_bones = other.about_bones if rig.bones else ()
+        result.append(dataclasses.replace(other, rig=rig, about_bones=about_bones))
+        taken |= {key, other.armature}
+    return result
 
 
 def _put_aside(planned: Plan, target: Target) -> list[str]:
@@ -350,28 +394,32 @@ def _missing(target: Target, options: BakeOptions) -> list[str]:
     return notices
 
 
-def write(planned: Plan, target: Target, options: BakeOptions) -> tuple[str, ...]:
-    """Write planned keys into actions; returns the names of the actions.
+def write(works: Sequence[tuple[Plan, Target]], options: BakeOptions) -> tuple[str, ...]:
+    """Write the keys planned for each target into actions; returns the names of the actions.
 
     All or nothing: whatever goes wrong, what was done by then is undone.
     """
-    wanted = {channel.owner for channel in planned.channels}
+    owners = {}
+    for place, (planned, target) in enumerate(works):
+        wanted = {channel.owner for channel in planned.channels}
+        owners |= {(place, kind): owner for kind, owner in _owners(target).items() if kind in wanted}
     with contextlib.ExitStack() as rollback:
         stores = actions.open_stores(
-            {kind: owner for kind, owner in _owners(target).items() if kind in wanted},
+            owners,
             new_action=options.new_action,
             name=options.action_name.strip() or "Mien",
             rollback=rollback,
         )
-        for channel in planned.channels:
-            stores[channel.owner].put(
-                channel.data_path,
-                channel.index,
-                channel.group,
-                _keyframes(channel.keys, planned.start),
-                (planned.start, planned.end),
-                rollback,
-            )
+        for place, (planned, _target) in enumerate(works):
+            for channel in planned.channels:
+                stores[place, channel.owner].put(
+                    channel.data_path,
+                    channel.index,
+                    channel.group,
+                    _keyframes(channel.keys, planned.start),
+                    (planned.start, planned.end),
+                    rollback,
+                )
         rollback.pop_all()
     return tuple(dict.fromkeys(store.action.name for store in stores.values()))
 

@@ -30,7 +30,13 @@ def add_arguments(parser):
         "(default: the sample performance)",
     )
     parser.add_argument("--rig", type=Path, metavar="RIG.blend", help="prepared rig (default: the sample head)")
-    parser.add_argument("--object", metavar="NAME", help="the head's mesh object, when the rig has several")
+    parser.add_argument(
+        "--object",
+        action="append",
+        metavar="NAME",
+        help="the head's mesh object, when the rig has several; given again, a further one that follows the same face, "
+        "as teeth and brows with shape keys of their own",
+    )
     parser.add_argument(
         "--out", type=Path, metavar="OUT.blend", help="file to write (default: out/<name of the video>.blend)"
     )
@@ -124,8 +130,8 @@ def _bake(args, console) -> dict:
         scene.render.fps = max(1, round(args.scene_fps))
         scene.render.fps_base = scene.render.fps / args.scene_fps
     # Looked for before the capture, so that a wrong rig costs nobody the wait.
-    mesh = _head(bpy.data.objects, args.object)
-    target = find_target(mesh)
+    mesh, *further = _heads(bpy.data.objects, args.object)
+    target, others = find_target(mesh), [find_target(each) for each in further]
 
     captured = None
     if is_take:
@@ -142,7 +148,7 @@ def _bake(args, console) -> dict:
             rotation_tolerance=args.tolerance / 3,
             action_name=args.action or name,
         )
-        baked = bake.bake_performance(bpy.context, target, performance, options)
+        baked = bake.bake_performance(bpy.context, target, performance, options, others)
         hidden = hidden_spans(take)
         baked = dataclasses.replace(baked, notices=(*take.losses, *takes.hidden_notice(hidden), *baked.notices))
         scene.frame_start, scene.frame_end = baked.start, baked.end
@@ -202,16 +208,17 @@ def _reason(error: RuntimeError) -> str:
     return str(error).strip().removeprefix("Error: ").rstrip(".")
 
 
-def _head(objects, name: str | None):
-    """Return the mesh object to drive: the one named, or the one with most of the keys Mien knows."""
-    if name is not None:
-        if name not in objects:
-            meshes = ", ".join(o.name for o in objects if o.type == "MESH") or "none"
-            raise MienError("object-not-found", f"The rig has no object {name!r}.", f"Its meshes are: {meshes}.")
-        return objects[name]
+def _heads(objects, names: list[str] | None) -> list:
+    """Return the mesh objects to drive: those named, or the one with most of the keys Mien knows."""
+    if names is not None:
+        for name in names:
+            if name not in objects:
+                meshes = ", ".join(o.name for o in objects if o.type == "MESH") or "none"
+                raise MienError("object-not-found", f"The rig has no object {name!r}.", f"Its meshes are: {meshes}.")
+        return [objects[name] for name in dict.fromkeys(names)]
     meshes = [o for o in objects if o.type == "MESH"]
     if not meshes:
         raise MienError("no-mesh", "The rig file holds no mesh.", "Choose a .blend with a head that has shape keys.")
     keys = [o.data.shape_keys for o in meshes]
     known = [len(mapping_of(mesh).channels) if key else -1 for mesh, key in zip(meshes, keys, strict=True)]
-    return meshes[known.index(max(known))]
+    return [meshes[known.index(max(known))]]

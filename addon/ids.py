@@ -17,6 +17,7 @@ OP_EXPORT_CSV = "mien.export_csv"
 PANEL_MAIN = "MIEN_PT_main"
 PANEL_BAKE_OPTIONS = "MIEN_PT_bake_options"
 PANEL_CHANNELS = "MIEN_PT_channels"
+PANEL_FURTHER_HEADS = "MIEN_PT_further_heads"
 PANEL_TAKES = "MIEN_PT_takes"
 
 SIDEBAR_TAB = "Mien"

@@ -144,8 +144,7 @@ def cast_of(context) -> live.Cast:
         neck_share=common.neck_share,
     )
     workflow.target_of(context)
-    others = [target.mesh for target in settings(context).targets if target.mesh is not None]
-    return live.make_cast([common.target, *others], channels)
+    return live.make_cast([common.target, *workflow.further_heads(context.scene)], channels)
 
 
 def start(context) -> None:

@@ -22,6 +22,7 @@ from .capturing import CaptureJob, is_whole, take_path
 from .ids import LIVE_SETTINGS, SETTINGS
 from .preferences import actors_folder, takes_folder
 from .preview.properties import head_settings
+from .rig.mapping import find_armature, mapping_of
 from .rig.targets import Target, find_target
 from .triggers import Trigger, triggers_of, troubles_of, wear
 
@@ -42,6 +43,7 @@ class Request:
     mesh: int
     options: BakeOptions
     solving: dict
+    others: tuple[int, ...] = ()
     sound: bool = True
     sound_delay: float = 0.0
     markers: bool = False
@@ -143,11 +145,40 @@ def request(context, name: str) -> Request:
         mesh=target.mesh.session_uid,
         options=options,
         solving=solving(context),
+        others=tuple(mesh.session_uid for mesh in further_heads(context.scene)),
         sound=chosen.use_sound,
         sound_delay=chosen.sound_delay / 1000.0,
         markers=chosen.use_markers,
         triggers=worn_of(context.scene),
     )
+
+
+def further_heads(scene: bpy.types.Scene) -> list[bpy.types.Object]:
+    """Return the meshes that follow the same face as the scene's target."""
+    target = getattr(scene, SETTINGS).target
+    meshes = dict.fromkeys(row.mesh for row in getattr(scene, LIVE_SETTINGS).targets)
+    return [mesh for mesh in meshes if mesh not in (None, target)]
+
+
+def next_head(context) -> bpy.types.Object | None:
+    """Return the mesh that may be meant as the next further head, or None.
+
+    The active object, or else one with known shape keys that hangs on the target's armature.
+    """
+    target = settings(context).target
+    listed = {target, *further_heads(context.scene)}
+    active = context.object
+    if active is not None and active.type == "MESH" and active not in listed:
+        return active
+    armature = find_armature(target, mapping_of(target).bones) if target is not None else None
+    if armature is None:
+        return None
+    for mesh in context.scene.objects:
+        if mesh.type == "MESH" and mesh not in listed:
+            mapping = mapping_of(mesh)
+            if mapping.channels and find_armature(mesh, mapping.bones) == armature:
+                return mesh
+    return None
 
 
 def channels_of(scene: bpy.types.Scene) -> dict:
@@ -227,22 +258,22 @@ def bake_take(asked: Request, path: Path, source: Path | None = None) -> BakeSum
             "target-gone", "The head was deleted while its performance was captured.", f"The take is kept in {path}."
         )
     target = find_target(mesh, need_keys=asked.options.shape_keys)
+    others, left_out = _others(asked)
     # All of the take is read before anything is written.
     with Take(path) as take:
         options = placed(asked.options, take)
         along = options is not asked.options
-        if along and any(map(actions.is_linked, filter(None, (mesh.data.shape_keys, target.armature)))):
+        owners = [owner for each in (target, *others) for owner in (each.mesh.data.shape_keys, each.armature)]
+        if along and any(map(actions.is_linked, filter(None, owners))):
             options = dataclasses.replace(options, new_action=asked.options.new_action)
         performance = wear(solved(take, asked.solving), take, asked.triggers)
         hidden = hidden_spans(take)
         changes = markers.changes_in(take, hidden) if asked.markers else []
         notices = [*take.losses, *takes.hidden_notice(hidden), *trigger_notices(scene, take)]
-    summary = bake_into_scene(scene, target, performance, options)
+    summary = bake_into_scene(scene, target, performance, options, others)
     if along and not options.new_action:
         notices = [*_along_timeline(summary), *notices]
-    if any(row.mesh not in (None, mesh) for row in getattr(scene, LIVE_SETTINGS).targets):
-        notices.append("Further heads were not baked: choose each as Target")
-    summary = dataclasses.replace(summary, notices=(*notices, *summary.notices))
+    summary = dataclasses.replace(summary, notices=(*notices, *left_out, *summary.notices))
     chosen = getattr(scene, SETTINGS)
     if source is not None or not sound.names(chosen.take, path):
         chosen.origin = str(source or "")
@@ -257,6 +288,17 @@ def bake_take(asked: Request, path: Path, source: Path | None = None) -> BakeSum
         if driver is not None:
             driver.cast.animation_changed()
     return summary
+
+
+def _others(asked: Request) -> tuple[list[Target], list[str]]:
+    """Return the further heads of a bake, and what to tell about those that cannot take it."""
+    targets, notices = [], []
+    for mesh in [o for o in bpy.data.objects if o.session_uid in asked.others]:
+        try:
+            targets.append(find_target(mesh, need_keys=False))
+        except MienError as error:
+            notices.append(f"{mesh.name} was left out: {error.message}")
+    return targets, notices
 
 
 def heard_of(scene: bpy.types.Scene, path: Path) -> Path | None:

@@ -155,17 +155,16 @@ class MIEN_OT_live_record(bpy.types.Operator):
 
 
 class MIEN_OT_live_target_add(bpy.types.Operator):
-    """Let a further head follow the same face"""
+    """Let a further head follow the same face, at bake and live: the active object, or else a mesh with known shape \
+keys on the same armature, as teeth and brows"""
 
     bl_idname = OP_LIVE_TARGET_ADD
     bl_label = "Add Head"
     bl_options = {"REGISTER", "UNDO"}
 
     def execute(self, context):
-        active = context.object
-        entry = live_workflow.settings(context).targets.add()
-        if active is not None and active.type == "MESH" and active != workflow.settings(context).target:
-            entry.mesh = active
+        mesh = workflow.next_head(context)
+        live_workflow.settings(context).targets.add().mesh = mesh
         return {"FINISHED"}
 
 

@@ -11,7 +11,7 @@ from .live import (
     MIEN_UL_takes,
 )
 from .live_sound import MIEN_PT_live_sound
-from .main import MIEN_PT_bake_options, MIEN_PT_channels, MIEN_PT_main, MIEN_PT_takes
+from .main import MIEN_PT_bake_options, MIEN_PT_channels, MIEN_PT_further_heads, MIEN_PT_main, MIEN_PT_takes
 from .mapping import MIEN_PT_mapping, MIEN_UL_shapes
 
 CLASSES = (
@@ -21,6 +21,7 @@ CLASSES = (
     MIEN_PT_live_expressions,
     MIEN_PT_live_options,
     MIEN_PT_live_output,
+    MIEN_PT_further_heads,
     MIEN_PT_mapping,
     MIEN_PT_bake_options,
     MIEN_PT_channels,

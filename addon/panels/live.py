@@ -17,8 +17,6 @@ from ..ids import (
     OP_LIVE_RECORD,
     OP_LIVE_START,
     OP_LIVE_STOP,
-    OP_LIVE_TARGET_ADD,
-    OP_LIVE_TARGET_REMOVE,
     OP_LIVE_TRIGGER_ADD,
     OP_LIVE_TRIGGER_REMOVE,
     OP_TAKE_BAKE,
@@ -281,14 +279,6 @@ class MIEN_PT_live_options(_Panel, bpy.types.Panel):
         row.enabled = not chosen.play_timeline
         row.prop(chosen, "countdown")
         column.prop(chosen, "play_timeline")
-        column = layout.column(align=True)
-        column.enabled = not session.live_running()
-        column.label(text="Further Heads")
-        for i, entry in enumerate(chosen.targets):
-            row = column.row(align=True)
-            row.prop(entry, "mesh", text="")
-            row.operator(OP_LIVE_TARGET_REMOVE, text="", icon="REMOVE").index = i
-        column.operator(OP_LIVE_TARGET_ADD, icon="ADD")
 
 
 class MIEN_PT_live_output(_Panel, bpy.types.Panel):

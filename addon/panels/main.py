@@ -17,8 +17,11 @@ from ..ids import (
     OP_BAKE_TAKE,
     OP_CANCEL,
     OP_EXPORT_CSV,
+    OP_LIVE_TARGET_ADD,
+    OP_LIVE_TARGET_REMOVE,
     PANEL_BAKE_OPTIONS,
     PANEL_CHANNELS,
+    PANEL_FURTHER_HEADS,
     PANEL_MAIN,
     PANEL_TAKES,
     SIDEBAR_TAB,
@@ -132,6 +135,28 @@ class MIEN_PT_main(_Panel, bpy.types.Panel):
         for line in session.outcome.lines:
             paragraph(context, box, line, icon=icon)
             icon = "BLANK1"
+
+
+class MIEN_PT_further_heads(_Panel, bpy.types.Panel):
+    bl_idname = PANEL_FURTHER_HEADS
+    bl_parent_id = PANEL_MAIN
+    bl_label = "Further Heads"
+    bl_options = {"DEFAULT_CLOSED"}
+
+    def draw_header_preset(self, context):
+        count = len(workflow.further_heads(context.scene))
+        if count:
+            self.layout.label(text=str(count))
+
+    def draw(self, context):
+        layout = self.layout
+        layout.enabled = not (session.running() or session.live_running())
+        column = layout.column(align=True)
+        for i, entry in enumerate(getattr(context.scene, LIVE_SETTINGS).targets):
+            row = column.row(align=True)
+            row.prop(entry, "mesh", text="")
+            row.operator(OP_LIVE_TARGET_REMOVE, text="", icon="REMOVE").index = i
+        column.operator(OP_LIVE_TARGET_ADD, icon="ADD")
 
 
 class MIEN_PT_bake_options(_Panel, bpy.types.Panel):

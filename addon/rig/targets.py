@@ -127,7 +127,7 @@ class Target:
         Expression units the mesh has neither a key nor all ARKit shapes for, when it has keys of some units.
     missing_bones : dict of str to str
         What of `BONES` the rig has not, and the name under which it was looked for.
-    notices : tuple of str
+    about_keys, about_bones : tuple of str
         Sentences about what will not be driven, or not be seen.
     """
 
@@ -136,7 +136,13 @@ class Target:
     rig: Rig
     missing_units: tuple[str, ...]
     missing_bones: dict[str, str]
-    notices: tuple[str, ...]
+    about_keys: tuple[str, ...]
+    about_bones: tuple[str, ...]
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """All that is to be told."""
+        return (*self.about_keys, *self.about_bones)
 
 
 def find_target(mesh: bpy.types.Object | None, *, need_keys: bool = True) -> Target:
@@ -174,11 +180,12 @@ def find_target(mesh: bpy.types.Object | None, *, need_keys: bool = True) -> Tar
             "Make it local with Object > Relations > Make Local, or work in its own file.",
         )
 
-    notices: list[str] = []
+    about_keys: list[str] = []
+    about_bones: list[str] = []
     mapping = mapping_of(mesh)
-    keys = _find_keys(mesh, mapping, need_keys, notices)
+    keys = _find_keys(mesh, mapping, need_keys, about_keys)
     armature = find_armature(mesh, mapping.bones)
-    bones, driven, angle = _find_bones(mapping.bones, armature, notices)
+    bones, driven, angle = _find_bones(mapping.bones, armature, about_bones)
     if not keys and not bones:
         raise MienError(
             "target-nothing",
@@ -195,7 +202,8 @@ def find_target(mesh: bpy.types.Object | None, *, need_keys: bool = True) -> Tar
         missing_bones={
             role: name for role, name in mapping.bones.items() if armature is None or name not in armature.data.bones
         },
-        notices=tuple(notices),
+        about_keys=tuple(about_keys),
+        about_bones=tuple(about_bones),
     )
 
 

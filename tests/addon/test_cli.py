@@ -187,6 +187,24 @@ def test_a_rig_brings_its_own_mapping(mien, rig_file, tmp_path):
     assert curves_of(mesh.data.shape_keys)['key_blocks["grin"].value', 0].evaluate(12) == pytest.approx(0.4, abs=0.01)
 
 
+def test_further_objects_take_the_same_performance(mien, rig_file, tmp_path):
+    path, out = tmp_path / "a.mien", tmp_path / "look.blend"
+    with TakeWriter(path, TakeHeader(source="a.mp4", fps=24.0)) as writer:
+        for i in range(24):
+            writer.write(FrameResult(i, i / 24, found=True, confidence=1.0, units=np.full(len(UNITS), 0.8)))
+
+    def add_teeth(_head):
+        make_rig(keys=("JawOpen",), bones=()).name = "Teeth"
+
+    chosen = ("--object", "Head", "--object", "Teeth", "--out", out, "--rest", "none")
+    done = mien("bake", path, "--rig", rig_file(add_teeth), *chosen)
+    assert done.returncode == 0, done.stderr
+    bpy.ops.wm.open_mainfile(filepath=str(out), load_ui=False)
+    for name in ("Head", "Teeth"):
+        curves = curves_of(bpy.data.objects[name].data.shape_keys)
+        assert curves['key_blocks["JawOpen"].value', 0].evaluate(12) == pytest.approx(0.8, abs=0.01)
+
+
 def test_wrong_rigs_are_refused_before_the_capture(clip, rig_file, tmp_path):
     parser = argparse.ArgumentParser()
     cli.add_arguments(parser)
@@ -206,6 +224,7 @@ def test_wrong_rigs_are_refused_before_the_capture(clip, rig_file, tmp_path):
     assert "Haupt" in error.message
     assert error.hint == "Its meshes are: Head."
     assert refused("--rig", rig, "--object", "Rig").code == "target-not-mesh"
+    assert refused("--rig", rig, "--object", "Head", "--object", "Teeth").code == "object-not-found"
     assert refused("--rig", clip).code == "rig-damaged"
     assert refused("--rig", tmp_path / "gone.blend").code == "rig-not-found"
     assert refused("--out", "x.png").code == "bad-output"

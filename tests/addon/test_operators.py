@@ -11,7 +11,7 @@ import bpy
 import numpy as np
 import pytest
 
-from mien.addon import preferences, session, workflow
+from mien.addon import actions, preferences, session, workflow
 from mien.addon.capturing import CaptureJob, take_path
 from mien.addon.panels.main import MIEN_PT_main
 from mien.core.jobs import PART_SUFFIX
@@ -256,14 +256,54 @@ def test_a_take_recorded_along_the_timeline_tells_what_it_replaced(ready, tmp_pa
     assert not any(line.startswith("Recorded along") for line in session.outcome.lines)
 
 
-def test_further_heads_that_are_not_baked_are_told(ready, fake_worker):
+def values_of(key):
+    return {
+        path: np.array([tuple(point.co) for point in curve.keyframe_points])
+        for (path, _index), curve in curves_of(key).items()
+    }
+
+
+def test_further_heads_take_the_same_performance(ready, fake_worker):
     fake_worker(CAPTURE)
-    row = bpy.context.scene.mien_live.targets.add()
-    told = "Further heads were not baked: choose each as Target"
-    for mesh, expected in ((ready, False), (make_rig(), True)):
-        row.mesh = mesh
-        assert bpy.ops.mien.bake("EXEC_DEFAULT") == {"FINISHED"}
-        assert (told in session.outcome.lines) == expected
+    teeth, other, broken = make_rig(keys=("Smile", "JawOpen"), bones=()), make_rig(), make_rig(keys=())
+    teeth.name, other.name, broken.name = "Teeth", "Other", "Broken"
+    bpy.ops.object.select_all(action="DESELECT")
+    bpy.context.view_layer.objects.active = None
+    teeth.modifiers.new("Armature", "ARMATURE").object = ready.parent
+    targets = bpy.context.scene.mien_live.targets
+    bpy.ops.mien.live_target_add()
+    assert [row.mesh for row in targets] == [teeth]  # it hangs on the target's armature
+    for mesh in (other, ready, None, broken):
+        targets.add().mesh = mesh
+    bpy.data.objects.remove(broken.parent)
+    broken.modifiers.clear()
+
+    assert bpy.ops.mien.bake("EXEC_DEFAULT") == {"FINISHED"}
+    whole = values_of(ready.data.shape_keys)
+    np.testing.assert_equal(values_of(other.data.shape_keys), whole)
+    np.testing.assert_equal(values_of(other.parent), values_of(ready.parent))
+    wanted = {path: whole[path] for path in whole if "Smile" in path or "JawOpen" in path}
+    np.testing.assert_equal(values_of(teeth.data.shape_keys), wanted)
+    assert 'Broken was left out: "Broken" has neither shape keys nor bones that Mien knows.' in session.outcome.lines
+    bones = sum(len(curves_of(each.parent)) for each in (ready, other))
+    assert f"{2 * len(UNITS) + 2 + bones} channels" in session.outcome.lines[0]
+    owners = [*(each.data.shape_keys for each in (ready, other, teeth)), ready.parent, other.parent]
+    if actions.slotted():
+        assert len({owner.animation_data.action.name for owner in owners}) == 1
+
+
+def test_of_several_heads_all_or_none_are_baked(ready, fake_worker, unchanged):
+    fake_worker(CAPTURE)
+    other = make_rig()
+    other.name = "Other"
+    bpy.context.scene.mien_live.targets.add().mesh = other
+    bpy.context.scene.mien.action_mode = "CURRENT"
+    assert bpy.ops.mien.bake("EXEC_DEFAULT") == {"FINISHED"}
+    for curve in curves_of(other.data.shape_keys).values():
+        curve.lock = True
+    unchanged()
+    with pytest.raises(RuntimeError, match="is locked"):
+        bpy.ops.mien.bake("EXEC_DEFAULT")
 
 
 def test_a_bake_tells_where_the_face_is_hidden(ready, tmp_path):

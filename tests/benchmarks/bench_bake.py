@@ -82,7 +82,7 @@ def main(argv=None) -> int:
     planned = plan(performance, target.rig, every, 24.0)
     few = plan(performance, target.rig, reduced, 24.0)
 
-    write_s = _timed(lambda: write(planned, find_target(mesh), every), 5)
+    write_s = _timed(lambda: write([(planned, find_target(mesh))], every), 5)
     plan_s = _timed(lambda: plan(performance, target.rig, reduced, 24.0), 3)
     bake_s = _timed(lambda: bake_performance(bpy.context, find_target(mesh), performance, reduced), 3)
     fixtures.empty_file()
