@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,11 +69,14 @@ class CurveStore:
     Attributes
     ----------
     action : bpy.types.Action
+    key : int
+        Tells it from other stores.
     """
 
     def __init__(self, action: bpy.types.Action, bag):
         self.action = action
         self._bag = bag  # a channel bag, or before 4.4 the action itself: both have fcurves and groups
+        self.key = bag.as_pointer()
 
     def put(self, data_path, index, group, keyframes: Keyframes, span, rollback: contextlib.ExitStack) -> None:
         """Put keyframes on one channel, instead of those it has from ``span[0]`` to ``span[1]``."""
@@ -120,14 +122,19 @@ def curves_in_use(owner: bpy.types.ID) -> list[bpy.types.FCurve]:
 
 
 def open_stores(
-    owners: dict[Hashable, bpy.types.ID], *, new_action: bool, name: str, rollback: contextlib.ExitStack
-) -> dict[Hashable, CurveStore]:
+    owners: dict[str, bpy.types.ID],
+    *,
+    new_action: bool,
+    name: str,
+    rollback: contextlib.ExitStack,
+    beside: bpy.types.Action | None = None,
+) -> dict[str, CurveStore]:
     """Find or make the place for each data-block's F-curves, and assign it.
 
     Parameters
     ----------
-    owners : dict of hashable to ID
-        Data-blocks, by whatever the caller finds them again.
+    owners : dict of str to ID
+        Data-blocks of one head by ID type (``"KEY"``, ``"OBJECT"``).
     new_action : bool
         Make a new action. The one in use gets a fake user, so that it is kept. Otherwise
         the one in use is taken, where there is one.
@@ -135,33 +142,36 @@ def open_stores(
         Name of a new action.
     rollback : contextlib.ExitStack
         Receives what undoes all of it.
+    beside : Action, optional
+        Another head's action, which takes what has none, where actions have slots.
     """
     for owner in owners.values():
         _check(owner, new_action)
     if slotted():
-        return _open_slots(owners, new_action, name, rollback)
+        return _open_slots(owners, new_action, name, rollback, beside)
     stores = {}
-    for which, owner in owners.items():
+    for kind, owner in owners.items():
         action = None if new_action else _action_of(owner)
         if action is None:
             # One name would be the better for finding them, but the second would become "Name.001".
-            action = _new(name if owner.id_type == "KEY" or len(owners) == 1 else f"{name} Bones", rollback)
+            action = _new(name if kind == "KEY" or len(owners) == 1 else f"{name} Bones", rollback)
             _assign(owner, action, None, rollback)
-        stores[which] = CurveStore(action, action)
+        stores[kind] = CurveStore(action, action)
     return stores
 
 
-def _open_slots(owners, new_action, name, rollback):
+def _open_slots(owners, new_action, name, rollback, beside):
     # A data-block without an action joins the other's: one performance, one action.
-    shared = None if new_action else next(filter(None, map(_action_of, owners.values())), None)
+    own = () if new_action else filter(None, map(_action_of, owners.values()))
+    shared = next(iter(own), beside)
     stores = {}
-    for which, owner in owners.items():
+    for kind, owner in owners.items():
         action = None if new_action else _action_of(owner)
         slot = owner.animation_data.action_slot if action is not None else None
         if slot is None:
             if action is None:
                 shared = action = shared or _new(name, rollback)
-            slot = action.slots.new(id_type=owner.id_type, name=owner.name)
+            slot = action.slots.new(id_type=kind, name=owner.name)
             rollback.callback(action.slots.remove, slot)
             _assign(owner, action, slot, rollback)
         if not action.layers:
@@ -169,7 +179,7 @@ def _open_slots(owners, new_action, name, rollback):
         layer = action.layers[0]
         if not layer.strips:
             rollback.callback(layer.strips.remove, layer.strips.new(type="KEYFRAME"))
-        stores[which] = CurveStore(action, layer.strips[0].channelbag(slot, ensure=True))
+        stores[kind] = CurveStore(action, layer.strips[0].channelbag(slot, ensure=True))
     return stores
 
 

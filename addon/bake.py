@@ -21,7 +21,7 @@ from ..core.units import ARKIT_INDEX, UNIT_INDEX
 from . import actions, curves
 from .rig import pose
 from .rig.mapping import EYES
-from .rig.targets import Rig, Target
+from .rig.targets import Rig, Target, without_shared
 
 if TYPE_CHECKING:
     import bpy
@@ -32,6 +32,10 @@ KEY, OBJECT = "KEY", "OBJECT"
 
 # A scene longer than this at its own frame rate is a mistake in the frame rate, not a take.
 MAX_FRAMES = 1_000_000
+
+
+class NothingToBake(MienError):
+    """A rig has none of the channels that were asked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,8 +199,12 @@ def plan(performance: Performance, rig: Rig, options: BakeOptions, fps: float) -
                 values = np.clip(values * rig.strengths[name], 0.0, 1.0)
             path = f'key_blocks["{_escaped(name)}"].value'
             rows.append((KEY, path, 0, "Shape Keys", values, options.tolerance, 0.0, 1.0))
+    moved = set()
     for role, turns in _bone_turns(performance, rig, options, sampled).items():
         bone, reach = rig.bones[role], 1.0
+        if bone.keyed in moved:  # both eyes look at it
+            continue
+        moved.add(bone.keyed)
         if bone.aim is None:
             prop, values = pose.to_channels(pose.into_bone(turns, bone.rest), bone.mode)
         else:
@@ -207,7 +215,7 @@ def plan(performance: Performance, rig: Rig, options: BakeOptions, fps: float) -
             path = f'pose.bones["{_escaped(bone.keyed)}"].{prop}'
             rows.append((OBJECT, path, i, bone.keyed, values[:, i], tolerance, -np.inf, np.inf))
     if not rows:
-        raise MienError(
+        raise NothingToBake(
             "nothing-to-bake",
             "There is nothing to bake on this rig with these options.",
             "Turn on Shape Keys, Head, Jaw or Eyes, and check that the rig has them.",
@@ -297,12 +305,11 @@ def bake_into_scene(
     fps = scene.render.fps / scene.render.fps_base
     planned = plan(performance, target.rig, options, fps)
     works = [(planned, target)]
-    for other in _without_shared(target, others):
-        try:
+    target, *others = without_shared([target, *others])
+    for other in others:
+        # A mesh without channels of its own is moved by what it shares.
+        with contextlib.suppress(NothingToBake):
             works.append((plan(performance, other.rig, options, fps), other))
-        except MienError as error:
-            if error.code != "nothing-to-bake":
-                raise
     aside = dict.fromkeys(notice for work in works for notice in _put_aside(*work)) if options.new_action else ()
     names = write(works, options)
     if options.extend_range and scene.frame_end < planned.end:
@@ -322,29 +329,12 @@ def bake_into_scene(
         notices=(
             *target.notices,
             *_missing(target, options),
-            *(f"{other.mesh.name}: {notice}" for _planned, other in works[1:] for notice in other.notices),
+            *(f"{other.mesh.name}: {notice}" for other in others for notice in other.notices),
             *aside,
             *dict.fromkeys(notice for work in works for notice in _muted(*work)),
             *_stretched(scene.render),
         ),
     )
-
-
-def _without_shared(target: Target, others: Sequence[Target]) -> list[Target]:
-    """Return further targets without the armatures and shape keys that one before them has."""
-    taken = {target.mesh.data.shape_keys, target.armature}
-    result = []
-    for other in others:
-        key, rig = other.mesh.data.shape_keys, other.rig
-        if key in taken:
-            rig = dataclasses.replace(rig, keys={})
-        if other.armature in taken:
-            rig = dataclasses.replace(rig, bones={})
-        # Teeth without an armature are no surprise, and of a shared one all is told already.
-        about_bones = other.about_bones if rig.bones else ()
-        result.append(dataclasses.replace(other, rig=rig, about_bones=about_bones))
-        taken |= {key, other.armature}
-    return result
 
 
 def _put_aside(planned: Plan, target: Target) -> list[str]:
@@ -399,29 +389,34 @@ def write(works: Sequence[tuple[Plan, Target]], options: BakeOptions) -> tuple[s
 
     All or nothing: whatever goes wrong, what was done by then is undone.
     """
-    owners = {}
-    for place, (planned, target) in enumerate(works):
-        wanted = {channel.owner for channel in planned.channels}
-        owners |= {(place, kind): owner for kind, owner in _owners(target).items() if kind in wanted}
     with contextlib.ExitStack() as rollback:
-        stores = actions.open_stores(
-            owners,
-            new_action=options.new_action,
-            name=options.action_name.strip() or "Mien",
-            rollback=rollback,
-        )
-        for place, (planned, _target) in enumerate(works):
+        opened, written = [], set()
+        for planned, target in works:
+            wanted = {channel.owner for channel in planned.channels}
+            stores = actions.open_stores(
+                {kind: owner for kind, owner in _owners(target).items() if kind in wanted},
+                new_action=options.new_action,
+                name=options.action_name.strip() or "Mien",
+                rollback=rollback,
+                beside=opened[0].action if opened else None,
+            )
             for channel in planned.channels:
-                stores[place, channel.owner].put(
-                    channel.data_path,
-                    channel.index,
-                    channel.group,
-                    _keyframes(channel.keys, planned.start),
-                    (planned.start, planned.end),
-                    rollback,
-                )
+                store = stores[channel.owner]
+                # Two heads may share an action and its slot: the first one's keys stand.
+                curve = store.key, channel.data_path, channel.index
+                if curve not in written:
+                    written.add(curve)
+                    store.put(
+                        channel.data_path,
+                        channel.index,
+                        channel.group,
+                        _keyframes(channel.keys, planned.start),
+                        (planned.start, planned.end),
+                        rollback,
+                    )
+            opened += stores.values()
         rollback.pop_all()
-    return tuple(dict.fromkeys(store.action.name for store in stores.values()))
+    return tuple(dict.fromkeys(store.action.name for store in opened))
 
 
 def _keyframes(keys: curves.Keys, start: int) -> actions.Keyframes:

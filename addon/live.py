@@ -46,7 +46,7 @@ from ..core.take import SUFFIX
 from ..core.types import SURE
 from . import session
 from .rig.puppet import Channels, Puppet, Sample
-from .rig.targets import find_target
+from .rig.targets import find_target, without_shared
 from .triggers import Wearer
 
 INTERVAL = 1 / 120
@@ -608,16 +608,14 @@ def make_cast(meshes: list[bpy.types.Object], channels: Channels) -> Cast:
     MienError
         If not even the first can.
     """
-    puppets = []
+    targets = []
     for i, mesh in enumerate(dict.fromkeys(meshes)):
         try:
-            puppet = Puppet(find_target(mesh, need_keys=False), channels)
+            targets.append(find_target(mesh, need_keys=False))
         except MienError:
             if i == 0:
                 raise
-            continue
-        puppets.append(puppet)
-    cast = Cast(puppets)
+    cast = Cast([Puppet(target, channels) for target in without_shared(targets)])
     if bpy.app.is_job_running("RENDER"):
         cast.held.add("render job")
     return cast

@@ -195,7 +195,9 @@ class MienLiveSettings(bpy.types.PropertyGroup):
         update=tune_live,
     )
     targets: bpy.props.CollectionProperty(
-        type=MienLiveTarget, name="Further Heads", description="Further heads that follow the same face"
+        type=MienLiveTarget,
+        name="Further Heads",
+        description="Further heads that follow the same face, at bake and live",
     )
 
     actor: bpy.props.StringProperty(

@@ -163,21 +163,18 @@ def further_heads(scene: bpy.types.Scene) -> list[bpy.types.Object]:
 def next_head(context) -> bpy.types.Object | None:
     """Return the mesh that may be meant as the next further head, or None.
 
-    The active object, or else one with known shape keys that hangs on the target's armature.
+    The active object, or else one that hangs on the target's armature; with known shape keys both.
     """
     target = settings(context).target
     listed = {target, *further_heads(context.scene)}
-    active = context.object
-    if active is not None and active.type == "MESH" and active not in listed:
-        return active
     armature = find_armature(target, mapping_of(target).bones) if target is not None else None
-    if armature is None:
-        return None
-    for mesh in context.scene.objects:
-        if mesh.type == "MESH" and mesh not in listed:
-            mapping = mapping_of(mesh)
-            if mapping.channels and find_armature(mesh, mapping.bones) == armature:
-                return mesh
+    for mesh in (context.object, *context.scene.objects):
+        if mesh is None or mesh.type != "MESH" or mesh in listed:
+            continue
+        mapping = mapping_of(mesh)
+        along = armature is not None and find_armature(mesh, mapping.bones) == armature
+        if mapping.channels and (mesh == context.object or along):
+            return mesh
     return None
 
 
@@ -263,13 +260,15 @@ def bake_take(asked: Request, path: Path, source: Path | None = None) -> BakeSum
     with Take(path) as take:
         options = placed(asked.options, take)
         along = options is not asked.options
-        owners = [owner for each in (target, *others) for owner in (each.mesh.data.shape_keys, each.armature)]
-        if along and any(map(actions.is_linked, filter(None, owners))):
+        if along and any(map(actions.is_linked, filter(None, (mesh.data.shape_keys, target.armature)))):
             options = dataclasses.replace(options, new_action=asked.options.new_action)
         performance = wear(solved(take, asked.solving), take, asked.triggers)
         hidden = hidden_spans(take)
         changes = markers.changes_in(take, hidden) if asked.markers else []
         notices = [*take.losses, *takes.hidden_notice(hidden), *trigger_notices(scene, take)]
+    if not options.new_action:
+        others, linked = _not_linked(others)
+        left_out += linked
     summary = bake_into_scene(scene, target, performance, options, others)
     if along and not options.new_action:
         notices = [*_along_timeline(summary), *notices]
@@ -293,12 +292,28 @@ def bake_take(asked: Request, path: Path, source: Path | None = None) -> BakeSum
 def _others(asked: Request) -> tuple[list[Target], list[str]]:
     """Return the further heads of a bake, and what to tell about those that cannot take it."""
     targets, notices = [], []
-    for mesh in [o for o in bpy.data.objects if o.session_uid in asked.others]:
+    meshes = {obj.session_uid: obj for obj in bpy.data.objects}
+    for mesh in [meshes[uid] for uid in asked.others if uid in meshes]:
         try:
             targets.append(find_target(mesh, need_keys=False))
         except MienError as error:
             notices.append(f"{mesh.name} was left out: {error.message}")
     return targets, notices
+
+
+def _not_linked(targets: list[Target]) -> tuple[list[Target], list[str]]:
+    """Return those whose actions can take keys, and what to tell about the others."""
+    kept, notices = [], []
+    for target in targets:
+        linked = [
+            each for each in filter(None, (target.mesh.data.shape_keys, target.armature)) if actions.is_linked(each)
+        ]
+        if linked:
+            action = linked[0].animation_data.action
+            notices.append(f'{target.mesh.name} was left out: its action "{action.name}" is linked')
+        else:
+            kept.append(target)
+    return kept, notices
 
 
 def heard_of(scene: bpy.types.Scene, path: Path) -> Path | None:

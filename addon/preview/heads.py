@@ -11,10 +11,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..expressions import blend
+from ..rig.aims import find_aim
 from ..rig.mapping import EYES, HeadMapping, mapping_of
 from ..rig.names import by_channel
 from ..rig.pose import IDENTITY, about, into_bone, multiply
-from ..rig.targets import JAW_ANGLE, JAW_ANGLE_PROPERTY, find_aim
+from ..rig.targets import JAW_ANGLE, JAW_ANGLE_PROPERTY
 from . import reading
 from .drawing import GpuModel
 from .looks import Look, read_look

@@ -221,6 +221,8 @@ def _turns(rig: Rig, channels: Channels) -> list[tuple[str, Turn, tuple[float, f
     def add(role: str, make: Callable[..., Turn], *more) -> None:
         # A turn by `rest` and back leaves the angle and rotates the axis.
         bone = bones[role]
+        if any(bone.keyed == name for name, *_more in turns):  # both eyes look at it
+            return
         rows = Quaternion(bone.rest if bone.aim is None else bone.aim.axes).inverted().to_matrix()
         # Mien's head frame (x, y, z) is (x, -z, y) in Blender.
         axes = tuple((row[0], row[2], -row[1]) for row in rows)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ...core.errors import MienError
 from ...core.units import ARKIT, UNITS
+from .aims import Aim, find_aim, goes_along, is_placed
 from .mapping import BONES, EYES, HeadMapping, find_armature, mapping_of
 from .names import ARKIT_OF
-from .pose import IDENTITY
 
 if TYPE_CHECKING:
     import bpy
@@ -25,31 +25,10 @@ JAW_ANGLE = math.radians(20.0)
 
 _ROTATIONS = {"QUATERNION": "rotation_quaternion", "AXIS_ANGLE": "rotation_axis_angle"}
 
-_TRACKING = frozenset(("DAMPED_TRACK", "LOCKED_TRACK", "TRACK_TO"))
-"""Constraints by which an eye looks at another bone."""
-
-_OVERRIDING = frozenset(("COPY_ROTATION", "COPY_TRANSFORMS", "IK", "SPLINE_IK", "STRETCH_TO", *_TRACKING))
+_OVERRIDING = frozenset(
+    ("COPY_ROTATION", "COPY_TRANSFORMS", "DAMPED_TRACK", "IK", "LOCKED_TRACK", "SPLINE_IK", "STRETCH_TO", "TRACK_TO")
+)
 """Constraints that turn a bone elsewhere than it is keyed; others add to its rotation, or limit it."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Aim:
-    """A bone that an eye looks at, as control rigs have them: the eye turns where this one is moved.
-
-    It is taken to go with the head, as Rigify's does unless told otherwise.
-
-    Attributes
-    ----------
-    name : str
-    axes : tuple of float
-        Orientation in the armature of the axes along which it is moved, quaternion w, x, y, z.
-    arm : tuple of float
-        From the eye to it at rest, along these axes.
-    """
-
-    name: str
-    axes: tuple[float, float, float, float]
-    arm: tuple[float, float, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,7 +168,7 @@ def find_target(mesh: bpy.types.Object | None, *, need_keys: bool = True) -> Tar
     if not keys and not bones:
         raise MienError(
             "target-nothing",
-            f'"{mesh.name}" has neither shape keys nor bones that Mien knows.',
+            f'Nothing of "{mesh.name}" can be moved. {"".join(about_keys[:1])}'.strip(),
             "Choose what they stand for under Mapping, or add the sample head to see one.",
         )
     known = mapping.channels.values() if keys else ()
@@ -205,6 +184,22 @@ def find_target(mesh: bpy.types.Object | None, *, need_keys: bool = True) -> Tar
         about_keys=tuple(about_keys),
         about_bones=tuple(about_bones),
     )
+
+
+def without_shared(targets: Sequence[Target]) -> list[Target]:
+    """Return targets, each without the shape keys and the armature that one before it has: these are moved once."""
+    taken, result = set(), []
+    for target in targets:
+        key, rig, about_bones = target.mesh.data.shape_keys, target.rig, target.about_bones
+        armature = find_armature(target.mesh, mapping_of(target.mesh).bones)
+        if key in taken:
+            rig = dataclasses.replace(rig, keys={})
+        # Teeth without an armature are no surprise, and of a shared one all is told already.
+        if taken and (armature is None or armature in taken):
+            rig, about_bones = dataclasses.replace(rig, bones={}), ()
+        result.append(dataclasses.replace(target, rig=rig, about_bones=about_bones))
+        taken |= {key, armature}
+    return result
 
 
 def _find_keys(mesh, mapping: HeadMapping, need_keys, notices) -> dict[str, str]:
@@ -303,66 +298,44 @@ def _find_bones(wanted: Mapping[str, str], armature, notices) -> tuple[dict[str,
             "target-edit-mode", f'"{armature.name}" is in Edit Mode.', "Leave Edit Mode (Tab) and try again."
         )
     bones, driven, turned, paths = {}, {}, [], _driven_paths(armature)
+    posed = armature.pose.bones
     for role, name in names.items():
-        eye, aim = find_aim(armature, name) if role in EYES else (name, None)
-        pose_bone = armature.pose.bones[eye]
+        eye, aim, tracking = find_aim(armature, name) if role in EYES else (name, None, "")
         bone = Bone(
             name=eye,
-            mode=pose_bone.rotation_mode,
-            rest=tuple(pose_bone.bone.matrix_local.to_quaternion()),
-            ancestors=_turning_ancestors(pose_bone.bone),
+            mode=posed[eye].rotation_mode,
+            rest=tuple(posed[eye].bone.matrix_local.to_quaternion()),
+            ancestors=_turning_ancestors(posed[eye].bone),
             aim=aim,
         )
-        if any(bone.keyed == other.keyed for other in bones.values()):
-            again = f"Both eyes look at {bone.keyed}" if aim else f"The mapping has the bone {name} more than once"
-            notices.append(f"{again}: not as {role}")
+        if any(eye == other.name for other in bones.values()):
+            notices.append(f"The mapping has the bone {name} more than once: not as {role}")
             continue
-        moved = armature.pose.bones[bone.keyed]
         prop = "location" if aim else _ROTATIONS.get(bone.mode, "rotation_euler")
-        if moved.path_from_id(prop) in paths:
+        if posed[bone.keyed].path_from_id(prop) in paths:
             driven[role] = bone.keyed
             continue
-        if any(
-            _overrides(constraint) and not (aim and constraint.type in _TRACKING)
-            for constraint in pose_bone.constraints
-        ):
+        if any(_overrides(constraint) and constraint.name != tracking for constraint in posed[eye].constraints):
             turned.append(eye)
+        if aim is not None:
+            _check_aim(armature, role, bones, bone, names.get("head", names.get("neck")), notices)
         bones[role] = bone
     if driven:
-        notices.append(f"Drivers turn {_listed(driven.values(), len(BONES))}: not baked")
+        notices.append(f"Drivers hold {_listed(driven.values(), len(BONES))}: not baked")
     if turned:
         notices.append(f"Constraints turn {_listed(turned, len(BONES))}: baked, but not seen as long as they do")
     return bones, tuple(driven), float(armature.get(JAW_ANGLE_PROPERTY, JAW_ANGLE))
 
 
-def find_aim(armature, name: str) -> tuple[str, Aim | None]:
-    """Return an eye's bone and what it looks at, where `name` is the one or the other; else the bone and None."""
-    bones = armature.data.bones
-    for eye, target in _looks(armature, name):
-        moved = bones[target]
-        axes, arm = IDENTITY, moved.head_local - bones[eye].head_local
-        along = moved if moved.use_local_location else moved.parent
-        if along is not None:
-            turn = along.matrix_local.to_quaternion()
-            axes, arm = tuple(turn), turn.inverted() @ arm
-        if arm.length > 0.0:
-            return eye, Aim(target, axes, tuple(arm))
-    return name, None
-
-
-def _looks(armature, name: str):
-    """Yield pairs of an eye and the bone it looks at: those in which `name` is the eye, then the others."""
-    pairs = [
-        (bone.name, constraint.subtarget)
-        for bone in armature.pose.bones
-        for constraint in bone.constraints
-        if constraint.type in _TRACKING
-        and _overrides(constraint)
-        and constraint.target == armature
-        and constraint.subtarget in armature.data.bones
-    ]
-    for place in (0, 1):
-        yield from (pair for pair in pairs if pair[place] == name)
+def _check_aim(armature, role, bones, bone, head, notices) -> None:
+    name = bone.keyed
+    if any(name == other.keyed for other in bones.values()):
+        notices.append(f"Both eyes look at {name}: it follows the gaze of the left one")
+        return
+    if is_placed(armature.pose.bones[name]):
+        notices.append(f"Constraints hold {name}: baked, but not seen as long as they do")
+    if head is not None and not goes_along(armature, name, head):
+        notices.append(f"{name} does not go with the head: where that turns, {role} looks elsewhere")
 
 
 def _overrides(constraint) -> bool:

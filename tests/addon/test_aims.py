@@ -25,7 +25,7 @@ def clean(addon):
     empty_file()
 
 
-def add_aims(head, names=("aim.L", "aim.R"), *, own_axes=True):
+def add_aims(head, names=("aim.L", "aim.R"), *, own_axes=True, at_tail=False):
     """Let the eyes of a rig look at bones in front of them, which go with the head and lie askew."""
     armature = head.parent
     bpy.context.view_layer.objects.active = armature
@@ -36,11 +36,14 @@ def add_aims(head, names=("aim.L", "aim.R"), *, own_axes=True):
             aim = bones.new(name)
             aim.head = bones[eye].head + mathutils.Vector((0.0, -0.4, 0.0))
             aim.tail = aim.head + mathutils.Vector((0.02, 0.01, 0.05))
+            if at_tail:
+                aim.head, aim.tail = aim.tail.copy(), aim.head.copy()
             aim.roll, aim.parent, aim.use_local_location = 0.7, bones["head"], own_axes
     bpy.ops.object.mode_set(mode="OBJECT")
     for eye, name in zip(EYES, names, strict=True):
         track = armature.pose.bones[eye].constraints.new("DAMPED_TRACK")
         track.target, track.subtarget, track.track_axis = armature, name, "TRACK_Y"
+        track.head_tail = float(at_tail)
     return head
 
 
@@ -60,9 +63,9 @@ def sample_of(performance, i):
     )
 
 
-@pytest.mark.parametrize("own_axes", [True, False])
-def test_eyes_follow_what_they_look_at(own_axes):
-    head = add_aims(make_rig(), own_axes=own_axes)
+@pytest.mark.parametrize("layout", [{}, {"own_axes": False}, {"at_tail": True}])
+def test_eyes_follow_what_they_look_at(layout):
+    head = add_aims(make_rig(), **layout)
     armature, performance = head.parent, make_performance(60, 24.0)
     target = find_target(head)
     assert target.notices == ()
@@ -88,11 +91,15 @@ def test_eyes_follow_what_they_look_at(own_axes):
 
 def test_the_bone_that_is_looked_at_may_be_the_one_that_is_named():
     head = add_aims(make_rig(), ("goal.L", "goal.R"))
+    bones = head.parent.data.bones
     for side in "LR":
-        head.parent.data.bones[f"eye.{side}"].name = f"MCH-eye.{side}"
-        head.parent.data.bones[f"goal.{side}"].name = f"eye.{side}"
-    bones = find_target(head).rig.bones
-    assert [(bones[role].name, bones[role].keyed) for role in EYES] == [("MCH-eye.L", "eye.L"), ("MCH-eye.R", "eye.R")]
+        bones[f"eye.{side}"].name = f"MCH-eye.{side}"
+        bones[f"goal.{side}"].name = f"eye.{side}"
+        bones[f"eye.{side}"].use_deform = side == "R"
+    keyed = {role: (bone.name, bone.keyed) for role, bone in find_target(head).rig.bones.items() if role in EYES}
+    assert keyed["eye.L"] == ("MCH-eye.L", "eye.L")
+    assert keyed["eye.R"] == ("eye.R", "eye.R")  # one that moves a mesh is the eye, whatever looks at it
+    bones["eye.R"].use_deform = False
     centres = find_eyes(head, read_mesh(head), mapping_of(head))
     np.testing.assert_allclose(centres, [(0.03, -0.02, 0.33), (-0.03, -0.02, 0.33)], atol=1e-6)
 
@@ -100,37 +107,69 @@ def test_the_bone_that_is_looked_at_may_be_the_one_that_is_named():
 def test_a_take_in_the_preview_turns_the_eyes_themselves():
     performance = make_performance(10, 24.0)
     plain = samples_of(performance, find_target(make_rig()).rig, 24.0)
-    aimed = samples_of(performance, find_target(add_aims(make_rig())).rig, 24.0)
-    assert [sample.bones for sample in aimed] == [sample.bones for sample in plain]
     assert set(EYES) <= set(plain[0].bones)
+    for names in (("aim.L", "aim.R"), ("gaze", "gaze")):
+        aimed = samples_of(performance, find_target(add_aims(make_rig(), names)).rig, 24.0)
+        assert [sample.bones for sample in aimed] == [sample.bones for sample in plain]
 
 
-def test_what_both_eyes_look_at_follows_one():
-    head = add_aims(make_rig(), ("gaze", "gaze"))
+def test_what_both_eyes_look_at_follows_the_left_one():
+    head, performance = add_aims(make_rig(), ("gaze", "gaze")), make_performance(30, 24.0)
     target = find_target(head)
-    assert target.notices == ("Both eyes look at gaze: not as eye.R",)
-    assert [bone.keyed for bone in target.rig.bones.values()].count("gaze") == 1
+    assert target.notices == ("Both eyes look at gaze: it follows the gaze of the left one",)
+    bake_performance(bpy.context, target, performance, BakeOptions())
+    bpy.context.scene.frame_set(20)
+    baked = tuple(head.parent.pose.bones["gaze"].location)
+    assert looks(head.parent, "eye.L") == pytest.approx(performance.eyes[19, 0], abs=math.radians(0.15))
+    Puppet(target, Channels()).apply(sample_of(performance, 19))
+    assert tuple(head.parent.pose.bones["gaze"].location) == pytest.approx(baked, abs=1e-3)
 
 
-def test_drivers_on_it_and_other_constraints_are_told():
+def test_what_holds_it_or_the_eye_is_told():
     head = add_aims(make_rig())
-    head.parent.pose.bones["aim.L"].driver_add("location", 0)
-    head.parent.pose.bones["eye.R"].constraints.new("COPY_ROTATION")
+    bones = head.parent.pose.bones
+    bones["aim.L"].driver_add("location", 0)
+    bones["eye.R"].constraints.new("DAMPED_TRACK")  # a second one, after that which looks at the bone
+    bones["aim.R"].constraints.new("COPY_LOCATION")
     target = find_target(head)
     assert target.notices == (
-        "Drivers turn aim.L: not baked",
+        "Constraints hold aim.R: baked, but not seen as long as they do",
+        "Drivers hold aim.L: not baked",
         "Constraints turn eye.R: baked, but not seen as long as they do",
     )
     assert target.rig.bones["eye.R"].keyed == "aim.R"
 
 
-def test_constraints_that_do_not_act_aim_at_nothing():
+def test_one_that_does_not_go_with_the_head_is_told():
     head = add_aims(make_rig())
-    bones = head.parent.pose.bones
-    bones["eye.L"].constraints[0].mute = True
-    bones["eye.R"].constraints[0].subtarget = "gone"
-    rig = find_target(head).rig
-    assert [rig.bones[role].aim for role in EYES] == [None, None]
+    bpy.context.view_layer.objects.active = head.parent
+    bpy.ops.object.mode_set(mode="EDIT")
+    for side in "LR":
+        head.parent.data.edit_bones[f"aim.{side}"].parent = None
+    bpy.ops.object.mode_set(mode="OBJECT")
+    # Child Of may carry it instead.
+    head.parent.pose.bones["aim.R"].constraints.new("CHILD_OF")
+    assert find_target(head).notices == ("aim.L does not go with the head: where that turns, eye.L looks elsewhere",)
+
+
+@pytest.mark.parametrize("change", ["mute", "partly", "gone", "connected"])
+def test_constraints_that_cannot_turn_the_eye_so_are_no_aims(change):
+    head = add_aims(make_rig())
+    track = head.parent.pose.bones["eye.L"].constraints[0]
+    if change == "mute":
+        track.mute = True
+    elif change == "partly":
+        track.influence = 0.3
+    elif change == "gone":
+        track.subtarget = "gone"
+    else:
+        bpy.context.view_layer.objects.active = head.parent
+        bpy.ops.object.mode_set(mode="EDIT")
+        head.parent.data.edit_bones["aim.L"].use_connect = True
+        bpy.ops.object.mode_set(mode="OBJECT")
+    bones = find_target(head).rig.bones
+    assert bones["eye.L"].aim is None
+    assert bones["eye.R"].aim is not None
 
 
 def check_rigify():

@@ -28,7 +28,7 @@ from mien.core.network import LiveLinkFaceSender
 from mien.core.protocol import TakeStatus
 from mien.core.take import Take, TakeHeader, TakeWriter
 from mien.core.types import FrameResult
-from mien.core.units import ARKIT_INDEX, UNIT_INDEX
+from mien.core.units import ARKIT_INDEX, UNIT_INDEX, UNITS
 
 from .conftest import BONES, make_performance, make_rig
 from .panel_text import drawn_by
@@ -234,6 +234,26 @@ def test_any_number_of_heads(device, head):
     bpy.context.scene.mien_live.targets.add().mesh = second
     start()
     assert values(head) == pytest.approx(values(second), abs=1e-5)
+
+
+def test_heads_that_share_an_armature_turn_it_once_as_a_bake_does():
+    head = make_rig()
+    teeth = make_rig(keys=("JawOpen",), bones=())
+    teeth.modifiers.new("Armature", "ARMATURE").object = head.parent
+    bones = head.parent.data.bones
+    bones["jaw"].name = "jaw_master"
+    head.mien_jaw = "jaw_master"
+    bpy.context.view_layer.objects.active = head.parent
+    bpy.ops.object.mode_set(mode="EDIT")
+    inner = head.parent.data.edit_bones.new("jaw")  # what teeth without a mapping of their own would turn
+    inner.head, inner.tail = (0, 0.02, 0.3), (0, -0.05, 0.2)
+    bpy.ops.object.mode_set(mode="OBJECT")
+    cast = live.make_cast([head, teeth], Channels())
+    cast.apply(sample(make_performance(5, units=np.full((5, len(UNITS)), 0.8)), 3))
+    posed = head.parent.pose.bones
+    assert posed["jaw_master"].rotation_quaternion[0] < 0.999
+    assert tuple(posed["jaw"].rotation_quaternion) == (1.0, 0.0, 0.0, 0.0)
+    assert teeth.data.shape_keys.key_blocks["JawOpen"].value == pytest.approx(0.8)
 
 
 def test_a_session_is_no_undo_step(device, head):

@@ -258,8 +258,7 @@ def test_a_take_recorded_along_the_timeline_tells_what_it_replaced(ready, tmp_pa
 
 def values_of(key):
     return {
-        path: np.array([tuple(point.co) for point in curve.keyframe_points])
-        for (path, _index), curve in curves_of(key).items()
+        where: np.array([tuple(point.co) for point in curve.keyframe_points]) for where, curve in curves_of(key).items()
     }
 
 
@@ -282,14 +281,76 @@ def test_further_heads_take_the_same_performance(ready, fake_worker):
     whole = values_of(ready.data.shape_keys)
     np.testing.assert_equal(values_of(other.data.shape_keys), whole)
     np.testing.assert_equal(values_of(other.parent), values_of(ready.parent))
-    wanted = {path: whole[path] for path in whole if "Smile" in path or "JawOpen" in path}
+    wanted = {where: keys for where, keys in whole.items() if "Smile" in where[0] or "JawOpen" in where[0]}
     np.testing.assert_equal(values_of(teeth.data.shape_keys), wanted)
-    assert 'Broken was left out: "Broken" has neither shape keys nor bones that Mien knows.' in session.outcome.lines
+    told = 'Broken was left out: Nothing of "Broken" can be moved. "Broken" has no shape keys.'
+    assert told in session.outcome.lines
     bones = sum(len(curves_of(each.parent)) for each in (ready, other))
     assert f"{2 * len(UNITS) + 2 + bones} channels" in session.outcome.lines[0]
     owners = [*(each.data.shape_keys for each in (ready, other, teeth)), ready.parent, other.parent]
     if actions.slotted():
         assert len({owner.animation_data.action.name for owner in owners}) == 1
+
+
+def test_what_further_heads_cannot_take_is_told(ready, fake_worker, tmp_path):
+    fake_worker(CAPTURE)
+    teeth, villain = make_rig(keys=("JawOpen", "Smile"), bones=()), make_rig()
+    teeth.name, villain.name = "Teeth", "Villain"
+    teeth.modifiers.new("Armature", "ARMATURE").object = ready.parent
+    for name in ("JawOpen", "Smile"):
+        teeth.data.shape_keys.key_blocks[name].driver_add("value")
+    for bone in villain.parent.pose.bones:
+        bone.driver_add("rotation_quaternion")
+    for mesh in (villain, teeth):
+        bpy.context.scene.mien_live.targets.add().mesh = mesh
+    assert bpy.ops.mien.bake("EXEC_DEFAULT") == {"FINISHED"}
+    lines = session.outcome.lines
+    assert "Villain: Drivers hold neck, head, jaw, eye.L, eye.R: not baked" in lines
+    assert any(line.startswith("Teeth: Drivers hold every shape key") for line in lines)
+
+    # An action of another file cannot take keys, and the rest is baked all the same.
+    path = tmp_path / "library.blend"
+    bpy.data.libraries.write(str(path), {villain.data.shape_keys.animation_data.action})
+    with bpy.data.libraries.load(str(path), link=True) as (there, here):
+        here.actions = there.actions
+    villain.data.shape_keys.animation_data.action = here.actions[0]
+    bpy.context.scene.mien.action_mode = "CURRENT"
+    own = ready.data.shape_keys.animation_data.action
+    assert bpy.ops.mien.bake("EXEC_DEFAULT") == {"FINISHED"}
+    assert ready.data.shape_keys.animation_data.action == own
+    told = f'Villain was left out: its action "{here.actions[0].name}" is linked'
+    assert told in session.outcome.lines
+
+
+def test_a_head_without_an_action_is_not_baked_into_anothers(ready, fake_worker):
+    fake_worker(CAPTURE)
+    villain = make_rig()
+    walk = bpy.data.actions.new("Villain Walk")
+    villain.data.shape_keys.animation_data_create().action = walk
+    bpy.context.scene.mien_live.targets.add().mesh = villain
+    bpy.context.scene.mien.action_mode = "CURRENT"
+    bpy.context.scene.mien.action_name = "Hero"
+    assert bpy.ops.mien.bake("EXEC_DEFAULT") == {"FINISHED"}
+    assert ready.data.shape_keys.animation_data.action.name == "Hero"
+    assert villain.data.shape_keys.animation_data.action == walk
+    assert curves_of(villain.data.shape_keys)
+
+
+@pytest.mark.skipif(not actions.slotted(), reason="actions have no slots")
+def test_of_heads_that_share_a_slot_the_first_ones_keys_stand(ready, fake_worker):
+    fake_worker(CAPTURE)
+    teeth = make_rig(keys=("JawOpen",), bones=())
+    row = teeth.mien_shapes.add()
+    row.name, row.channel, row.strength = "JawOpen", "JawOpen", 0.5
+    bpy.context.scene.mien.action_mode = "CURRENT"
+    assert bpy.ops.mien.bake("EXEC_DEFAULT") == {"FINISHED"}
+    before = values_of(ready.data.shape_keys)
+    first = ready.data.shape_keys.animation_data
+    data = teeth.data.shape_keys.animation_data_create()
+    data.action, data.action_slot = first.action, first.action_slot
+    bpy.context.scene.mien_live.targets.add().mesh = teeth
+    assert bpy.ops.mien.bake("EXEC_DEFAULT") == {"FINISHED"}
+    np.testing.assert_equal(values_of(ready.data.shape_keys), before)
 
 
 def test_of_several_heads_all_or_none_are_baked(ready, fake_worker, unchanged):

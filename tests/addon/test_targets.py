@@ -128,7 +128,7 @@ def test_bones_that_drivers_hold_are_left_out_and_told(rig):
         driver.mute = True
     target = find_target(rig)
     assert set(target.rig.bones) == set(BONES) - {"jaw"}
-    assert target.notices == ("Drivers turn jaw: not baked",)
+    assert target.notices == ("Drivers hold jaw: not baked",)
     assert target.missing_bones == {}
 
 
