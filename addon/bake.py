@@ -237,11 +237,9 @@ def _bone_turns(performance, rig: Rig, options: BakeOptions, sampled) -> dict[st
     bones = rig.bones
     if options.head and ("head" in bones or "neck" in bones):
         total = pose.normalised(pose.to_armature(sampled(pose.continuous(performance.head))))
-        share = rig.neck_share(options.neck_share)
-        if share is not None:
-            turns["neck"] = pose.share(total, share)
-        if "head" in bones:
-            turns["head"] = total if share is None else pose.multiply(pose.inverse(turns["neck"]), total)
+        for role, share in zip(("neck", "head"), rig.shares(options.neck_share), strict=True):
+            if role in bones and share is not None:
+                turns[role] = pose.share(total, share)
     if options.jaw and "jaw" in bones:
         opening = sampled(performance.units)[:, UNIT_INDEX["JawOpen"]]
         turns["jaw"] = pose.about(0, opening * rig.jaw_angle)

@@ -20,7 +20,7 @@ from ..ids import (
 )
 from ..preview import overlay, playback
 from ..preview.properties import add_effects, settings
-from ..preview.reading import left_out
+from ..preview.reading import left_out, left_out_of_a_take
 from ..registration import register_classes, unregister_classes
 from ..rig.mapping import channels_worn, mapping_of
 
@@ -247,7 +247,7 @@ class MIEN_OT_preview_render_take(bpy.types.Operator, ExportHelper):
         except MienError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        for notice in left_out(head, final=True):
+        for notice in (*left_out(head, final=True), *left_out_of_a_take(head)):
             self.report({"WARNING"}, f"{head.name}: {notice}")
         how = "EXEC_DEFAULT" if bpy.app.background else "INVOKE_DEFAULT"
         outcome = {"CANCELLED"}

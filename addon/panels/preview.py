@@ -21,7 +21,7 @@ from ..ids import (
 from ..preview import overlay, playback
 from ..preview.particles import EFFECTS
 from ..preview.properties import head_settings, settings
-from ..preview.reading import left_out
+from ..preview.reading import left_out, left_out_of_a_take
 from ..registration import register_classes, unregister_classes
 from .text import paragraph
 
@@ -161,6 +161,8 @@ class MIEN_PT_preview_heads(_Child, bpy.types.Panel):
                 trouble = playback.trouble_of(obj)
                 if trouble:
                     paragraph(context, column, trouble, icon="ERROR")
+                for notice in left_out_of_a_take(obj):
+                    paragraph(context, column, notice, icon="INFO")
             column.prop(chosen, "location")
             column.prop(chosen, "rotation")
             column.prop(chosen, "scale")

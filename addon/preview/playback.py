@@ -145,9 +145,9 @@ def samples_of(
         As `bake.plan`.
     """
     every = dataclasses.replace(options or BakeOptions(), tolerance=0.0, rotation_tolerance=0.0)
-    # Constraints do not act on these poses: an eye turns by itself, whatever it looks at.
+    # Constraints do not act on these poses: eyes turn whatever they look at, and the neck takes the head along.
     bones = {role: dataclasses.replace(bone, mode="QUATERNION", aim=None) for role, bone in rig.bones.items()}
-    planned = plan(performance, dataclasses.replace(rig, bones=bones), every, fps)
+    planned = plan(performance, dataclasses.replace(rig, bones=bones, carried=1.0), every, fps)
     count = planned.end - planned.start + 1
     weights: dict[str, np.ndarray] = {}
     turns: dict[str, np.ndarray] = {}

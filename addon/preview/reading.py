@@ -45,6 +45,15 @@ def left_out(obj, *, final: bool = False) -> list[str]:
     return notices
 
 
+def left_out_of_a_take(obj) -> list[str]:
+    """Return sentences about what a take played without a bake shows otherwise than a bake of it would."""
+    armature = armature_modifier(obj)
+    bones = armature.object.pose.bones if armature else ()
+    if any(not constraint.mute and constraint.influence for bone in bones for constraint in bone.constraints):
+        return ["Bones move without their constraints: bake the take to see it with them"]
+    return []
+
+
 def is_exact(obj, *, final: bool = False) -> bool:
     """Whether keys and bones alone make the object's shape, as the fast path has it."""
     return not left_out(obj, final=final)

@@ -229,11 +229,9 @@ def _turns(rig: Rig, channels: Channels) -> list[tuple[str, Turn, tuple[float, f
         turns.append((bone.keyed, make(axes, *more), None if bone.aim is None else bone.aim.arm))
 
     if channels.head and ("head" in bones or "neck" in bones):
-        share = rig.neck_share(channels.neck_share)
-        if share is not None:
-            add("neck", _head, share)
-        if "head" in bones:
-            add("head", _head, 1.0 - (share or 0.0))
+        for role, share in zip(("neck", "head"), rig.shares(channels.neck_share), strict=True):
+            if role in bones and share is not None:
+                add(role, _head, share)
     if channels.jaw and "jaw" in bones:
         add("jaw", _jaw, rig.jaw_angle / 2.0)
     if channels.eyes:

@@ -76,6 +76,8 @@ class Rig:
         Radians at JawOpen 1.
     driven : tuple of str
         Bones of `BONES` that are not among `bones`, since drivers turn them.
+    carried : float
+        0..1, how much of the neck's turn the head is brought along by.
     """
 
     keys: dict[str, str] = dataclasses.field(default_factory=dict)
@@ -83,14 +85,20 @@ class Rig:
     bones: dict[str, Bone] = dataclasses.field(default_factory=dict)
     jaw_angle: float = JAW_ANGLE
     driven: tuple[str, ...] = ()
+    carried: float = 1.0
 
-    def neck_share(self, wanted: float) -> float | None:
-        """Return how much of the head's turn the neck takes, where `wanted` is chosen; None where it has none."""
+    def shares(self, wanted: float) -> tuple[float | None, float]:
+        """Return how much of the head's turn neck and head take, where `wanted` is chosen for the neck.
+
+        None for a neck that takes none.
+        """
         if "neck" not in self.bones:
-            return None
-        if "head" in self.bones:
-            return wanted if self.bones["neck"].name in self.bones["head"].ancestors else None
-        return wanted if "head" in self.driven else 1.0
+            return None, 1.0
+        if "head" not in self.bones:
+            return wanted if "head" in self.driven else 1.0, 1.0
+        if self.bones["neck"].name not in self.bones["head"].ancestors:
+            return None, 1.0
+        return wanted, 1.0 - wanted * self.carried
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,6 +173,7 @@ def find_target(mesh: bpy.types.Object | None, *, need_keys: bool = True) -> Tar
     keys = _find_keys(mesh, mapping, need_keys, about_keys)
     armature = find_armature(mesh, mapping.bones)
     bones, driven, angle = _find_bones(mapping.bones, armature, about_bones)
+    carried = _carried(armature, bones["neck"].name, bones["head"].name) if {"neck", "head"} <= bones.keys() else 1.0
     if not keys and not bones:
         raise MienError(
             "target-nothing",
@@ -176,7 +185,7 @@ def find_target(mesh: bpy.types.Object | None, *, need_keys: bool = True) -> Tar
     return Target(
         mesh=mesh,
         armature=armature if bones else None,
-        rig=Rig(keys=keys, strengths=dict(mapping.strengths), bones=bones, jaw_angle=angle, driven=driven),
+        rig=Rig(keys, dict(mapping.strengths), bones, angle, driven, carried),
         missing_units=missing if any(unit in known for unit in UNITS) else (),
         missing_bones={
             role: name for role, name in mapping.bones.items() if armature is None or name not in armature.data.bones
@@ -341,6 +350,19 @@ def _check_aim(armature, role, bones, bone, head, notices) -> None:
 def _overrides(constraint) -> bool:
     mixes = getattr(constraint, "mix_mode", "REPLACE") != "REPLACE"
     return constraint.type in _OVERRIDING and not (constraint.mute or constraint.influence == 0.0 or mixes)
+
+
+def _carried(armature, neck: str, head: str) -> float:
+    """Return how much of the neck's turn the head is brought along by: control rigs hold it upright by constraints."""
+    share, bone = 1.0, armature.pose.bones[head].parent
+    while bone is not None and bone.name != neck:
+        for constraint in bone.constraints:
+            if constraint.type in ("COPY_ROTATION", "COPY_TRANSFORMS") and _overrides(constraint):
+                copied = armature.data.bones.get(constraint.subtarget) if constraint.target == armature else None
+                if copied is None or neck not in (copied.name, *_turning_ancestors(copied)):
+                    share *= 1.0 - constraint.influence
+        bone = bone.parent
+    return share
 
 
 def _turning_ancestors(bone) -> tuple[str, ...]:

@@ -252,6 +252,9 @@ def test_a_render_is_judged_by_what_it_shows(head):
     obj.modifiers.new("Smooth", "SMOOTH").show_viewport = False
     assert reading.is_exact(obj)
     assert reading.left_out(obj, final=True) == ["Without the modifiers Smooth"]
+    assert reading.left_out_of_a_take(obj) == []
+    armature.object.pose.bones["jaw"].constraints.new("COPY_ROTATION")
+    assert "constraints" in reading.left_out_of_a_take(obj)[0]
 
 
 def test_the_maps_of_renders_are_read():

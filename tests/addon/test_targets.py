@@ -77,10 +77,11 @@ def test_neither_keys_nor_bones():
 
 def test_the_neck_takes_the_whole_turn_only_where_there_is_no_head():
     bones = {name: Bone(name, "XYZ", (1.0, 0.0, 0.0, 0.0), ("neck",)) for name in ("neck", "head")}
-    assert Rig(bones=bones).neck_share(0.3) == 0.3
-    assert Rig(bones={"neck": bones["neck"]}).neck_share(0.3) == 1.0
-    assert Rig(bones={"neck": bones["neck"]}, driven=("head",)).neck_share(0.3) == 0.3
-    assert Rig(bones={"head": bones["head"]}).neck_share(0.3) is None
+    assert Rig(bones=bones).shares(0.3) == (0.3, 0.7)
+    assert Rig(bones=bones, carried=0.0).shares(0.3) == (0.3, 1.0)
+    assert Rig(bones={"neck": bones["neck"]}).shares(0.3)[0] == 1.0
+    assert Rig(bones={"neck": bones["neck"]}, driven=("head",)).shares(0.3)[0] == 0.3
+    assert Rig(bones={"head": bones["head"]}).shares(0.3) == (None, 1.0)
 
 
 def test_a_deleted_head_that_a_setting_still_names(rig):

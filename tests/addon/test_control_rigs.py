@@ -1,4 +1,4 @@
-"""Eyes that look at a bone, as control rigs have them: that bone is moved."""
+"""Control rigs: eyes that look at a bone, which is moved instead; heads that do not follow the neck; Rigify."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_constraints_that_cannot_turn_the_eye_so_are_no_aims(change):
 
 
 def check_rigify():
-    """Rigify's own human: its face is rigged, and looks where the actor does."""
+    """Rigify's own human turns its head and looks where the actor does."""
     import addon_utils
 
     addon_utils.enable("rigify", default_set=True)
@@ -189,15 +189,25 @@ def check_rigify():
     assert {role: bone.keyed for role, bone in target.rig.bones.items()} == {
         "neck": "neck", "head": "head", "jaw": "jaw_master", "eye.L": "eye.L", "eye.R": "eye.R",
     }  # fmt: skip
-    bake_performance(bpy.context, target, performance, BakeOptions())
-    for frame in range(1, 49, 9):
-        bpy.context.scene.frame_set(frame)
-        for side, eye in enumerate(("ORG-eye.L", "ORG-eye.R")):
-            wanted = performance.eyes[frame - 1, side]
-            assert looks(armature, eye, "ORG-face") == pytest.approx(wanted, abs=math.radians(0.2))
+    bones = armature.pose.bones
+    rest = bones["ORG-face"].bone.matrix_local.to_quaternion()
+    for follow in (0.0, 0.5, 1.0):
+        # Rigify holds the head upright where it does not follow the neck.
+        bones["torso"]["head_follow"] = follow
+        armature.update_tag()
+        bpy.context.view_layer.update()
+        bake_performance(bpy.context, find_target(head), performance, BakeOptions(neck_share=0.4))
+        for frame in range(1, 49, 9):
+            bpy.context.scene.frame_set(frame)
+            w, x, y, z = performance.head[frame - 1]
+            turned = bones["ORG-face"].matrix.to_quaternion() @ rest.inverted()
+            assert turned.rotation_difference(mathutils.Quaternion((w, x, -z, y))).angle < math.radians(0.25)
+            for side, eye in enumerate(("ORG-eye.L", "ORG-eye.R")):
+                wanted = performance.eyes[frame - 1, side]
+                assert looks(armature, eye, "ORG-face") == pytest.approx(wanted, abs=math.radians(0.2))
 
 
 def test_rigify():
     # Rigify leaves properties behind, with which Blender 4.5 hangs at its end.
-    done = run_alone("from tests.addon.test_aims import check_rigify\ncheck_rigify()")
+    done = run_alone("from tests.addon.test_control_rigs import check_rigify\ncheck_rigify()")
     assert done.returncode == 0, done.stderr[-2000:]
