@@ -44,8 +44,8 @@ def _remove(rows, place: int) -> None:
 
 
 class MIEN_OT_map_shapes(_OnHead, bpy.types.Operator):
-    """List the head's shape keys, to choose what moves each; what their names tell, or those of VRM and VRoid \
-Studio, is filled in. Again, it adds shape keys that are new and drops those that are gone"""
+    """List the head's shape keys, to choose what moves each; what their names tell, or those of VRM, VRoid \
+Studio and Character Creator, is filled in. Again, it adds shape keys that are new and drops those that are gone"""
 
     bl_idname = OP_MAP_SHAPES
     bl_label = "Map Shape Keys"

@@ -91,11 +91,34 @@ _SHAPE_WORDS = (
     (r"mth_(fun|joy|smile)$", "Smile"),
     (r"mth_(sorrow|sad|frown)$", "Frown"),
 )
-# Of VRoid Studio, Mixamo and others. What a control rig turns by other bones is none of them.
+# Character Creator's names, but for those that are ARKit's otherwise spelt; some ARKit shapes are several of its.
+_CHARACTER_CREATOR = {
+    name.format(short): channel.format(side)
+    for short, side in (("l", "Left"), ("r", "Right"))
+    for name, channel in {
+        "brow_drop_{}": "browDown{}",
+        "brow_raise_inner_{}": "browInnerUp",
+        "brow_raise_outer_{}": "browOuterUp{}",
+        "cheek_puff_{}": "cheekPuff",
+        "cheek_raise_{}": "cheekSquint{}",
+        "eye_{}_look_down": "eyeLookDown{}",
+        "eye_{}_look_up": "eyeLookUp{}",
+        "eye_{0}_look_{0}": "eyeLookOut{}",
+        "mouth_down_lower_{}": "mouthLowerDown{}",
+        "mouth_funnel_down_{}": "mouthFunnel",
+        "mouth_funnel_up_{}": "mouthFunnel",
+        "mouth_pucker_down_{}": "mouthPucker",
+        "mouth_pucker_up_{}": "mouthPucker",
+        "mouth_roll_in_lower_{}": "mouthRollLower",
+        "mouth_roll_in_upper_{}": "mouthRollUpper",
+        "mouth_up_upper_{}": "mouthUpperUp{}",
+    }.items()
+} | {"eye_l_look_r": "eyeLookInLeft", "eye_r_look_l": "eyeLookInRight"}
+# Of VRoid Studio, Mixamo, Character Creator and others. What a control rig turns by other bones is none of them.
 _BONE_WORDS = (
-    (r"(^|[_.: ])neck$", "neck"),
+    (r"(^|[_.: ])neck(twist01)?$", "neck"),
     (r"(^|[_.: ])head$", "head"),
-    (r"(^|[_.: ])jaw$", "jaw"),
+    (r"(^|[_.: ])jaw(root)?$", "jaw"),
     (r"(^|[_.: ])(l_(face)?eye|(face)?eye[_. ]?l|left_?eye|eye_?left)$", "eye.L"),
     (r"(^|[_.: ])(r_(face)?eye|(face)?eye[_. ]?r|right_?eye|eye_?right)$", "eye.R"),
 )
@@ -105,9 +128,10 @@ _RIGIFY_JAW = "jaw_master"
 
 
 def guess_shapes(names: Iterable[str], taken: Iterable[str] = ()) -> dict[str, str]:
-    """Return which channel each shape key may stand for: as its name tells, else as VRM and VRoid Studio call theirs.
+    """Return which channel each shape key may stand for.
 
-    No unit is given to a shape key where ARKit's shapes make its movement, nor a channel that is `taken`.
+    As its name tells, else as VRM, VRoid Studio and Character Creator call theirs. No unit is given to a shape key
+    where ARKit's shapes make its movement, nor a channel that is `taken`.
 
     >>> guess_shapes(("Fcl_MTH_A", "Fcl_EYE_Close_L", "Hat"))
     {'Fcl_EYE_Close_L': 'BlinkLeft', 'Fcl_MTH_A': 'JawOpen'}
@@ -115,10 +139,14 @@ def guess_shapes(names: Iterable[str], taken: Iterable[str] = ()) -> dict[str, s
     names = tuple(names)
     known = dict(channels_of(names))
     held = {*taken, *known.values()}
-    made = {unit for unit, parts in ARKIT_OF.items() if held.issuperset(parts)}
-    more = _guess([name for name in names if name not in known], _SHAPE_WORDS)
+    others = [name for name in names if name not in known]
+    parts = {name: _CHARACTER_CREATOR.get(name.casefold()) for name in others}
+    parts = {name: channel for name, channel in parts.items() if channel is not None and channel not in held}
+    held.update(parts.values())
+    made = {unit for unit, shapes in ARKIT_OF.items() if held.issuperset(shapes)}
+    more = _guess([name for name in others if name not in parts], _SHAPE_WORDS)
     result = {name: channel for name, channel in known.items() if channel not in made.union(taken)}
-    return result | {name: channel for channel, name in more.items() if channel not in held | made}
+    return result | parts | {name: channel for channel, name in more.items() if channel not in held | made}
 
 
 def guess_bones(names: Iterable[str]) -> dict[str, str]:

@@ -32,12 +32,12 @@ _SIDES = {"l": "left", "r": "right"}
 def channels_of(names: tuple[str, ...]) -> Mapping[str, str]:
     """Return the channel of each name that has one, in the order of `UNITS` and `ARKIT`; it is not to be changed.
 
-    A name of `UNITS` or `ARKIT` is meant to the letter; else capitals do not count, and ``_L``, ``.L``, ``_R``
-    and ``.R`` are ``Left`` and ``Right``. Where the names are ARKit's rather than units, ``JawOpen`` is ARKit's,
-    too. Of two names of one channel the exact one counts.
+    A name of `UNITS` or `ARKIT` is meant to the letter; else capitals and what stands between words do not count, and
+    ``_L``, ``.L``, ``_R`` and ``.R`` are ``Left`` and ``Right``. Where the names are ARKit's rather than units,
+    ``JawOpen`` is ARKit's, too. Of two names of one channel the exact one counts.
 
-    >>> dict(channels_of(("MouthSmile_L", "JawOpen", "Basis")))
-    {'JawOpen': 'jawOpen', 'MouthSmile_L': 'mouthSmileLeft'}
+    >>> dict(channels_of(("Mouth_Smile_L", "JawOpen", "Basis")))
+    {'JawOpen': 'jawOpen', 'Mouth_Smile_L': 'mouthSmileLeft'}
     """
     exact = {name: name for name in names if name in UNIT_INDEX or name in ARKIT_INDEX}
     found = exact | {name: _LOOSE[_plain(name)] for name in names if name not in exact and _plain(name) in _LOOSE}
@@ -64,4 +64,5 @@ def by_channel(values: Mapping[str, float], channels: Mapping[str, str] | None =
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[_.]([lr])$", lambda match: _SIDES[match[1]], name.casefold())
+    sided = re.sub(r"[_.]([lr])$", lambda match: _SIDES[match[1]], name.casefold())
+    return re.sub(r"[_ -]", "", sided)

@@ -180,6 +180,40 @@ def test_guesses_take_no_channel_twice():
     assert guess_shapes((*VROID, "Smile", *ARKIT)) == dict(zip(ARKIT, ARKIT, strict=True))
 
 
+def test_guesses_of_character_creators_names():
+    sided = {
+        "Brow_Drop_{}": "browDown{}", "Brow_Raise_Inner_{}": "browInnerUp", "Brow_Raise_Outer_{}": "browOuterUp{}",
+        "Cheek_Puff_{}": "cheekPuff", "Cheek_Raise_{}": "cheekSquint{}", "Eye_Blink_{}": "eyeBlink{}",
+        "Eye_Squint_{}": "eyeSquint{}", "Eye_Wide_{}": "eyeWide{}", "Eye_{}_Look_Down": "eyeLookDown{}",
+        "Jaw_{}": "jaw{}", "Mouth_{}": "mouth{}", "Mouth_Dimple_{}": "mouthDimple{}",
+        "Mouth_Down_Lower_{}": "mouthLowerDown{}", "Mouth_Frown_{}": "mouthFrown{}",
+        "Mouth_Funnel_Down_{}": "mouthFunnel", "Mouth_Funnel_Up_{}": "mouthFunnel", "Mouth_Press_{}": "mouthPress{}",
+        "Mouth_Pucker_Down_{}": "mouthPucker", "Mouth_Pucker_Up_{}": "mouthPucker",
+        "Mouth_Roll_In_Lower_{}": "mouthRollLower", "Mouth_Roll_In_Upper_{}": "mouthRollUpper",
+        "Mouth_Smile_{}": "mouthSmile{}", "Mouth_Stretch_{}": "mouthStretch{}", "Mouth_Up_Upper_{}": "mouthUpperUp{}",
+        "Nose_Sneer_{}": "noseSneer{}", "Eye_{}_Look_Up": "eyeLookUp{}",
+    }  # fmt: skip
+    wanted = {
+        name.format(side[0]): channel.format(side) for side in ("Left", "Right") for name, channel in sided.items()
+    }
+    wanted |= {"Eye_L_Look_L": "eyeLookOutLeft", "Eye_L_Look_R": "eyeLookInLeft"}
+    wanted |= {"Eye_R_Look_L": "eyeLookInRight", "Eye_R_Look_R": "eyeLookOutRight"}
+    wanted |= {"Jaw_Forward": "jawForward", "Jaw_Open": "jawOpen", "Mouth_Close": "mouthClose"}
+    wanted |= {
+        "Mouth_Shrug_Lower": "mouthShrugLower",
+        "Mouth_Shrug_Upper": "mouthShrugUpper",
+        "Tongue_Out": "tongueOut",
+    }
+    found = guess_shapes((*wanted, "Brow_Compress_L", "V_Open", "Mouth_Blow_L", "Eyelash_Upper_Up_L"))
+    assert found == wanted
+    assert set(found.values()) == set(ARKIT)
+    bones = ("CC_Base_NeckTwist01", "CC_Base_Head", "CC_Base_JawRoot", "CC_Base_L_Eye", "CC_Base_R_Eye")
+    assert guess_bones(bones) == {
+        "neck": "CC_Base_NeckTwist01", "head": "CC_Base_Head", "jaw": "CC_Base_JawRoot",
+        "eye.L": "CC_Base_L_Eye", "eye.R": "CC_Base_R_Eye",
+    }  # fmt: skip
+
+
 def test_guesses_of_bones():
     assert guess_bones(("mixamorig:Head", "head", "Forehead", "Bottleneck", "IK_Head")) == {"head": "head"}
     assert guess_bones(("CTRL_Eye", "Upper_Eye", "target_eye.L", "ORG-eye.L", "LeftEye")) == {"eye.L": "LeftEye"}
