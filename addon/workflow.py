@@ -255,20 +255,17 @@ def bake_take(asked: Request, path: Path, source: Path | None = None) -> BakeSum
             "target-gone", "The head was deleted while its performance was captured.", f"The take is kept in {path}."
         )
     target = find_target(mesh, need_keys=asked.options.shape_keys)
-    others, left_out = _others(asked)
     # All of the take is read before anything is written.
     with Take(path) as take:
         options = placed(asked.options, take)
         along = options is not asked.options
-        if along and any(map(actions.is_linked, filter(None, (mesh.data.shape_keys, target.armature)))):
+        if along and _linked_action(target) is not None:
             options = dataclasses.replace(options, new_action=asked.options.new_action)
         performance = wear(solved(take, asked.solving), take, asked.triggers)
         hidden = hidden_spans(take)
         changes = markers.changes_in(take, hidden) if asked.markers else []
         notices = [*take.losses, *takes.hidden_notice(hidden), *trigger_notices(scene, take)]
-    if not options.new_action:
-        others, linked = _not_linked(others)
-        left_out += linked
+    others, left_out = _others(asked, new_action=options.new_action)
     summary = bake_into_scene(scene, target, performance, options, others)
     if along and not options.new_action:
         notices = [*_along_timeline(summary), *notices]
@@ -289,31 +286,28 @@ def bake_take(asked: Request, path: Path, source: Path | None = None) -> BakeSum
     return summary
 
 
-def _others(asked: Request) -> tuple[list[Target], list[str]]:
+def _others(asked: Request, *, new_action: bool) -> tuple[list[Target], list[str]]:
     """Return the further heads of a bake, and what to tell about those that cannot take it."""
     targets, notices = [], []
     meshes = {obj.session_uid: obj for obj in bpy.data.objects}
     for mesh in [meshes[uid] for uid in asked.others if uid in meshes]:
         try:
-            targets.append(find_target(mesh, need_keys=False))
+            target = find_target(mesh, need_keys=False)
         except MienError as error:
             notices.append(f"{mesh.name} was left out: {error.message}")
+            continue
+        action = None if new_action else _linked_action(target)
+        if action is None:
+            targets.append(target)
+        else:
+            notices.append(f'{mesh.name} was left out: its action "{action.name}" is linked')
     return targets, notices
 
 
-def _not_linked(targets: list[Target]) -> tuple[list[Target], list[str]]:
-    """Return those whose actions can take keys, and what to tell about the others."""
-    kept, notices = [], []
-    for target in targets:
-        linked = [
-            each for each in filter(None, (target.mesh.data.shape_keys, target.armature)) if actions.is_linked(each)
-        ]
-        if linked:
-            action = linked[0].animation_data.action
-            notices.append(f'{target.mesh.name} was left out: its action "{action.name}" is linked')
-        else:
-            kept.append(target)
-    return kept, notices
+def _linked_action(target: Target) -> bpy.types.Action | None:
+    """Return an action in use on a target that is another file's and takes no keys, or None."""
+    owners = filter(None, (target.mesh.data.shape_keys, target.armature))
+    return next((owner.animation_data.action for owner in owners if actions.is_linked(owner)), None)
 
 
 def heard_of(scene: bpy.types.Scene, path: Path) -> Path | None:

@@ -163,8 +163,7 @@ keys on the same armature, as teeth and brows"""
     bl_options = {"REGISTER", "UNDO"}
 
     def execute(self, context):
-        mesh = workflow.next_head(context)
-        live_workflow.settings(context).targets.add().mesh = mesh
+        live_workflow.settings(context).targets.add().mesh = workflow.next_head(context)
         return {"FINISHED"}
 
 
