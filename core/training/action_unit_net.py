@@ -40,7 +40,7 @@ from .export import export
 from .faces import labelled_faces
 from .layers import Conv, standardised
 from .paths import HELD_OUT_BLOCKS, MODELS, data_folder, work_folder
-from .schedule import course
+from .schedule import course, size_at
 from .synthesis import CLOSE_UP_ROOM, PER_PERSON, PICTURE_NAMES, PICTURES, load, pictures_of
 from .variation import roughen, shade, soften, uniform_of
 
@@ -149,6 +149,25 @@ class Residual(nn.Module):
         return F.relu(x + self.second(self.first(x)))
 
 
+class Places(nn.Module):
+    """All places of a map (n, channels, ...) as one row; in training, maps of smaller pictures are stretched.
+
+    Parameters
+    ----------
+    height, width : int
+        Of the map of a picture of full size.
+    """
+
+    def __init__(self, height: int, width: int):
+        super().__init__()
+        self.size = (height, width)
+
+    def forward(self, x):
+        if self.training and x.shape[2:] != self.size:
+            x = F.interpolate(x, self.size, mode="bilinear", align_corners=False)
+        return x.flatten(1)
+
+
 class Features(nn.Module):
     """Small residual network on aligned pictures, (n, 1, H, W), 0..1.
 
@@ -178,7 +197,7 @@ class DeepFeatures(Features):
             Conv(64, 96, 2),
             Residual(96),
             nn.Conv2d(96, 40, 1),
-            nn.Flatten(),
+            Places(HEIGHT // 16, WIDTH // 16),
             nn.Linear(40 * (HEIGHT // 16) * (WIDTH // 16), FEATURES),
             nn.BatchNorm1d(FEATURES),
             nn.ReLU(inplace=True),
@@ -198,7 +217,7 @@ class CloseUpFeatures(Features):
             Residual(48),
             Conv(48, 64, 2),
             nn.Conv2d(64, 24, 1),
-            nn.Flatten(),
+            Places(CLOSE_UP // 16, CLOSE_UP // 16),
             nn.Linear(24 * (CLOSE_UP // 16) ** 2, CLOSE_UP_FEATURES),
             nn.BatchNorm1d(CLOSE_UP_FEATURES),
         )
@@ -275,10 +294,11 @@ def cut(
     columns: slice,
     generator: torch.Generator | None,
     mirrored: torch.Tensor | None = None,
+    quarters: int = 4,
 ) -> torch.Tensor:
     """Cut a window out of squares (n, 1, S, S), the alignment shaken a little where a generator is given.
 
-    Where `mirrored` (n,) is true, out of their mirror images.
+    Where `mirrored` (n,) is true, out of their mirror images. The result has `quarters` fourths of the window's side.
     """
     n, side = len(pictures), pictures.shape[3]
     height, width = rows.stop - rows.start, columns.stop - columns.start
@@ -298,7 +318,7 @@ def cut(
         ],
         1,
     )
-    grid = F.affine_grid(theta, (n, 1, height, width), False)
+    grid = F.affine_grid(theta, (n, 1, height * quarters // 4, width * quarters // 4), False)
     return F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
 
 
@@ -596,6 +616,7 @@ class Trainer:
         torch.manual_seed(options.seed * 100_003 + epoch)
         generator = torch.Generator(device).manual_seed(options.seed * 100_003 + epoch)
         rng = np.random.default_rng([options.seed, epoch])
+        quarters = size_at(epoch, options.small_quarters, 4, options.small_epochs, 1)
         began, total = time.monotonic(), 0.0
         for step, (rows, rest) in enumerate(batches(self.training, self.real, self.first_photo, options.steps, rng)):
             n = len(rows)
@@ -604,10 +625,10 @@ class Trainer:
             sides = np.concatenate([sides, np.zeros(2 * DOUBLED, bool), rng.random(PHOTOS) < 0.5])
             mirrored = torch.from_numpy(sides)
             crops, mouths = (self._tensor(pictures[rows])[:, None] for pictures in (self.crops, self.mouths))
-            x = augment(cut(crops, *WINDOW, generator, mirrored.to(device)), generator)
-            mouths = augment(cut(mouths, *CLOSE_UP_WINDOW, generator, mirrored.to(device)), generator)
+            x = augment(cut(crops, *WINDOW, generator, mirrored.to(device), quarters), generator)
+            mouths = augment(cut(mouths, *CLOSE_UP_WINDOW, generator, mirrored.to(device), quarters), generator)
             eyes = self._tensor(eyes_seen(self.eyes[rows], sides)).flatten(0, 1)[:, None]
-            eyes = augment(cut(eyes, *CLOSE_UP_WINDOW, generator), generator)
+            eyes = augment(cut(eyes, *CLOSE_UP_WINDOW, generator, quarters=quarters), generator)
             index = torch.from_numpy(rows)
             y, count, least = self.targets[index], self.counts[index], self.least[index]
             y = torch.where(mirrored[:, None], y[:, self.twin], y)
@@ -621,7 +642,7 @@ class Trainer:
             with torch.autocast(device, torch.bfloat16):
                 found, *around = self.net(
                     x.contiguous(memory_format=torch.channels_last),
-                    eyes.reshape(n, 2, CLOSE_UP, CLOSE_UP),
+                    eyes.reshape(n, 2, *eyes.shape[2:]),
                     mouths,
                     others[:, :HISTOGRAM_COMPONENTS].to(device),
                     others[:, HISTOGRAM_COMPONENTS:].to(device),
@@ -819,6 +840,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--fall", type=float, default=FALL, help="share of the epochs over which the rate falls")
     parser.add_argument("--real", type=float, default=0.5, help="weight of real photos' targets")
     parser.add_argument("--units", type=float, default=1.0, help="weight of the 11 units beside the shapes")
+    parser.add_argument("--small-quarters", type=int, choices=(2, 3, 4), default=4, help="side of the first pictures")
+    parser.add_argument("--small-epochs", type=int, default=0, help="over which pictures grow to their size")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--checkpoint", default="action_unit_net.pt")

@@ -32,7 +32,7 @@ from .export import export
 from .faces import SETS, labelled_faces, made_of_faces
 from .layers import Conv, standardised
 from .paths import HELD_OUT_BLOCKS, MODELS, work_folder
-from .schedule import course
+from .schedule import course, size_at
 from .variation import roughen, shade, soften, uniform_of
 
 SIZE = DEEP_CROP
@@ -223,19 +223,6 @@ def blend(
     mixed = uniform(0, 1) < frequency
     share = torch.where(mixed, uniform(0, 0.5), 0.0)
     return torch.lerp(x, x.roll(1, 0), share[:, None, None, None]), torch.lerp(y, y.roll(1, 0), share[:, None]), mixed
-
-
-def size_at(epoch: int, small: int, size: int, growing: int) -> int:
-    """Return the side of an epoch's pictures: from `small` on, 8 px more at a time, `size` after `growing` epochs.
-
-    Small pictures cost little (a quarter at half the side) and teach nearly as much.
-
-    References
-    ----------
-    Tan & Le, EfficientNetV2: smaller models and faster training, ICML 2021 (progressive learning).
-    """
-    stages = range(small, size, 8)
-    return stages[epoch * len(stages) // growing] if epoch < growing and stages else size
 
 
 def epoch_order(labels: np.ndarray, usable: np.ndarray, first: int, seed: int, epoch: int, common: int) -> np.ndarray:

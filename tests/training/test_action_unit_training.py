@@ -21,10 +21,12 @@ from mien.core.training.action_unit_net import (
     RARE,
     SEEN,
     ActionUnitNet,
+    Places,
     Trainer,
     batches,
     columns_around_eyes,
     columns_around_mouth,
+    cut,
     error,
     eyes_seen,
     main,
@@ -32,7 +34,6 @@ from mien.core.training.action_unit_net import (
 )
 from mien.core.training.paths import MODELS
 from mien.core.training.rasteriser import rasterise
-from mien.core.training.schedule import course
 from mien.core.training.synthesis import PICTURE_NAMES, empty_part, is_whole, load
 
 from .training_helpers import Cut, same
@@ -74,16 +75,6 @@ def test_an_epoch_too_short_for_all_people_does_not_always_show_the_same():
     everyone = set().union(*shown)
     assert sum(person < 100 for person in shown[0]) == 4 * PEOPLE
     assert everyone >= {*range(100)}
-
-
-def test_the_rate_rises_for_an_epoch_and_falls_over_the_share_asked_for():
-    for fall, level in ((0.4, 6), (0.8, 2)):
-        rate = course(10, 10, fall)
-        said = np.array([rate(step) for step in range(100)])
-        np.testing.assert_allclose(said[9 : 10 * level], 1, atol=2e-3)
-        assert said[0] == 0.1
-        assert (np.diff(said[10 * level :]) < 0).all()
-        assert said[-1] < 2e-3
 
 
 @pytest.mark.parametrize("kept", ["eyes", "mouths"])
@@ -154,6 +145,24 @@ def test_each_eye_is_taught_what_moves_on_its_own_side(data):
         assert taught[0, :, blink].tolist() == [float(place == 0), float(place == 1)]
 
 
+def test_small_pictures_show_the_same_window():
+    rows, columns = slice(8, 24), slice(4, 28)
+    pictures = torch.from_numpy(np.random.default_rng(0).uniform(0, 1, (2, 1, 32, 32)).astype(np.float32))
+    mirrored = torch.tensor([False, True])
+    small = cut(pictures, rows, columns, None, mirrored, quarters=2)
+    assert small.shape == (2, 1, 8, 12)
+    means = torch.nn.functional.avg_pool2d(cut(pictures, rows, columns, None, mirrored), 2)
+    torch.testing.assert_close(small, means, atol=1e-5, rtol=0)
+
+
+def test_the_places_of_a_small_picture_are_stretched_to_those_of_a_full_one():
+    whole = torch.arange(2 * 3 * 4 * 6.0).reshape(2, 3, 4, 6)
+    assert torch.equal(Places(4, 6)(whole), whole.flatten(1))
+    across = torch.tensor([0.0, 2.0]).expand(1, 1, 3, 2)
+    stretched = Places(6, 4)(across).reshape(6, 4)
+    torch.testing.assert_close(stretched, torch.tensor([0.0, 0.5, 1.5, 2.0]).expand(6, 4))
+
+
 @pytest.fixture
 def train(data, tmp_path, monkeypatch):
     """A training of two short epochs on three people, the last held out, and 60 photos, all of noise."""
@@ -193,6 +202,7 @@ def train(data, tmp_path, monkeypatch):
 
     def run(name, seed=11):
         short = {"epochs": 2, "steps": 2, "rate": 2e-3, "fall": 0.4, "real": 0.5, "units": 1.0, "threads": 1}
+        short |= {"small_quarters": 2, "small_epochs": 1}  # the first epoch sees pictures of half the side
         torch.seed()  # what came before must not matter
         trainer = Trainer(argparse.Namespace(**short, seed=seed, checkpoint=f"{name}.pt"))
         trainer.run()

@@ -63,14 +63,6 @@ def test_a_seed_gives_the_same_weights_again_and_after_a_cut(crops, tmp_path, mo
     assert len(json.loads((tmp_path / "d" / "expression_net.json").read_text())["history"]) == 2
 
 
-def test_pictures_grow_in_equal_stages():
-    sides = [expression_net.size_at(epoch, 24, 48, 9) for epoch in range(12)]
-    assert sides == [24] * 3 + [32] * 3 + [40] * 3 + [48] * 3
-    assert [expression_net.size_at(epoch, 40, 48, 2) for epoch in range(3)] == [40, 40, 48]
-    assert {expression_net.size_at(epoch, 48, 48, 2) for epoch in range(3)} == {48}
-    assert expression_net.size_at(0, 40, 48, 0) == 48
-
-
 def test_pictures_are_blended_as_their_targets_are():
     # Each picture is its own target's number, so one tells what share of which neighbour was laid over the other.
     numbers = torch.arange(64.0)
