@@ -44,6 +44,9 @@ MAX_LATE = 3
 CLOCK_WINDOW = 120
 """Frames over which the least delayed one is sought."""
 
+MAX_DELAY = 0.25
+"""Seconds by which a network delays frames, at most for as many seconds; what lasts is the sender's clock."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class NetworkStats:
@@ -87,26 +90,40 @@ class _Clock:
 
     The packet that was least delayed tells the difference between the clocks; every other
     one is dated by it, so that the network's jitter does not become jitter of the motion.
-    Only the last `CLOCK_WINDOW` frames are asked, so that clocks may drift, and a sender
-    that counts its frames at a wrong rate still gives times at the right one.
+    Only the last `CLOCK_WINDOW` frames are asked, so that clocks may drift. A clock by which
+    frames come later and later, as one that stands, stood, or counts frames at a wrong rate,
+    is believed again when it kept time for as many; until then a frame's time is its arrival.
     """
 
     def __init__(self):
         self._offsets: collections.deque[float] = collections.deque(maxlen=CLOCK_WINDOW)
+        self._late_since = np.inf
+        self._doubted = False
         self._last = -np.inf
 
     def date(self, timecode: float | None, arrival: float) -> float:
         """Return the frame's time: strictly rising, and not after its arrival."""
         moment = arrival
         if timecode is not None:
-            self._offsets.append(arrival - timecode)
-            moment = timecode + min(self._offsets)
+            offset = arrival - timecode
+            self._offsets.append(offset)
+            late = offset - min(self._offsets) > MAX_DELAY
+            # Frames that waited together come at one moment, however many they are.
+            self._late_since = min(self._late_since, arrival) if late else np.inf
+            if arrival - self._late_since > MAX_DELAY:
+                self.forget()
+                self._offsets.append(offset)
+                self._doubted = True
+            self._doubted &= len(self._offsets) < CLOCK_WINDOW
+            if not self._doubted:
+                moment = timecode + min(self._offsets)
         self._last = max(moment, self._last + 1e-6)
         return self._last
 
     def forget(self):
         """Match the clocks anew with the next frame."""
         self._offsets.clear()
+        self._late_since = np.inf
 
 
 def result_from(sample: FaceSample, index: int, time: float) -> FrameResult:
@@ -341,6 +358,7 @@ class NetworkSource:
         if not follow:  # its first packet is sound: from now on this is the one
             self._sender, self._decoder = sender, decoder
             self._frame = self._timecode = None
+        if not follow or now - self._heard > self._stale_after:  # a paused program's clock stood, too
             self._clock.forget()
             self._arrivals.clear()
         self._heard = now
