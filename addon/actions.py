@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     import bpy
 
 # Blender's enum values for keyframes, the same from 4.2 to 5.2 (a test checks them).
-BEZIER = 2
+CONSTANT, LINEAR, BEZIER = 0, 1, 2
 FREE, ALIGNED = 0, 3
+
+_BESIDE = 0.5
+"""Frames: a hand-set key that near to the first or last baked one would make a spike."""
 
 _ATTRIBUTES = {
     "co": (2, np.float32),
@@ -79,7 +82,10 @@ class CurveStore:
         self.key = bag.as_pointer()
 
     def put(self, data_path, index, group, keyframes: Keyframes, span, rollback: contextlib.ExitStack) -> None:
-        """Put keyframes on one channel, instead of those it has from ``span[0]`` to ``span[1]``."""
+        """Put keyframes on one channel, instead of those it has from ``span[0]`` to ``span[1]``.
+
+        Where it has others before or after, the curve stays as it was there, up to the frame next to the span.
+        """
         curve = self._bag.fcurves.find(data_path, index=index)
         if curve is None:
             curve = self._bag.fcurves.new(data_path, index=index)
@@ -95,7 +101,12 @@ class CurveStore:
             )
         before = _get(curve)
         rollback.callback(_put_back, curve, before)
-        _set(curve, _merged(before, _columns(keyframes), span))
+        old, x = before, before["co"][:, 0]
+        if (x < span[0] - _BESIDE).any():
+            old = _held(old, curve, span[0] - 1)
+        if (x > span[1] + _BESIDE).any():
+            old = _held(old, curve, span[1] + 1)
+        _set(curve, _merged(old, _columns(keyframes), span))
 
     def _new_group(self, name, rollback):
         group = self._bag.groups.new(name)
@@ -279,11 +290,79 @@ def _put_back(curve, columns) -> None:
         curve.keyframe_points.foreach_set(name, columns[name].ravel())
 
 
+def _held(columns, curve, frame) -> dict[str, np.ndarray]:
+    """Return a curve's keyframes with one at `frame`, so that it stays as it is on both sides of it.
+
+    Bezier segments are split as de Casteljau's algorithm does. Segments with easing (sine, bounce, ...) keep their
+    ends alone.
+    """
+    columns = {name: column.astype(np.float64 if column.dtype.kind == "f" else int) for name, column in columns.items()}
+    co, left, right = (columns[name] for name in ("co", "handle_left", "handle_right"))
+    x = co[:, 0]
+    nearest = int(np.abs(x - frame).argmin())
+    if abs(x[nearest] - frame) < _BESIDE:
+        # Automatic handles would follow the new neighbour.
+        _freeze(columns, nearest)
+        return columns
+    at = int(np.searchsorted(x, frame))
+    inside = 0 < at < len(x)
+    row = {name: column[max(at - 1, 0)].copy() for name, column in columns.items()}
+    if inside and row["interpolation"] == BEZIER:
+        points = _kept_in_order(np.stack([co[at - 1], right[at - 1], left[at], co[at]]))
+        first, last = _split(points, frame)
+        right[at - 1], left[at] = first[1], last[2]
+        row |= {"co": first[3], "handle_left": first[2], "handle_right": last[1]}
+        row |= {"handle_left_type": ALIGNED, "handle_right_type": ALIGNED}
+    else:
+        value = co[max(at - 1, 0)][1]
+        if inside and row["interpolation"] != CONSTANT:
+            linear = row["interpolation"] == LINEAR
+            value = np.interp(frame, x, co[:, 1]) if linear else curve.evaluate(frame)
+        row["co"] = np.array([frame, value])
+        row["handle_left"], row["handle_right"] = row["co"] - (1 / 3, 0), row["co"] + (1 / 3, 0)
+        row |= {"handle_left_type": FREE, "handle_right_type": FREE}
+        if not inside:
+            # Before the first key and after the last one a curve is level.
+            handles, neighbour = (right, at - 1) if at else (left, 0)
+            handles[neighbour] = co[neighbour] + ((frame - x[neighbour]) / 3, 0)
+    for neighbour in {max(at - 1, 0), min(at, len(x) - 1)}:
+        _freeze(columns, neighbour)
+    return {name: np.insert(column, at, row[name], axis=0) for name, column in columns.items()}
+
+
+def _freeze(columns, i) -> None:
+    """Let handles stay where they are, whatever comes to stand beside their key."""
+    before, after = (columns[name][i] - columns["co"][i] for name in ("handle_left", "handle_right"))
+    bend = before[0] * after[1] - before[1] * after[0]
+    straight = abs(bend) <= 1e-4 * np.linalg.norm(before) * np.linalg.norm(after)
+    for name in ("handle_left_type", "handle_right_type"):
+        columns[name][i] = ALIGNED if straight else FREE
+
+
+def _kept_in_order(points) -> np.ndarray:
+    """Return a segment's four points, each handle no longer than the segment, as Blender evaluates it."""
+    start, one, other, end = points
+    length = end[0] - start[0]
+    first, second = (min(length / max(abs(arm[0]), 1e-9), 1.0) for arm in (one - start, end - other))
+    return np.stack([start, start + first * (one - start), end - second * (end - other), end])
+
+
+def _split(points, frame) -> tuple[np.ndarray, np.ndarray]:
+    """Split a cubic Bezier segment (4, 2) whose time grows at a frame, by de Casteljau."""
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        share = (low + high) / 2
+        levels = [points]
+        while len(levels[-1]) > 1:
+            levels.append(levels[-1][:-1] + share * np.diff(levels[-1], axis=0))
+        low, high = (share, high) if levels[3][0][0] < frame else (low, share)
+    return np.stack([level[0] for level in levels]), np.stack([level[-1] for level in levels[::-1]])
+
+
 def _merged(before, new, span) -> dict[str, np.ndarray]:
     """Return the old keyframes outside of `span` and the new ones inside."""
     x = before["co"][:, 0]
-    # Half a frame: a hand-set key just beside the first baked one would make a spike.
-    early, late = x < span[0] - 0.5, x > span[1] + 0.5
+    early, late = x < span[0] - _BESIDE, x > span[1] + _BESIDE
     count = len(new["co"])
     merged = {}
     for name, old in before.items():

@@ -257,16 +257,52 @@ def test_into_the_current_action_replaces_only_the_range(rig):
     curve.keyframe_points[0].interpolation = "LINEAR"
     action = key.animation_data.action
     before = {round(p.co.x): tuple(p.handle_right) for p in curve.keyframe_points}
+    outside = (*np.arange(-5, 9.1, 0.25), *np.arange(51, 110.1, 0.25))
+    stood = [curve.evaluate(frame) for frame in outside]
 
     summary = run(rig, make_performance(41, 24.0), new_action=False, start_frame=10, tolerance=0.0)
     assert key.animation_data.action == action
     assert not action.use_fake_user
-    points = {round(p.co.x): p for p in curves_of(key)['key_blocks["Smile"].value', 0].keyframe_points}
-    assert set(points) == {1, 5, 80, 100, *range(10, 51)}
+    curve = curves_of(key)['key_blocks["Smile"].value', 0]
+    points = {round(p.co.x): p for p in curve.keyframe_points}
+    # One key on either side of the range holds what was there.
+    assert set(points) == {1, 5, 9, 51, 80, 100, *range(10, 51)}
+    np.testing.assert_allclose([curve.evaluate(frame) for frame in outside], stood, atol=2e-5)
     assert points[1].interpolation == "LINEAR"
     assert tuple(points[100].handle_right) == pytest.approx(before[100])
     assert len(curves_of(key)[f'key_blocks["{other.name}"].value', 0].keyframe_points) == 1
     assert summary.actions[0] == action.name
+
+
+@pytest.mark.parametrize("interpolation", ["BEZIER", "LINEAR", "CONSTANT"])
+@pytest.mark.parametrize("handles", ["AUTO", "AUTO_CLAMPED", "VECTOR", "ALIGNED", "FREE"])
+def test_what_stands_outside_of_the_range_stays_whatever_its_keys(rig, interpolation, handles):
+    key = rig.data.shape_keys
+    block = key.key_blocks["Smile"]
+    # Half a frame beside the range, at it, and far from it; before and after it, or on one side alone.
+    for frames in ((1, 30, 70), (1, 9.4, 50.6, 70), (2, 9, 51, 70), (1, 4, 6), (60, 70, 80), (20,)):
+        for frame, value in zip(frames, (0.1, 0.9, 0.3, 0.8), strict=False):
+            block.value = value
+            block.keyframe_insert("value", frame=frame)
+        curve = curves_of(key)['key_blocks["Smile"].value', 0]
+        for point in curve.keyframe_points:
+            point.interpolation = interpolation
+            point.handle_left_type = point.handle_right_type = handles
+        if handles == "FREE":
+            # Too long for what lies between, and broken.
+            for point in curve.keyframe_points:
+                point.handle_right = (point.co.x + 40, point.co.y + 0.5)
+                point.handle_left = (point.co.x - 8, point.co.y + 0.2)
+        curve.update()
+        early, late = min(frames) < 9.5, max(frames) > 50.5
+        outside = (*np.arange(-5, 9.1, 0.5),) * early + (*np.arange(51, 90.1, 0.5),) * late
+        stood = [curve.evaluate(frame) for frame in outside]
+        run(rig, make_performance(41, 24.0), new_action=False, start_frame=10)
+        curve = curves_of(key)['key_blocks["Smile"].value', 0]
+        np.testing.assert_allclose([curve.evaluate(frame) for frame in outside], stood, atol=1e-4)
+        if not early and not late:
+            assert (curve.keyframe_points[0].co.x, curve.keyframe_points[-1].co.x) == (10, 50)
+        key.animation_data_clear()
 
 
 def test_current_action_without_one_makes_one(rig):
