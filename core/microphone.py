@@ -51,7 +51,8 @@ _WINDOWS = 10
 _SETTLE = 0.3
 _SETTLE_AT_MOST = 3.0
 _EARLIER = 0.005
-_KEPT = 5.0
+# Seconds of sound, 6 MB: a take's first picture may wait while the take before is still worked on.
+_KEPT = 60.0
 _END_PATIENCE = 0.5
 _ZEROS = 3.0
 
@@ -218,7 +219,7 @@ class Microphone:
         return min(peak / 32767.0, 1.0)
 
     def begin(self, path: Path, origin: float) -> None:
-        """Record into a file whose sample 0 is the moment `origin`, which may be up to some seconds ago.
+        """Record into a file whose sample 0 is the moment `origin`, which may be up to a minute ago.
 
         What was said since then is in it if the microphone was open.
         """

@@ -261,6 +261,19 @@ def test_blocks_that_were_late_for_seconds_leave_no_trace(fed, tmp_path, late):
     assert np.abs(heard - spoken).max() * 0.02 <= FRAME
 
 
+def test_a_take_whose_first_picture_waited_has_its_sound_from_the_start(fed, tmp_path):
+    origin = now() - 40.0
+    for block in range(1, 2001):
+        fed.give(origin + block * 0.02, np.full(960, block, np.int16))
+    until(lambda: fed._count == 2000 * 960)
+    fed.begin(tmp_path / "a.wav", origin + 10.0)
+    fed.give(origin + 40.02, np.full(960, 2001, np.int16))
+    assert fed.end(origin + 40.0).seconds == pytest.approx(30.0, abs=FRAME)
+    with wave.open(str(tmp_path / "a.wav")) as file:
+        heard = np.frombuffer(file.readframes(RATE), "<i2")
+    assert heard[0] == pytest.approx(501, abs=1)
+
+
 def test_a_disk_that_hangs_once_loses_no_sound(fed, tmp_path, monkeypatch):
     monkeypatch.setattr(microphone_module, "SILENCE", 0.3)
     written = WavWriter.rewrite
