@@ -41,6 +41,7 @@ from .wav import sound_path
 
 if TYPE_CHECKING:
     from .microphone import Microphone
+    from .network import LiveLinkFaceSender, VmcSender
     from .solve import Neutral
 
 STATUS_INTERVAL = 0.25
@@ -97,7 +98,7 @@ class LiveSession:
         self._recorder: _Recorder | None = None
         self._draining: list[_Recorder] = []
         self._microphone: Microphone | None = None
-        self._senders: list[Any] = []
+        self._senders: list[LiveLinkFaceSender | VmcSender] = []
         self._calibration: list[FrameResult] | None = None
         self._calibration_began = 0.0
         self._neutral = ""
@@ -154,12 +155,7 @@ class LiveSession:
         from .solve import MAX_PREDICTION, SolveOptions
 
         if order.outputs != self._tuning.outputs:
-            try:
-                self._trouble = None
-                self._open_senders(order.outputs)
-            except MienError as error:
-                # A wrong address is no reason to end a session, or a take.
-                self._trouble = error
+            self._open_senders(order.outputs)
         if order.microphone != self._tuning.microphone:
             self._switch_microphone(order.microphone)
         if order.actor != self._tuning.actor:
@@ -498,15 +494,28 @@ class LiveSession:
     # --- ends
 
     def _open_senders(self, outputs: tuple[Output, ...]) -> None:
+        self._close_senders()
+        self._trouble = None
+        for output in outputs:
+            try:
+                self._senders.append(self._open_sender(output))
+            except MienError as error:
+                # A wrong address is no reason to end a session, or a take.
+                self._trouble = error
+
+    def _open_sender(self, output: Output) -> LiveLinkFaceSender | VmcSender:
         from .network import LiveLinkFaceSender, VmcSender
 
-        self._close_senders()
-        for output in outputs:
-            more = {"allow_lan": self.order.lan}
-            if output.format == "vmc":
-                self._senders.append(VmcSender(output.host, output.port, blends=output.blends, **more))
-            else:
-                self._senders.append(LiveLinkFaceSender(output.host, output.port, **more))
+        if self._network is not None and self._network.hears(output.host, output.port):
+            raise MienError(
+                "output-loops",
+                f"Mien itself listens on UDP port {output.port} of {output.host}, so what it sends there comes back.",
+                "Set another port under Send and in the program that is to listen, or under Source and in the app.",
+            )
+        more = {"allow_lan": self.order.lan}
+        if output.format == "vmc":
+            return VmcSender(output.host, output.port, blends=output.blends, **more)
+        return LiveLinkFaceSender(output.host, output.port, **more)
 
     def _close_senders(self) -> None:
         for sender in self._senders:

@@ -308,6 +308,25 @@ class NetworkSource:
         """Make the source usable in `select`, beside the caller's other sockets."""
         return -1 if self._socket is None else self._socket.fileno()
 
+    def hears(self, host: str, port: int) -> bool:
+        """Whether what this machine sends to an address comes back to this port.
+
+        Raises
+        ------
+        MienError
+            As `check_address`.
+        """
+        host = str(check_address(host, self._lan))
+        if port != self.address[1]:
+            return False
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect((host, port))
+            except OSError:
+                return False
+            # Nothing is sent: to an address of its own a machine would send from that one, or from 127.0.0.1.
+            return probe.getsockname()[0] in (host, "127.0.0.1")
+
     # --- results
 
     def poll(self) -> list[FrameResult]:

@@ -755,6 +755,28 @@ def test_network_in_and_out(session, tmp_path):
         assert take[len(take) - 1].arkit == pytest.approx(np.full(52, 0.25), abs=0.01)
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "own"])
+def test_what_comes_in_is_not_sent_out_to_the_same_port(session, host):
+    if host == "own" and not (host := lan_address()):
+        pytest.skip("needs a network")
+    port, other = free_port(), free_port()
+    one, said = session(source="network", name="livelink", port=port, lan=True)
+    with NetworkSource("vmc", other) as listener, LiveLinkFaceSender(port=port, subject="phone") as phone:
+        one.tune(TuneLive(1, outputs=(Output("livelink", host, port), Output("vmc", "127.0.0.1", other))))
+
+        def act():
+            phone.send(FrameResult(0, now(), found=True))
+            return of(said, LiveStatus)[-1].state == "live"
+
+        until(one, act)
+        assert of(said, LiveStatus)[-1].error.code == "output-loops"
+        until(one, lambda: one._network.state == "stale")
+        assert one._network.subject == "phone"
+        assert listener.poll()  # what is sent elsewhere is not held up by it
+        one.tune(TuneLive(1, outputs=(Output("vmc", "127.0.0.1", other),)))
+        assert one._trouble is None
+
+
 def test_others_programs_on_both_ends(session):
     """pylivelinkface's packets come in, python-osc's server gets VMC: neither end is ours."""
     dispatcher = Dispatcher()
