@@ -232,11 +232,11 @@ def _escaped(name: str) -> str:
 
 
 def _bone_turns(performance, rig: Rig, options: BakeOptions, sampled) -> dict[str, npt.NDArray[np.float64]]:
-    """Return each bone's turn beyond what its ancestors bring along, in the armature's frame."""
+    """Return each bone's turn beyond what its ancestors bring along, in Blender's frame."""
     turns = {}
     bones = rig.bones
     if options.head and ("head" in bones or "neck" in bones):
-        total = pose.normalised(pose.to_armature(sampled(pose.continuous(performance.head))))
+        total = pose.normalised(pose.to_blender(sampled(pose.continuous(performance.head))))
         for role, share in zip(("neck", "head"), rig.shares(options.neck_share), strict=True):
             if role in bones and share is not None:
                 turns[role] = pose.share(total, share)
@@ -247,7 +247,7 @@ def _bone_turns(performance, rig: Rig, options: BakeOptions, sampled) -> dict[st
         eyes = sampled(performance.eyes)
         for side, name in enumerate(EYES):
             if name in bones:
-                turns[name] = pose.to_armature(pose.gaze(eyes[:, side, 0], eyes[:, side, 1]))
+                turns[name] = pose.to_blender(pose.gaze(eyes[:, side, 0], eyes[:, side, 1]))
     return turns
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..expressions import blend
 from ..rig.aims import find_aim
+from ..rig.axes import upright
 from ..rig.mapping import EYES, HeadMapping, mapping_of
 from ..rig.names import by_channel
 from ..rig.pose import IDENTITY, about, into_bone, multiply
@@ -61,6 +62,7 @@ class Head:
         self.face = False
         self._mapping = HeadMapping()
         self._eyes = np.zeros((2, 3))
+        self._axes = np.eye(3)
         self._structure: tuple | None = None
         self._content = 0
         self._looks: list[Look] | None = None
@@ -116,7 +118,7 @@ class Head:
         self.face = bool(mapping.channels)
         self.uploads += 1
         if len(mesh.positions):
-            self._eyes = find_eyes(obj, mesh, mapping)
+            self._eyes, self._axes = find_eyes(obj, mesh, mapping), find_axes(obj, mapping)
             self.gpu.bake_occlusion(*self._ajar(obj))
 
     def _ajar(self, obj):
@@ -190,7 +192,7 @@ class Head:
             carry = bones[self.gpu.model.bones.index(name)]
         carry = self.matrix @ carry
         left, right = (carry[:3, :3] @ eye + carry[:3, 3] for eye in self._eyes)
-        return anchor_frame(left, right, carry[:3, :3])
+        return anchor_frame(left, right, carry[:3, :3] @ self._axes)
 
     @property
     def channels(self) -> Mapping[str, str]:
@@ -246,6 +248,15 @@ def jaw_turn(armature, name: str, opening: float, start=None) -> tuple[float, fl
     angle = float(armature.get(JAW_ANGLE_PROPERTY, JAW_ANGLE))
     rest = tuple(bone.bone.matrix_local.to_quaternion())
     return tuple(map(float, multiply(start, into_bone(about(0, opening * angle), rest))))
+
+
+def find_axes(obj, mapping: HeadMapping) -> np.ndarray:
+    """Return a character's axes at rest in the object's space, shape (3, 3): to its left, backwards, up."""
+    modifier = reading.armature_modifier(obj)
+    if modifier is None:
+        return np.eye(3)
+    into = np.linalg.inv(reading.object_matrix(obj)) @ reading.object_matrix(modifier.object)
+    return into[:3, :3] @ np.array(upright(modifier.object, mapping.bones).inverted().to_matrix())
 
 
 def find_eyes(obj, mesh: MeshArrays, mapping: HeadMapping) -> np.ndarray:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from .pose import IDENTITY
+from mathutils import Quaternion
+
+from .axes import Z_UP
 
 _TRACKING = frozenset(("DAMPED_TRACK", "LOCKED_TRACK", "TRACK_TO"))
 
@@ -21,7 +23,7 @@ class Aim:
     ----------
     name : str
     axes : tuple of float
-        Orientation in the armature of the axes along which it is moved, quaternion w, x, y, z.
+        Orientation of the axes along which it is moved, as `targets.Bone.rest`.
     arm : tuple of float
         From the eye to it at rest, along these axes.
     """
@@ -31,7 +33,7 @@ class Aim:
     arm: tuple[float, float, float]
 
 
-def find_aim(armature, name: str) -> tuple[str, Aim | None, str]:
+def find_aim(armature, name: str, stands: Quaternion = Z_UP) -> tuple[str, Aim | None, str]:
     """Return an eye's bone, what it looks at, and the name of the constraint by which it does.
 
     Parameters
@@ -39,17 +41,19 @@ def find_aim(armature, name: str) -> tuple[str, Aim | None, str]:
     armature : bpy.types.Object
     name : str
         The eye's bone, or the one that it looks at. Without such a constraint it is the eye, and looks at None.
+    stands : Quaternion
+        From `axes.upright`.
     """
     bones = armature.data.bones
     for eye, constraint in _looks(armature, name):
         moved = bones[constraint.subtarget]
-        axes, arm = IDENTITY, moved.head_local.lerp(moved.tail_local, constraint.head_tail) - bones[eye].head_local
+        turn, arm = Z_UP, moved.head_local.lerp(moved.tail_local, constraint.head_tail) - bones[eye].head_local
         along = moved if moved.use_local_location else moved.parent
         if along is not None:
             turn = along.matrix_local.to_quaternion()
-            axes, arm = tuple(turn), turn.inverted() @ arm
+            arm = turn.inverted() @ arm
         if arm.length > 0.0:
-            return eye, Aim(moved.name, axes, tuple(arm)), constraint.name
+            return eye, Aim(moved.name, tuple(stands @ turn), tuple(arm)), constraint.name
     return name, None, ""
 
 

@@ -1,7 +1,8 @@
 """From Mien's rotations to a bone's own channels: quaternions in numpy.
 
 Quaternions are w, x, y, z along the last axis. Mien's head frame (+X the actor's left,
-+Y up, +Z out of the face) becomes the armature's (+X left, -Y out of the face, +Z up).
++Y up, +Z out of the face) becomes Blender's (+X left, -Y out of the face, +Z up); which way
+an armature's own space stands in that, `axes.upright` tells.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ IDENTITY = (1.0, 0.0, 0.0, 0.0)
 _AXES = {"X": 0, "Y": 1, "Z": 2}
 
 
-def to_armature(rotation) -> Floats:
-    """Turn quaternions of Mien's head frame into the armature's frame, (x, y, z) -> (x, -z, y)."""
+def to_blender(rotation) -> Floats:
+    """Turn quaternions of Mien's head frame into Blender's, (x, y, z) -> (x, -z, y)."""
     q = np.asarray(rotation, dtype=np.float64)
     return np.stack((q[..., 0], q[..., 1], -q[..., 3], q[..., 2]), axis=-1)
 
@@ -56,13 +57,13 @@ def gaze(yaw, pitch) -> Floats:
 
 
 def into_bone(q, rest) -> Floats:
-    """Express turns given in the armature's frame in a bone's own.
+    """Express turns given in Blender's frame in a bone's own.
 
     Parameters
     ----------
     q : array, shape (..., 4)
     rest : array, shape (4,)
-        The bone's rest orientation in the armature, as a quaternion.
+        The bone's rest orientation there, as a quaternion.
     """
     return multiply(inverse(rest), multiply(q, rest))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ...core.errors import MienError
 from ...core.units import ARKIT, UNITS
 from .aims import Aim, find_aim, goes_along, is_placed
+from .axes import upright
 from .mapping import BONES, EYES, HeadMapping, find_armature, mapping_of
 from .names import ARKIT_OF
 
@@ -41,7 +42,7 @@ class Bone:
     mode : str
         ``PoseBone.rotation_mode``.
     rest : tuple of float
-        Rest orientation in the armature, quaternion w, x, y, z.
+        Rest orientation where up is Z and the character looks along -Y, quaternion w, x, y, z.
     ancestors : tuple of str
         Names of the bones whose turning carries this one along.
     aim : Aim or None
@@ -307,13 +308,13 @@ def _find_bones(wanted: Mapping[str, str], armature, notices) -> tuple[dict[str,
             "target-edit-mode", f'"{armature.name}" is in Edit Mode.', "Leave Edit Mode (Tab) and try again."
         )
     bones, driven, turned, paths = {}, {}, [], _driven_paths(armature)
-    posed = armature.pose.bones
+    posed, stands = armature.pose.bones, upright(armature, names)
     for role, name in names.items():
-        eye, aim, tracking = find_aim(armature, name) if role in EYES else (name, None, "")
+        eye, aim, tracking = find_aim(armature, name, stands) if role in EYES else (name, None, "")
         bone = Bone(
             name=eye,
             mode=posed[eye].rotation_mode,
-            rest=tuple(posed[eye].bone.matrix_local.to_quaternion()),
+            rest=tuple(stands @ posed[eye].bone.matrix_local.to_quaternion()),
             ancestors=_turning_ancestors(posed[eye].bone),
             aim=aim,
         )
