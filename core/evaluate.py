@@ -229,7 +229,7 @@ def load_landmarks(path: str | os.PathLike[str]) -> tuple[list[LabelledFace], di
     faces : list of LabelledFace
     skipped : dict of str to int
         How many labelled faces were passed over, by the reason. What is labelled twice, as in
-        the ``.pts`` of a picture that an ``.xml`` has, is none of them.
+        the ``.pts`` of a picture that an ``.xml`` has, or a box of the same face, is none of them.
     passed : list of LabelledFace
         Those of them that show where their face is, with the points or corners that are known.
 
@@ -244,36 +244,42 @@ def load_landmarks(path: str | os.PathLike[str]) -> tuple[list[LabelledFace], di
             "set-not-found", f"There is no folder {whole}.", "Give the folder of the pictures, or an .xml in it."
         )
     folder = whole if whole.is_dir() else whole.parent
-    labelled: list[tuple[Path | None, npt.NDArray]] = []
+    labelled: list[tuple[Path | None, npt.NDArray, bool]] = []
     try:
-        for path in sorted(whole.rglob("*.xml")) if whole.is_dir() else [whole]:
+        for path in _labels(whole, ".xml") if whole.is_dir() else [whole]:
             for image in ElementTree.parse(path).iter("image"):
+                # imglab writes the separators of the system that it runs on.
+                picture = path.parent / image.attrib["file"].replace("\\", "/")
                 for box in image.iter("box"):
                     parts = {int(p.get("name")): (float(p.get("x")), float(p.get("y"))) for p in box.iter("part")}
-                    if sorted(parts) == list(range(68)):
-                        points = [parts[i] for i in range(68)]
-                    else:
-                        points = [*parts.values(), *_corners(box)]
-                    labelled.append((path.parent / image.get("file"), np.float32(points).reshape(-1, 2)))
-        known = {picture for picture, _points in labelled}
+                    complete = sorted(parts) == list(range(68))
+                    points = [parts[i] for i in range(68)] if complete else [*parts.values(), *_corners(box)]
+                    labelled.append((picture, np.float32(points).reshape(-1, 2), complete))
+        known = {picture for picture, _points, complete in labelled if complete}
         pictures = {}
         for entry in sorted(folder.rglob("*")):
             if entry.suffix.lower() in EXTENSIONS:
                 pictures[entry.with_suffix("")] = entry
-        for path in sorted(whole.rglob("*.pts")) if whole.is_dir() else []:
+        for path in _labels(whole, ".pts") if whole.is_dir() else []:
             body = path.read_text().split("{")[1].split("}")[0]
             points = np.array(body.split(), np.float32).reshape(-1, 2)
             picture = pictures.get(path.with_suffix(""))
             if picture not in known:
-                labelled.append((picture, points - 1))  # .pts counts pixels from 1
-    except (ElementTree.ParseError, ValueError, TypeError, IndexError) as error:
+                labelled.append((picture, points - 1, len(points) == 68))  # .pts counts pixels from 1
+    except OSError as error:
+        raise MienError(
+            "set-unreadable", f"{path.name} cannot be read: {error.strerror or error}.", "Check that you may read it."
+        ) from error
+    except (ElementTree.ParseError, ValueError, TypeError, LookupError) as error:
         raise MienError(
             "set-unreadable",
             f"{path.name} is not a landmark file: {error}.",
             "A .pts holds 68 lines `x y` between braces, an iBUG .xml boxes of 68 parts each.",
         ) from error
     faces, passed, skipped, seen = [], [], collections.Counter(), set()
-    for picture, points in labelled:
+    middles: dict[Path, list[npt.NDArray]] = collections.defaultdict(list)
+    # Those with all of their points come first, so that a box of the same face is known to be one.
+    for picture, points, complete in sorted(labelled, key=lambda label: not label[2]):
         if picture is None or not picture.is_file():
             skipped["without a picture"] += 1
             continue
@@ -282,16 +288,17 @@ def load_landmarks(path: str | os.PathLike[str]) -> tuple[list[LabelledFace], di
         if place in seen:
             continue
         seen.add(place)
-        if len(points) != 68:
-            skipped["without 68 points"] += 1
-        elif not _plausible(points):
-            skipped["whose points are no face's"] += 1
-        else:
+        if complete and _plausible(points):
             faces.append(LabelledFace(picture, points))
+            middles[place[0]].append((points.min(0) + points.max(0)) / 2)
             continue
         points = points[np.isfinite(points).all(1) & (points >= 0).any(1)]
         if len(points) > 1:
+            low, high = points.min(0), points.max(0)
+            if any((low <= middle).all() and (middle <= high).all() for middle in middles[place[0]]):
+                continue
             passed.append(LabelledFace(picture, points))
+        skipped["whose points are no face's" if complete else "without 68 points"] += 1
     if not faces:
         told = "; ".join(f"{count} {reason}" for reason, count in skipped.items())
         raise MienError(
@@ -300,6 +307,11 @@ def load_landmarks(path: str | os.PathLike[str]) -> tuple[list[LabelledFace], di
             "Put .xml or .pts beside them.",
         )
     return faces, dict(skipped), passed
+
+
+def _labels(folder: Path, suffix: str) -> list[Path]:
+    """Return the files of a suffix in a folder and those in it, without what macOS puts beside files (``._name``)."""
+    return [path for path in sorted(folder.rglob(f"*{suffix}")) if path.is_file() and not path.name.startswith(".")]
 
 
 def _corners(box: ElementTree.Element) -> list[tuple[float, float]]:

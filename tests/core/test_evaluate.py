@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import tarfile
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -318,6 +319,55 @@ def test_landmark_files_in_folders_and_twice(tmp_path):
     assert (len(faces), skipped) == (2, {})
     (face,), _, _ = evaluate.load_landmarks(tmp_path / "test.xml")
     np.testing.assert_allclose(face.points, points, atol=1e-4)
+
+
+@pytest.mark.data
+def test_a_box_of_a_labelled_face_is_no_other_face(data, tmp_path):
+    """dlib's training.xml beside its training_with_face_landmarks.xml, and boxes beside .pts."""
+    folder = data / "landmarks68"
+    text = next(folder.glob("*.xml")).read_text()
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    whole, skipped, passed = evaluate.load_landmarks(tmp_path)
+    assert (len(whole), skipped, passed) == (20, {}, [])
+    boxes = re.sub("<part [^>]*/>", "", text)
+    for name in ("takeo.ppm", "breakingbad.jpg"):  # these have .pts
+        (face,) = [face for face in whole if face.picture.name == name]
+        (left, top), (width, height) = face.points.min(0), np.ptp(face.points, axis=0)
+        box = f"<box left='{left}' top='{top}' width='{width}' height='{height}'/>"
+        boxes = boxes.replace("<images>", f"<images><image file='{name}'>{box}</image>")
+    (tmp_path / "boxes.xml").write_text(boxes)
+    again, skipped, passed = evaluate.load_landmarks(tmp_path)
+    assert (len(again), skipped, passed) == (20, {}, [])
+    # Two parts less, and with two corners of the box there are 68 points again.
+    fewer = re.sub("<part name='0[01]'[^>]*/>", "", text, count=2)
+    shutil.rmtree(tmp_path)
+    shutil.copytree(folder, tmp_path, ignore=shutil.ignore_patterns("*.xml", "*.pts"))
+    (tmp_path / "fewer.xml").write_text(fewer)
+    faces, skipped, passed = evaluate.load_landmarks(tmp_path)
+    assert (len(faces), skipped, len(passed)) == (17, {"without 68 points": 1}, 1)
+
+
+@pytest.mark.data
+def test_sets_that_went_through_other_systems(data, tmp_path):
+    """imglab on Windows writes backslashes, macOS puts ._name beside files, and folders may be called anything."""
+    (tmp_path / "sub").mkdir()
+    for picture in (data / "landmarks68").glob("2*.jpg"):
+        shutil.copy(picture, tmp_path / "sub")
+    text = next((data / "landmarks68").glob("*.xml")).read_text()
+    (tmp_path / "set.xml").write_text(text.replace("file='", "file='sub\\"))
+    for name in ("._set.xml", "__MACOSX/._a.pts"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X\xff")
+    (tmp_path / "a.pts").mkdir()
+    faces, skipped, _passed = evaluate.load_landmarks(tmp_path)
+    assert (len(faces), skipped) == (18, {})
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that cannot be read")
+def test_a_landmark_file_that_cannot_be_read_is_told(tmp_path):
+    (tmp_path / "a.pts").symlink_to("/proc/self/mem")
+    with pytest.raises(MienError, match=r"a\.pts cannot be read"):
+        evaluate.load_landmarks(tmp_path)
 
 
 @needs_model
