@@ -349,13 +349,21 @@ def landmarks(path: str | os.PathLike[str], progress: Progress | None = None) ->
     columns = ("mesh", "histograms", "histograms, window given")
     errors: dict[str, list[float]] = {name: [] for name in (*columns, "mesh where histograms")}
     nme: dict[str, list[float]] = {name: [] for name in errors}
-    found_faces, false_alarms, rows = 0, 0, []
+    found_faces, false_alarms, rows, trouble = 0, 0, [], None
     detections: dict[Path, list] = {}
     taken: dict[Path, set[int]] = {}
     with Landmarker(landmark_model()) as landmarker:
         stills = StillLandmarker(landmarker)
         for number, face in enumerate(faces):
-            image = read_picture(face.picture)
+            if progress:
+                progress(number, len(faces))
+            try:
+                image = read_picture(face.picture)
+            except MienError as error:
+                # Thousands of pictures take an hour: one that is damaged does not end it.
+                trouble = error
+                skipped["whose picture cannot be read"] = skipped.get("whose picture cannot be read", 0) + 1
+                continue
             window = window_of(face.points)
             guesses = {"mesh": _mesh_around(stills, image, window)}
             if face.picture not in detections:
@@ -377,8 +385,10 @@ def landmarks(path: str | os.PathLike[str], progress: Progress | None = None) ->
                 if name in columns:
                     line.append(error)
             rows.append(tuple(line))
-            if progress:
-                progress(number + 1, len(faces))
+    if not rows:
+        raise trouble
+    if progress:
+        progress(len(faces), len(faces))
     for picture, found in detections.items():
         others = [(face.points.min(0), face.points.max(0)) for face in passed if face.picture == picture]
         for i, detection in enumerate(found):
@@ -386,9 +396,9 @@ def landmarks(path: str | os.PathLike[str], progress: Progress | None = None) ->
             known = any((low <= middle).all() and (middle <= high).all() for low, high in others)
             false_alarms += i not in taken[picture] and not known
     figures: dict[str, Any] = {
-        "faces": len(faces),
+        "faces": len(rows),
         "pictures": len(detections),
-        "detector_recall": found_faces / len(faces),
+        "detector_recall": found_faces / len(rows),
         "detector_false_alarms": false_alarms,
         "skipped": skipped,
     }

@@ -393,7 +393,15 @@ def test_labels_beyond_the_picture_and_damaged_pictures_are_told(tmp_path):
     (tmp_path / "a.png").write_bytes(PICTURE)
     figures = evaluate.landmarks(tmp_path).figures
     assert (figures["faces"], figures["mesh_faces"], figures["detector_recall"]) == (1, 0, 0)
+    for suffix in (".pts", ".png"):
+        shutil.copy(tmp_path / f"a{suffix}", tmp_path / f"b{suffix}")
     (tmp_path / "a.png").write_bytes(b"no picture")
+    told = []
+    figures = evaluate.landmarks(tmp_path, lambda done, total: told.append((done, total))).figures
+    assert (figures["faces"], figures["skipped"]) == (1, {"whose picture cannot be read": 1})
+    assert [row["face"] for row in figures["each"]] == ["b.png 1"]
+    assert told[-1] == (2, 2)
+    (tmp_path / "b.png").unlink()
     with pytest.raises(MienError, match=r"a\.png is not a picture"):
         evaluate.landmarks(tmp_path)
 
