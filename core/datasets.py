@@ -126,6 +126,8 @@ def load_expression_set(path: str | os.PathLike[str]) -> ExpressionSet:
 
 
 def _read_npz(path: Path) -> tuple[list[str], list[np.ndarray]]:
+    from .opencv import cv2
+
     if not zipfile.is_zipfile(path):
         raise ValueError("it is damaged, or neither an .npz nor a .tar")
     wanted = {"images", "labels", "classes"}
@@ -146,9 +148,9 @@ def _read_npz(path: Path) -> tuple[list[str], list[np.ndarray]]:
         raise ValueError("images must be (n, H, W) or (n, H, W, 3), one label each")
     if not images.size or (images.ndim == 4 and images.shape[3] != 3):
         raise ValueError(f"images of shape {images.shape} are no pictures")
-    if images.ndim == 4:
-        images = (images @ np.array([0.299, 0.587, 0.114])).round().astype(np.uint8)
-    return [classes[int(label)] for label in labels], list(images)
+    # One by one: as numbers of 64 bits the whole set would take ten times its room.
+    grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images] if images.ndim == 4 else list(images)
+    return [classes[int(label)] for label in labels], grey
 
 
 def _bytes_of(images: np.ndarray) -> np.ndarray:

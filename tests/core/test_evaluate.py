@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -94,6 +95,21 @@ def test_pictures_of_other_types_and_shapes_are_the_same(tmp_path):
         found = load_expression_set(tmp_path / f"{i}.npz")
         assert found.labels.tolist() == plain.labels.tolist()
         assert np.array_equal(found.images, plain.images)
+
+
+def test_coloured_pictures_become_grey_in_little_room(tmp_path):
+    labels = np.zeros(100, int)
+    plain = load_expression_set(write_npz(tmp_path / "x.npz", labels=labels))
+    colour = np.repeat(np.array(plain.images)[..., None], 3, axis=3)
+    colour[-1] = (200, 100, 50)
+    np.savez(tmp_path / "x.npz", images=colour, labels=labels, classes=np.array(["angry"]))
+    tracemalloc.start()
+    found = load_expression_set(tmp_path / "x.npz")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.array_equal(found.images[:-1], plain.images[:-1])
+    assert (found.images[-1] == 124).all()
+    assert peak < 3 * colour.nbytes
 
 
 PICTURE = cv2.imencode(".png", np.full((20, 30), 90, np.uint8))[1].tobytes()
