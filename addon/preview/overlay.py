@@ -45,8 +45,6 @@ class _State:
     handles: list = dataclasses.field(default_factory=list)
     heads: dict[int, Head] = dataclasses.field(default_factory=dict)
     faders: dict[int, Fader] = dataclasses.field(default_factory=dict)
-    hidden: set[tuple[int, str, int]] = dataclasses.field(default_factory=set)
-    layers: set[tuple[int, str]] = dataclasses.field(default_factory=set)
     shadow: ShadowMap = dataclasses.field(default_factory=ShadowMap)
     window: Target | None = None
     smooth: dict[tuple[int, int], Target] = dataclasses.field(default_factory=dict)
@@ -133,34 +131,41 @@ def place_heads() -> None:
     if not running():
         return
     _show_again()
-    _state.layers = {(scene.session_uid, layer.name) for scene in bpy.data.scenes for layer in scene.view_layers}
     for scene in bpy.data.scenes:
-        if properties.settings(scene).placement != "IN_PLACE":
-            continue
         for layer in scene.view_layers:
+            noted = properties.hidden_in(layer)
+            noted.active = _active_name(layer)
             for obj in heads_of(scene):
                 shown = properties.head_settings(obj).show and obj.name in layer.objects
-                if shown and obj.visible_get(view_layer=layer):
+                if shown and _stands_in(obj, scene) and obj.visible_get(view_layer=layer):
+                    one = noted.hidden.add()
+                    one.head, one.selected = obj, obj.select_get(view_layer=layer)
                     obj.hide_set(True, view_layer=layer)
-                    _state.hidden.add(_place(scene, layer, obj))
     redraw()
 
 
-def _place(scene, layer, obj) -> tuple[int, str, int]:
-    """Return what tells a head in one view layer from the same in another, where the user may have hidden it."""
-    return scene.session_uid, layer.name, obj.session_uid
+def _stands_in(obj, scene) -> bool:
+    """Whether the preview draws a head in Blender's place: what is edited, sculpted or painted is left to Blender."""
+    return properties.settings(scene).placement == "IN_PLACE" and obj.mode == "OBJECT"
+
+
+def _active_name(layer) -> str:
+    active = layer.objects.active
+    return "" if active is None else active.name
 
 
 def _show_again() -> None:
-    heads = {uid for _scene, _layer, uid in _state.hidden}
+    """Show what the preview hid, selected as before, unless the user turned to another object meanwhile."""
     for scene in bpy.data.scenes:
         for layer in scene.view_layers:
-            # In a layer that was copied or renamed meanwhile none must stay hidden.
-            new = (scene.session_uid, layer.name) not in _state.layers
-            for obj in layer.objects:
-                if _place(scene, layer, obj) in _state.hidden or (new and obj.session_uid in heads):
-                    obj.hide_set(False, view_layer=layer)
-    _state.hidden.clear()
+            noted = properties.hidden_in(layer)
+            same = noted.active == _active_name(layer)
+            for one in noted.hidden:
+                if one.head is not None and one.head.name in layer.objects:
+                    one.head.hide_set(False, view_layer=layer)
+                    if one.selected and same:
+                        one.head.select_set(True, view_layer=layer)
+            noted.hidden.clear()
 
 
 def expression(chosen) -> dict[str, float] | None:
@@ -263,15 +268,18 @@ def _posed_for(context) -> list[Posed]:
     """Return the heads that this viewport shows, posed; particles come and go by the clock."""
     scene, layer, space = context.scene, context.view_layer, context.space_data
     chosen = properties.settings(scene)
+    hidden = {one.head for one in properties.hidden_in(layer).hidden}
     objects = []
     for obj in heads_of(scene):
         if not properties.head_settings(obj).show or obj.name not in layer.objects:
             continue
-        visible = obj.visible_get(view_layer=layer)
-        if visible and chosen.placement == "IN_PLACE" and not bpy.app.timers.is_registered(place_heads):
-            # A head that came, or was shown, since: nothing may be hidden while Blender draws.
+        visible, ours = obj.visible_get(view_layer=layer), _stands_in(obj, scene)
+        if (visible if ours else obj in hidden) and not bpy.app.timers.is_registered(place_heads):
+            # A head that came, was shown or changed its mode since: nothing may be hidden while Blender draws.
             bpy.app.timers.register(place_heads, first_interval=0.0)
-        seen = visible or _place(scene, layer, obj) in _state.hidden
+        if chosen.placement == "IN_PLACE" and not ours:
+            continue
+        seen = visible or obj in hidden
         if seen and (space.local_view is None or _in_local_view(obj, space)):
             objects.append(obj)
     gone = set(_state.heads) - {obj.session_uid for obj in bpy.data.objects}
@@ -489,11 +497,19 @@ def _before_load(*_args) -> None:
 
 
 @persistent
+def _after_load(*_args) -> None:
+    """A file recovered from an auto-save has its heads hidden where the preview ran."""
+    _show_again()
+
+
+@persistent
 def _after_undo(*_args) -> None:
     for kept in _state.heads.values():
         kept.suspect = True
     if running():
         place_heads()
+    else:
+        _show_again()  # the step may be one that was made while the preview ran
 
 
 @persistent
@@ -522,6 +538,7 @@ def _after_save(*_args) -> None:
 
 _HANDLERS = (
     ("load_pre", _before_load),
+    ("load_post", _after_load),
     ("undo_post", _after_undo),
     ("redo_post", _after_undo),
     ("depsgraph_update_post", _after_update),

@@ -230,7 +230,31 @@ class MienPreviewHead(bpy.types.PropertyGroup):
     )
 
 
-CLASSES = (MienShapeValue, MienExpression, MienEffect, MienPreviewSettings, MienPreviewHead)
+class MienHiddenHead(bpy.types.PropertyGroup):
+    head: bpy.props.PointerProperty(name="Head", type=bpy.types.Object)
+    selected: bpy.props.BoolProperty(name="Selected", description="Whether it was selected when it was hidden")
+
+
+class MienPreviewLayer(bpy.types.PropertyGroup):
+    """What the preview hid in a view layer.
+
+    Kept there, where Blender keeps what is hidden: so an undo, a copy of the scene and a file recovered from an
+    auto-save bring back the one with the other.
+    """
+
+    hidden: bpy.props.CollectionProperty(type=MienHiddenHead)
+    active: bpy.props.StringProperty(name="Active", description="Name of the active object when heads were hidden")
+
+
+CLASSES = (
+    MienShapeValue,
+    MienExpression,
+    MienEffect,
+    MienPreviewSettings,
+    MienPreviewHead,
+    MienHiddenHead,
+    MienPreviewLayer,
+)
 
 
 def settings(scene) -> MienPreviewSettings:
@@ -241,6 +265,11 @@ def settings(scene) -> MienPreviewSettings:
 def head_settings(obj) -> MienPreviewHead:
     """Return an object's preview settings."""
     return getattr(obj, PREVIEW)
+
+
+def hidden_in(layer) -> MienPreviewLayer:
+    """Return what the preview hid in a view layer."""
+    return getattr(layer, PREVIEW)
 
 
 def add_effects(chosen: MienPreviewSettings) -> None:
@@ -255,9 +284,11 @@ def register():
     register_classes(CLASSES)
     setattr(bpy.types.Scene, PREVIEW, bpy.props.PointerProperty(type=MienPreviewSettings))
     setattr(bpy.types.Object, PREVIEW, bpy.props.PointerProperty(type=MienPreviewHead))
+    setattr(bpy.types.ViewLayer, PREVIEW, bpy.props.PointerProperty(type=MienPreviewLayer))
 
 
 def unregister():
+    delattr(bpy.types.ViewLayer, PREVIEW)
     delattr(bpy.types.Object, PREVIEW)
     delattr(bpy.types.Scene, PREVIEW)
     unregister_classes(CLASSES)

@@ -275,7 +275,9 @@ def test_undo_keeps_the_head():
     bpy.ops.ed.undo()
     assert preview.running()
     assert with_gpu(lambda _: draw_in_place(bpy.data.objects[name]))
-    assert bpy.data.objects[name].session_uid in {uid for _scene, _layer, uid in overlay._state.hidden}
+    assert bpy.data.objects[name].hide_get()
+    preview.stop()
+    assert not bpy.data.objects[name].hide_get()
 
 
 def test_the_real_head_hides_and_comes_back(tmp_path):
@@ -297,6 +299,103 @@ def test_the_real_head_hides_and_comes_back(tmp_path):
     bpy.ops.wm.open_mainfile(filepath=str(path))
     assert not bpy.data.objects["Head"].hide_get()
     assert not preview.running()
+
+
+def undone_to_the_preview(after):
+    """Undo to a step made while the preview ran, past what was done `after` it: whether that hid the head; the head."""
+    name = make_rig().name
+    bpy.ops.ed.undo_push(message="before")
+    preview.start()
+    bpy.data.objects[name].location.x = 1.0
+    bpy.ops.ed.undo_push(message="while the preview runs")
+    preview.stop()
+    after(bpy.data.objects[name])
+    bpy.ops.ed.undo_push(message="after it")
+    bpy.data.objects[name].location.x = 3.0
+    bpy.ops.ed.undo_push(message="at the end")
+    bpy.ops.ed.undo()
+    hidden = bpy.data.objects[name].hide_get()
+    bpy.ops.ed.undo()
+    assert bpy.data.objects[name].location.x == 1.0
+    return hidden, bpy.data.objects[name]
+
+
+def test_an_undo_after_the_preview_shows_what_it_hid(tmp_path):
+    hidden, head = undone_to_the_preview(lambda head: None)
+    assert not hidden
+    assert not head.hide_get()
+    bpy.ops.ed.redo()
+    assert not bpy.data.objects["Head"].hide_get()
+    bpy.ops.ed.undo()
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "a.blend"))
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "a.blend"))
+    assert not bpy.data.objects["Head"].hide_get()
+
+
+def test_an_undo_leaves_hidden_what_the_user_hid_after_the_preview():
+    hidden, head = undone_to_the_preview(lambda head: head.hide_set(True))
+    assert hidden
+    assert not head.hide_get()
+
+
+def test_a_file_recovered_from_an_auto_save_opens_with_its_heads_in_sight(tmp_path):
+    make_rig()
+    preview.start()
+    before_save = bpy.app.handlers.save_pre
+    before_save.remove(overlay._before_save)  # an auto-save asks nobody
+    try:
+        bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "a.blend"))
+    finally:
+        before_save.append(overlay._before_save)
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "a.blend"))
+    assert not bpy.data.objects["Head"].hide_get()
+
+
+def test_a_scene_copied_while_the_preview_runs_hides_no_head_after_it():
+    head = make_rig()
+    preview.start()
+    copy = bpy.context.scene.copy()
+    assert head.hide_get(view_layer=copy.view_layers[0])
+    preview.stop()
+    assert not head.hide_get(view_layer=copy.view_layers[0])
+    assert not head.hide_get()
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_head_comes_back_selected_unless_the_user_turned_to_another_object(turned):
+    head, objects = make_rig(), bpy.context.view_layer.objects
+    objects.active = head
+    head.select_set(True)
+    preview.start()
+    if turned:
+        objects.active = head.parent
+    preview.stop()
+    assert head.select_get() != turned
+
+
+@pytest.mark.parametrize("mode", ["EDIT", "SCULPT", "VERTEX_PAINT", "WEIGHT_PAINT", "TEXTURE_PAINT"])
+def test_a_head_that_is_worked_on_is_left_to_blender(mode):
+    head = make_rig()
+    bpy.context.view_layer.objects.active = head
+    bpy.ops.object.mode_set(mode=mode)
+    preview.start()
+    assert not head.hide_get()
+    assert overlay._posed_for(viewport()) == []
+    assert not bpy.app.timers.is_registered(overlay.place_heads)
+    bpy.ops.object.mode_set(mode="OBJECT")
+    overlay.place_heads()
+    assert head.hide_get()
+    if mode != "SCULPT":  # which Blender refuses for what is hidden
+        bpy.ops.object.mode_set(mode=mode)
+        assert overlay._posed_for(viewport()) == []
+        assert bpy.app.timers.is_registered(overlay.place_heads)
+        overlay.place_heads()
+        assert not head.hide_get()
+        bpy.ops.object.mode_set(mode="OBJECT")
+    properties.settings(bpy.context.scene).placement = "WINDOW"
+    bpy.ops.object.mode_set(mode=mode)
+    assert len(with_gpu(lambda _: overlay._posed_for(viewport()))) == 1
+    bpy.ops.object.mode_set(mode="OBJECT")
 
 
 def test_a_head_that_the_user_hid_stays_hidden():
