@@ -6,7 +6,6 @@ Each function returns a `Report`: one JSON object and one table of the same figu
 from __future__ import annotations
 
 import collections
-import csv
 import dataclasses
 import os
 import xml.etree.ElementTree as ElementTree
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import relative
+from . import livelink_csv, relative
 from .action_units import BlendshapeEstimator
 from .capture.images import read_picture
 from .datasets import load_expression_set
@@ -31,10 +30,9 @@ from .models import landmark_model
 from .pictures import EXTENSIONS
 from .solve import MAX_REST
 from .stills import StillLandmarker
-from .units import ACTION_UNITS, ARKIT, EXPRESSIONS, UNITS
+from .units import ACTION_UNITS, EXPRESSIONS, UNITS
 
 _SMALLEST = 192
-_WEIGHTS = "Give a .csv with a column for each of the 52 ARKit shapes."
 _IDENTITIES = "Give an .npz with an array identity, (n, 80) or (n, 26719, 3)."
 
 Progress = Callable[[int, int], None]
@@ -435,33 +433,14 @@ def _mesh_around(stills: StillLandmarker, image: npt.NDArray[np.uint8], window: 
 
 
 def load_weights(path: str | os.PathLike[str]) -> npt.NDArray[np.float32]:
-    """Return a performance's ARKit weights, shape (frames, 52), from a table with a column of each shape's name.
+    """Return a performance's ARKit weights, shape (frames, 52), of the frames in which its face was seen.
 
     Raises
     ------
     MienError
-        ``set-not-found`` or ``set-unreadable``.
+        As `livelink_csv.load`.
     """
-    path = Path(path)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-        # Live Link Face writes JawOpen, others jawOpen.
-        rows = [{str(name).lower(): value for name, value in row.items()} for row in rows]
-        values = np.array([[float(row[name.lower()]) for name in ARKIT] for row in rows], np.float32)
-    except OSError as error:
-        raise MienError("set-not-found", f"{path} cannot be opened.", "Give a .csv of ARKit weights.") from error
-    except (KeyError, ValueError, TypeError, csv.Error) as error:
-        raise MienError("set-unreadable", f"{path.name} is not a table of ARKit weights.", _WEIGHTS) from error
-    if not len(values) or not np.isfinite(values).all():
-        raise MienError("set-unreadable", f"{path.name} holds no ARKit weights.", _WEIGHTS)
-    if values.max() > 1.5:
-        raise MienError(
-            "set-unreadable",
-            f"{path.name} has weights of up to {values.max():g}.",
-            "Weights go from 0 to 1: scale them.",
-        )
-    return np.clip(values, 0, 1)
+    return np.array([sample.arkit for sample in livelink_csv.load(path).samples if sample.found])
 
 
 def load_identities(path: str | os.PathLike[str], model) -> list[npt.NDArray[np.float32]]:

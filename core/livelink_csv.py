@@ -235,11 +235,16 @@ def _read(path: Path) -> tuple[npt.NDArray[np.float64], list[FaceSample], bool]:
                 if not any(map(str.strip, row)):
                     continue
                 if unread is not None:
-                    raise _damaged(f"{path.name} is damaged in line {unread}: a value is missing, or none of the app's")
+                    raise unread
+                where = f"{path.name} is damaged in line {rows.line_num}"
                 try:
                     code, sample = columns.read(row)
-                except (ValueError, IndexError, Refused):
-                    unread = rows.line_num
+                except (ValueError, IndexError):
+                    unread = _damaged(f"{where}: a value is missing, or cannot be read")
+                    continue
+                except Refused:
+                    hint = "Weights go from 0 to 1, angles are in radians: scale them if they are others."
+                    unread = _damaged(f"{where}: a value is none of the app's", hint)
                     continue
                 codes += code
                 samples.append(sample)
@@ -249,11 +254,13 @@ def _read(path: Path) -> tuple[npt.NDArray[np.float64], list[FaceSample], bool]:
         raise MienError(
             "csv-not-read", f"{path.name} cannot be read: {error}.", "Choose a CSV that Live Link Face recorded."
         ) from error
+    if unread is not None and not samples:
+        raise unread
     return np.array(codes), samples, unread is not None
 
 
-def _damaged(message: str) -> MienError:
-    return MienError("csv-damaged", f"{message}.", "Copy it from the phone again.")
+def _damaged(message: str, hint: str = "Copy it from the phone again.") -> MienError:
+    return MienError("csv-damaged", f"{message}.", hint)
 
 
 class _Columns:

@@ -41,15 +41,28 @@ def test_weights_are_read_whatever_the_case_of_their_names(tmp_path):
         found = evaluate.load_weights(path)
         assert found.shape == (3, 52)
         assert found[2, ARKIT.index("jawOpen")] == pytest.approx((ARKIT.index("jawOpen") + 2) / 60, abs=1e-3)
-    for text in ("", "jawOpen\n0.5", ",".join(ARKIT), ",".join(ARKIT) + "\n" + ",".join(["x"] * 52)):
+    for text, told in (
+        ("", "no column EyeBlinkLeft"),
+        ("jawOpen\n0.5", "no column EyeBlinkLeft"),
+        (",".join(ARKIT), "no frames"),
+        (",".join(ARKIT) + "\n" + ",".join(["x"] * 52), "cannot be read"),
+        (",".join(ARKIT) + "\n" + ",".join(["55"] * 52), "Weights go from 0 to 1"),
+    ):
         path.write_text(text)
-        with pytest.raises(MienError, match="ARKit weights"):
+        with pytest.raises(MienError, match=told) as error:
             evaluate.load_weights(path)
-    path.write_text("\n".join([",".join(ARKIT), ",".join(["55"] * 52)]))
-    with pytest.raises(MienError, match="weights of up to 55"):
-        evaluate.load_weights(path)
-    with pytest.raises(MienError, match="cannot be opened"):
+        assert path.name in error.value.message
+    with pytest.raises(MienError, match="no file"):
         evaluate.load_weights(tmp_path / "gone.csv")
+
+
+@pytest.mark.data
+def test_weights_of_a_recording_in_which_the_face_was_lost_or_that_was_cut(data, tmp_path):
+    head, *rows = (data / "arkit" / "dao_arkit.csv").read_text().splitlines()
+    rows[7] = f"0,{rows[7]}"
+    rows = [row if row.startswith("0,") else f"61,{row}" for row in rows]
+    (tmp_path / "take.csv").write_text("\n".join([f"BlendShapeCount,{head}", *rows])[:-40])
+    assert evaluate.load_weights(tmp_path / "take.csv").shape == (178, 52)
 
 
 @pytest.mark.data
