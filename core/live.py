@@ -387,6 +387,12 @@ class LiveSession:
         from .network import lan_address
 
         host, port = self._network.address
+        if self._network.stats.received:
+            return MienError(
+                "network-other-format",
+                f"What came on UDP port {port} holds no face in the format {self.order.name}.",
+                "Choose under Source the format in which the app sends, or this one in the app.",
+            )
         if self.order.host:
             hint = f"The phone at {self.order.host} is asked again and again."
         elif host == "127.0.0.1":

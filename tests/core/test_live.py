@@ -29,7 +29,7 @@ from mien.core.clock import now
 from mien.core.errors import MienError
 from mien.core.labelling import Labeller
 from mien.core.live import LiveSession, give_memory_back, small_picture
-from mien.core.network import LiveLinkFaceSender, NetworkSource, ifacialmocap, lan_address
+from mien.core.network import LiveLinkFaceSender, NetworkSource, VmcSender, ifacialmocap, lan_address
 from mien.core.opencv import cv2
 from mien.core.protocol import (
     PICTURE_HEIGHT,
@@ -806,6 +806,20 @@ def test_network_tells_that_it_waits(session):
     assert of(said, LiveStatus)[-1].state == "opening"
     assert "this machine alone" in of(said, LiveStatus)[-1].error.hint
     assert "tick Local Network" in of(said, LiveStatus)[-1].error.hint
+
+
+def test_the_network_tells_of_another_format(session):
+    port = free_port()
+    one, said = session(source="network", name="livelink", port=port)
+    until(one, lambda: len(of(said, LiveStatus)) > 1)
+    with VmcSender(port=port) as program:
+        program.send(FrameResult(0, now(), found=True))
+        until(one, lambda: of(said, LiveStatus)[-1].error.code == "network-other-format")
+    assert of(said, LiveStatus)[-1].state == "opening"
+    with LiveLinkFaceSender(port=port) as phone:
+        phone.send(FrameResult(1, now(), found=True))
+        until(one, lambda: of(said, LiveStatus)[-1].state == "live")
+    assert of(said, LiveStatus)[-1].error is None
 
 
 def test_the_network_tells_what_to_type_into_the_app(session):
