@@ -38,8 +38,12 @@ def win_over_animation(*_args):
 @bpy.app.handlers.persistent
 def hold_while_rendering(*_args):
     """A render reads the scene from another thread: nothing may change under it."""
+    job = bpy.app.is_job_running("RENDER")
     for cast in _casts():
-        cast.held.add("render")
+        cast.held.add("render job" if job else "render")
+    if not job and not bpy.app.timers.is_registered(go_on_after_rendering):
+        # Blender does not tell the end of a film that it cannot open. No timer runs before such a render has ended.
+        bpy.app.timers.register(go_on_after_rendering, first_interval=0.0)
 
 
 @bpy.app.handlers.persistent
@@ -95,8 +99,9 @@ def register():
 def unregister():
     for name, handler in HANDLERS.items():
         getattr(bpy.app.handlers, name).remove(handler)
-    if bpy.app.timers.is_registered(live_workflow.refresh_takes):
-        bpy.app.timers.unregister(live_workflow.refresh_takes)
+    for timer in (live_workflow.refresh_takes, go_on_after_rendering):
+        if bpy.app.timers.is_registered(timer):
+            bpy.app.timers.unregister(timer)
     session.stop()
     live.remove_timer()
     live.wait_for_end()

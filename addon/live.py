@@ -117,7 +117,7 @@ class Cast:
         """Rigs that are still there."""
         self.sample: Sample | None = None
         self.held: set[str] = set()
-        """Why nothing is put on the rigs for now: ``"render"``, ``"save"``, ``"render job"``: one that ran before."""
+        """Why nothing is put on the rigs for now: ``"save"``, ``"render job"``, ``"render"``: one that is no job."""
         self._label = ""
         self._labelled: list[str] = []
 

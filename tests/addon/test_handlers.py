@@ -1,0 +1,50 @@
+"""What Mien does about Blender's own events."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+bpy = pytest.importorskip("bpy")
+
+from mien.addon import handlers, live, session  # noqa: E402
+from mien.addon.rendering import write_as  # noqa: E402
+from mien.addon.rig.puppet import Channels  # noqa: E402
+
+from .conftest import make_rig  # noqa: E402
+
+
+@pytest.fixture
+def cast(monkeypatch):
+    """The rig of a live session."""
+    made = live.make_cast([make_rig()], Channels())
+    monkeypatch.setattr(session, "live", SimpleNamespace(running=True, cast=made))
+    return made
+
+
+def test_a_film_that_cannot_be_opened_holds_the_rig_no_longer_than_its_render(cast, tmp_path):
+    scene = bpy.context.scene
+    scene.camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
+    scene.collection.objects.link(scene.camera)
+    scene.render.engine = "CYCLES"
+    write_as(scene.render, "FFMPEG")
+    (tmp_path / "file").touch()
+    scene.render.filepath = str(tmp_path / "file" / "film.mp4")
+    with pytest.raises(RuntimeError, match="Could not open file"):
+        bpy.ops.render.render(animation=True)
+    assert cast.still
+    assert bpy.app.timers.is_registered(handlers.go_on_after_rendering)
+    handlers.go_on_after_rendering()
+    assert not cast.still
+
+
+def test_a_render_job_holds_the_rig_until_it_has_ended_whatever_blender_tells(cast, monkeypatch):
+    rendering = [True]
+    app = SimpleNamespace(is_job_running=lambda kind: kind == "RENDER" and rendering[0])
+    for module in (handlers, live):
+        monkeypatch.setattr(module, "bpy", SimpleNamespace(app=app))
+    handlers.hold_while_rendering()
+    assert cast.still
+    rendering[0] = False
+    assert not cast.still
