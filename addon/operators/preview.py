@@ -255,8 +255,9 @@ class MIEN_OT_preview_render_take(bpy.types.Operator, ExportHelper):
             # With a window Blender's own render job: its progress bar, its Esc.
             outcome = bpy.ops.render.render(how, animation=True, scene=scene)
         finally:
-            # After a job the engine's handlers clean up.
-            if "RUNNING_MODAL" not in outcome:
+            if "RUNNING_MODAL" in outcome:
+                bpy.app.timers.register(playback.look_for_end, first_interval=0.5)
+            else:
                 playback.finish()
         return {"CANCELLED"} if "CANCELLED" in outcome else {"FINISHED"}
 

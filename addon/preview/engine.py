@@ -186,13 +186,13 @@ def draw(target: Target, depsgraph, view: View, kept: dict[int, Head], seconds: 
 
 
 @persistent
-def _after_render(scene, *_args) -> None:
-    if playback.busy() and not playback.renders(scene):
-        return  # another render has ended
+def _before_render(scene, *_args) -> None:
+    playback.note_begun(scene)
+
+
+@persistent
+def _after_render(*_args) -> None:
     _kept.clear()
-    if playback.busy() and not bpy.app.background:
-        # The render's scene cannot be taken away while Blender still ends the render.
-        bpy.app.timers.register(playback.finish, first_interval=0.5)
 
 
 @persistent
@@ -208,6 +208,7 @@ def _after_load(*_args) -> None:
 
 
 _HANDLERS = (
+    ("render_init", _before_render),
     ("render_complete", _after_render),
     ("render_cancel", _after_render),
     ("load_pre", _before_load),
@@ -232,6 +233,8 @@ def register():
 
 
 def unregister():
+    if bpy.app.timers.is_registered(playback.look_for_end):
+        bpy.app.timers.unregister(playback.look_for_end)
     _before_load()
     for name, function in reversed(_HANDLERS):
         getattr(bpy.app.handlers, name).remove(function)

@@ -34,6 +34,7 @@ class _Playing:
     start: int
     samples: list[Sample]
     scene: str
+    begun: bool = False
 
 
 _playing: _Playing | None = None
@@ -219,13 +220,15 @@ def begin(
     Raises
     ------
     MienError
-        ``"preview-busy"`` or ``"preview-camera"``.
+        ``"preview-busy"``, ``"preview-camera"`` or ``"preview-film"``.
     """
     global _playing
     if _playing is not None:
         raise MienError("preview-busy", "A take is being rendered already.", "Wait for it, or stop it with Esc.")
     if context.scene.camera is None:
         raise MienError("preview-camera", "The scene has no camera.", "Add one, or add the sample head, which has.")
+    if film:
+        _check_film(path)
     scene = context.scene.copy()
     scene.name = _SCENE
     scene.frame_start, scene.frame_end, scene.frame_step = start, start + len(samples) - 1, 1
@@ -245,6 +248,23 @@ def begin(
     return scene.name
 
 
+def _check_film(path: Path) -> None:
+    """Open a film for writing, without a change to it: where Blender cannot, it says so only after all is set up."""
+    new = not path.exists()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab"):
+            pass
+    except OSError as error:
+        raise MienError(
+            "preview-film",
+            f"{path} cannot be written: {error.strerror or error}.",
+            "Close the film where it is open, or choose another name or folder.",
+        ) from error
+    if new:
+        path.unlink()
+
+
 def _set_format(render, film: bool) -> None:
     write_as(render, "FFMPEG" if film else "PNG")
     if not film:
@@ -259,6 +279,20 @@ def _set_format(render, film: bool) -> None:
         pixels = getattr(render, side) * render.resolution_percentage // 100
         setattr(render, side, pixels + pixels % 2)
     render.resolution_percentage = 100
+
+
+def note_begun(scene: bpy.types.Scene) -> None:
+    """Note that Blender has begun to render a scene: the job may wait for another one first."""
+    if _playing is not None and scene.name == _playing.scene:
+        _playing.begun = True
+
+
+def look_for_end() -> float | None:
+    """Finish once Blender's render job has ended; for a timer, since Blender does not tell every end."""
+    if _playing is not None and (not _playing.begun or bpy.app.is_job_running("RENDER")):
+        return 0.5
+    finish()
+    return None
 
 
 def finish() -> None:
@@ -293,8 +327,3 @@ def share_done(frame: int) -> float:
 def busy() -> bool:
     """Whether a take is being rendered."""
     return _playing is not None
-
-
-def renders(scene: bpy.types.Scene) -> bool:
-    """Whether a scene is the one that a take is being rendered in."""
-    return _playing is not None and scene.name == _playing.scene

@@ -886,29 +886,68 @@ def test_a_take_renders_to_files(tmp_path, film):
     assert head.data.shape_keys.key_blocks["JawOpen"].value == 0.0
 
 
-def test_only_its_own_end_ends_a_takes_render(monkeypatch, tmp_path):
+def as_in_a_window(monkeypatch, start):
+    """Have Render Take call `start` in place of Blender's render, as where there is a window."""
+    from mien.addon.operators import preview as operators
+
+    app = SimpleNamespace(background=False, timers=bpy.app.timers)
+    ops = SimpleNamespace(render=SimpleNamespace(render=start))
+    monkeypatch.setattr(operators, "bpy", SimpleNamespace(app=app, path=bpy.path, ops=ops))
+
+
+def choose_take(tmp_path):
+    """A head and a take of three frames, ready for Render Take."""
+    head = append_sample_head(bpy.context)[0]
+    write_take(tmp_path / "a.mien", 0.8, count=3)
+    settings = bpy.context.scene.mien
+    settings.take, settings.target = str(tmp_path / "a.mien"), head
+
+
+def test_a_takes_render_is_over_when_no_job_runs_any_more(monkeypatch, tmp_path):
+    """Also where Blender tells no end: of a film that it cannot open for writing."""
+    choose_take(tmp_path)
+    as_in_a_window(monkeypatch, lambda *_args, **_options: {"RUNNING_MODAL"})
+    assert bpy.ops.mien.preview_render_take(filepath=str(tmp_path / "a.mp4")) == {"FINISHED"}
+    assert bpy.app.timers.is_registered(playback.look_for_end)
+    assert playback.look_for_end()  # Blender still ends another job
+    engine._before_render(bpy.context.scene)
+    assert playback.look_for_end()
+    engine._before_render(bpy.data.scenes["Mien Preview Render"])
+    with monkeypatch.context() as patched:
+        app = SimpleNamespace(is_job_running=lambda kind: kind == "RENDER")
+        patched.setattr(playback, "bpy", SimpleNamespace(app=app))
+        assert playback.look_for_end()
+    assert playback.busy()
+    assert playback.look_for_end() is None
+    assert not playback.busy()
+    assert bpy.data.scenes.keys() == ["Scene"]
+
+
+def test_a_film_that_cannot_be_written_is_told_before_anything_is_rendered(tmp_path):
+    choose_take(tmp_path)
+    film = tmp_path / "film.mp4"
+    film.mkdir()  # nobody, not even root, can write a file there
+    with pytest.raises(RuntimeError, match=r"film\.mp4 cannot be written: .*\. Close the film where it is open"):
+        bpy.ops.mien.preview_render_take(filepath=str(film))
+    assert not playback.busy()
+    assert bpy.data.scenes.keys() == ["Scene"]
+
+
+def test_a_film_of_before_is_kept_until_it_is_rendered_anew(tmp_path):
     head = append_sample_head(bpy.context)[0]
     samples = playback.samples_of(performance(3), find_target(head).rig, 24.0)
-    name = playback.begin(bpy.context, head, samples, tmp_path / "a.mp4", film=True)
-    planned = []
-    timers = SimpleNamespace(register=lambda function, first_interval: planned.append(function))
-    windowed = SimpleNamespace(app=SimpleNamespace(background=False, timers=timers))
-    monkeypatch.setattr(engine, "bpy", windowed)
-    engine._after_render(bpy.context.scene, None)
-    assert planned == []
-    engine._after_render(bpy.data.scenes[name], None)
-    assert planned == [playback.finish]
-    playback.finish()
+    old, new = tmp_path / "old.mp4", tmp_path / "folder" / "new.mp4"
+    old.write_bytes(b"before")
+    for film in (old, new):
+        playback.begin(bpy.context, head, samples, film, film=True)
+        playback.finish()
+    assert old.read_bytes() == b"before"
+    assert not new.exists()
 
 
 @pytest.mark.parametrize("how", ["refused", "fails"])
 def test_a_render_that_does_not_begin_leaves_nothing(how, monkeypatch, tmp_path):
-    from mien.addon.operators import preview as operators
-
-    scene = bpy.context.scene
-    head = append_sample_head(bpy.context)[0]
-    write_take(tmp_path / "a.mien", 0.8, count=3)
-    scene.mien.take, scene.mien.target = str(tmp_path / "a.mien"), head
+    choose_take(tmp_path)
 
     def start(*_args, **_options):
         assert playback.busy()
@@ -916,9 +955,7 @@ def test_a_render_that_does_not_begin_leaves_nothing(how, monkeypatch, tmp_path)
             raise RuntimeError(how)
         return {"CANCELLED"}
 
-    render = SimpleNamespace(render=start)
-    windowed = SimpleNamespace(app=SimpleNamespace(background=False), path=bpy.path, ops=SimpleNamespace(render=render))
-    monkeypatch.setattr(operators, "bpy", windowed)
+    as_in_a_window(monkeypatch, start)
     if how == "fails":
         with pytest.raises(RuntimeError, match=how):
             bpy.ops.mien.preview_render_take(filepath=str(tmp_path / "a.mp4"))

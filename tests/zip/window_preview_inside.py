@@ -257,6 +257,7 @@ def take(_chosen, head, _preview, _space):
     window, _area, _sidebar = view()
     name = playback.begin(bpy.context, head, samples, SHARE / "frames" / "a_####", film=False)
     call(bpy.ops.render.render, "INVOKE_DEFAULT", animation=True, scene=name)
+    bpy.app.timers.register(playback.look_for_end)
     yield from wait(lambda: len(list(SHARE.glob("frames/*.png"))) > 3, 200)
     report["rendering"] = bpy.app.is_job_running("RENDER")
     (SHARE / "wanted").write_text("preview-take")
