@@ -29,10 +29,17 @@ def put_on_after_save(*_args):
 
 
 @bpy.app.handlers.persistent
-def win_over_animation(*_args):
+def win_over_animation(scene, *_args):
     """The timeline moved and the action wrote its values: the live ones go over them."""
     for cast in _casts():
         cast.apply()
+    live_workflow.follow_timeline(scene)
+
+
+@bpy.app.handlers.persistent
+def end_take_with_timeline(*_args):
+    """Playback stopped."""
+    live_workflow.end_with_timeline()
 
 
 @bpy.app.handlers.persistent
@@ -82,6 +89,7 @@ HANDLERS = {
     "save_post": put_on_after_save,
     "save_post_fail": put_on_after_save,
     "frame_change_post": win_over_animation,
+    "animation_playback_post": end_take_with_timeline,
     "undo_post": catch_up_after_undo,
     "redo_post": catch_up_after_undo,
     "render_init": hold_while_rendering,

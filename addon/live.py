@@ -75,6 +75,39 @@ _ENDED = ("stopped", "failed")
 
 
 @dataclasses.dataclass
+class Timeline:
+    """The playing timeline along which a take is recorded.
+
+    Attributes
+    ----------
+    scene : int
+        ``session_uid`` of its scene.
+    start, reached : float
+        Frame at which the take began, and the last one since.
+    fps : float
+    began : float
+        When, by `core.clock`.
+    ended : bool
+        Whether it jumped back or stopped, and the take ended with it.
+    late : float
+        Frames by which it was behind the clock at the end.
+    """
+
+    scene: int
+    start: float
+    reached: float
+    fps: float
+    began: float
+    ended: bool = False
+    late: float = 0.0
+
+    def end(self) -> None:
+        """Note how far it came against the clock, where it moved at all."""
+        if self.reached > self.start:
+            self.late = (now() - self.began) * self.fps - (self.reached - self.start)
+
+
+@dataclasses.dataclass
 class Counts:
     """What live application has done so far: received = applied + superseded + held.
 
@@ -226,7 +259,8 @@ class Live:
         self.wanted: Record | None = None
         """The recording that goes on until `end_take`, whatever happens to the worker."""
         self.count_from: float | None = None
-        self._pending: Record | None = None
+        self.timeline: Timeline | None = None
+        """That of the recording that goes on, or of the last one."""
         self._client = WorkerClient(command)
         self._deaths: collections.deque[float] = collections.deque(maxlen=MAX_DEATHS)
         self._applied: collections.deque[float] = collections.deque(maxlen=120)

@@ -22,6 +22,9 @@ from .triggers import Wearer, triggers_of
 PICTURE_WIDTH = 256
 """Of the small picture, px: sharp in a sidebar of usual width, also on a dense screen."""
 
+NOTICEABLY_LATE = 3.0
+"""Frames by which the timeline may be behind the clock at the end of a take before it is told."""
+
 _JOB = 1
 
 
@@ -172,18 +175,48 @@ def record(context, *, punch: bool) -> None:
     placed = punch or chosen.play_timeline
     if not placed:
         session.live.record(path, countdown=float(chosen.countdown))
+        session.live.timeline = None
         return
     scene = context.scene
-    session.live.record(path, scene.frame_current_final, scene_fps=scene.render.fps / scene.render.fps_base)
+    frame, fps = scene.frame_current_final, scene.render.fps / scene.render.fps_base
+    session.live.record(path, frame, scene_fps=fps)
+    session.live.timeline = live.Timeline(scene.session_uid, frame, frame, fps, session.live.wanted.since)
     play_timeline(context, True)
 
 
 def end_take(context) -> None:
     """Finish the take."""
-    placed = session.live.wanted is not None and session.live.wanted.scene_frame is not None
+    timeline = along()
+    if timeline is not None:
+        timeline.end()
     session.live.end_take()
-    if placed:
+    if timeline is not None:
         play_timeline(context, False)
+
+
+def along() -> live.Timeline | None:
+    """Return the timeline along which a take is recorded now, if one is."""
+    running = session.live
+    return running.timeline if running is not None and running.running and running.recording else None
+
+
+def follow_timeline(scene) -> None:
+    """A frame is shown: a take along the timeline ends where that jumps back, as it does at its end."""
+    timeline = along()
+    if timeline is None or timeline.scene != scene.session_uid:
+        return
+    if scene.frame_current_final < timeline.reached:
+        end_with_timeline()
+    timeline.reached = max(timeline.reached, scene.frame_current_final)
+
+
+def end_with_timeline() -> None:
+    """The timeline stopped or jumped back: what the actor does from now on has no place in it."""
+    timeline = along()
+    if timeline is not None:
+        timeline.end()
+        timeline.ended = True
+        session.live.end_take()
 
 
 def play_timeline(context, on: bool) -> None:
@@ -196,6 +229,14 @@ def play_timeline(context, on: bool) -> None:
 def on_take(status: TakeStatus) -> None:
     """A take was closed: tell how it went, and list it."""
     lines = [f"Take {Path(status.take).stem}: {status.frames} frames, {status.duration:.1f} s"]
+    timeline = session.live.timeline if session.live is not None else None
+    if timeline is not None and timeline.ended:
+        lines.append("It ended with the timeline")
+    if timeline is not None and timeline.late > NOTICEABLY_LATE:
+        lines.append(
+            f"The timeline was {timeline.late:.0f} frames behind: keys will stand later than what was acted to"
+        )
+        lines.append("Choose Frame Dropping as the timeline's Sync, and record again")
     if status.lost:
         lines.append(f"{status.lost} pictures were lost: this machine is too slow for the camera's rate")
     if status.sound:

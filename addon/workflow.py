@@ -411,11 +411,14 @@ def solved(take: Take, solving: dict) -> Performance:
 
 
 def placed(options: BakeOptions, take: Take) -> BakeOptions:
-    """Return the options for a take: one recorded along the timeline goes where it was played, over what is there."""
+    """Return the options for a take: one recorded along the timeline goes where it was played, over what is there.
+
+    It ended with the timeline, give or take a picture, so that lengthens no scene.
+    """
     frame = take.header.extra.get("scene_frame")
     if not isinstance(frame, int | float) or not abs(frame) < 1e6:
         return options
-    return dataclasses.replace(options, start_frame=round(frame), new_action=False)
+    return dataclasses.replace(options, start_frame=round(frame), new_action=False, extend_range=False)
 
 
 def _along_timeline(summary: BakeSummary) -> list[str]:

@@ -567,6 +567,51 @@ def test_punch_in_replaces_only_its_frames(device, head):
     assert max(value for frame, value in seen.items() if not 40 <= frame <= 41 + frames) < 0.02
 
 
+def test_a_take_along_the_timeline_ends_with_it(device, head):
+    scene, running = bpy.context.scene, start()
+    scene.frame_end = 250
+    for end in ("jumped back", "stopped"):
+        scene.frame_set(240)
+        bpy.ops.mien.live_record(punch=True)
+        run_for(0.3)
+        for frame in range(241, 248):
+            scene.frame_set(frame)
+        assert running.recording
+        if end == "stopped":
+            for handler in bpy.app.handlers.animation_playback_post:
+                handler(scene, None)
+        else:
+            scene.frame_set(1)
+        assert not running.recording
+        until(lambda: running.take is not None and not running.take.recording)
+        assert "It ended with the timeline" in session.outcome.lines
+        assert not any("behind" in line for line in session.outcome.lines)
+        run_for(0.2)  # the camera goes on, and so does the face
+        assert running.running
+        assert running.take.duration < 0.5
+    scene.frame_end = 244
+    assert bpy.ops.mien.take_bake() == {"FINISHED"}
+    assert scene.frame_end == 244
+
+
+def test_a_timeline_that_cannot_keep_up_is_told(device, head):
+    scene, running = bpy.context.scene, start()
+    scene.frame_set(40)
+    bpy.ops.mien.live_record(punch=True)
+    scene.frame_set(43)
+    run_for(0.6)
+    bpy.ops.mien.live_record()
+    until(lambda: running.take is not None and not running.take.recording)
+    lines = [line for line in session.outcome.lines if "frames behind" in line]
+    assert len(lines) == 1
+    assert 8 < int(lines[0].split()[3]) < 60
+    bpy.ops.mien.live_record(punch=True)
+    run_for(0.3)
+    bpy.ops.mien.live_record()  # nothing moved the timeline: no window
+    until(lambda: not running.take.recording)
+    assert not any("behind" in line for line in session.outcome.lines)
+
+
 def test_calibration_goes_into_the_take(device, head):
     running = start()
     bpy.ops.mien.live_calibrate()
