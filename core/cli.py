@@ -85,8 +85,11 @@ def _make_folder(path: Path):
         ) from error
 
 
+_STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+
+
 def spare(source: Path, read: Iterable[Path | None], written: Iterable[Path | None]):
-    """Refuse to write over what is read; to be called before anything is done.
+    """Refuse to write over what is read, or into what Mien prints; to be called before anything is done.
 
     Parameters
     ----------
@@ -101,8 +104,14 @@ def spare(source: Path, read: Iterable[Path | None], written: Iterable[Path | No
     MienError
         ``usage``, or what is wrong with a sequence of pictures.
     """
+    written = [path for path in written if path is not None]
+    for path in written:
+        if str(path) in _STDOUT:  # see `_keep_stdout`
+            raise MienError(
+                "usage", f"{path} is where Mien prints, and no file.", "Give the name of a file or of a pipe."
+            )
     spared = [*_files(source.expanduser()), *(path.expanduser() for path in filter(None, read))]
-    for file, path in itertools.product(spared, filter(None, written)):
+    for file, path in itertools.product(spared, written):
         with contextlib.suppress(OSError):  # most are not there yet
             if path.samefile(file):
                 raise MienError("usage", f"{path} is read, and would be overwritten.", "Give another name to write to.")

@@ -23,7 +23,7 @@ PART_SUFFIX = ".part"
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a path beside `path` to write to; it takes the place of `path` if nothing is raised, else it is removed.
 
-    What is no ordinary file, such as ``/dev/stdout``, is written to directly.
+    What is no ordinary file, such as a pipe, is written to directly.
 
     Raises
     ------

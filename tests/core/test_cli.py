@@ -249,6 +249,8 @@ def test_export_into_a_pipe(mien, take):
     done = mien("export", take, "--csv", "/dev/stderr", "--json")
     assert outcome(done)["ok"]
     assert done.stderr.startswith("Timecode,")
+    error = failure(mien("export", take, "--csv", "/dev/stdout", "--json"), 2)  # which is the report's
+    assert "/dev/stdout" in error["message"]
 
 
 @posix
@@ -377,4 +379,4 @@ def test_a_set_that_cannot_be_scored_is_refused(mien, tmp_path):
     assert failure(mien("evaluate", "units", tmp_path / "gone.npz", "--json"), 2)["code"] == "usage"
     take = ["--take", tmp_path / "gone.csv", "--json"]
     assert failure(mien("evaluate", "expression", tmp_path / "gone.npz", *take), 2)["code"] == "usage"
-    assert failure(mien("evaluate", "units", "a.npz", "--base", "b.npz", *take))["code"] == "set-not-found"
+    assert failure(mien("evaluate", "units", "a.npz", "--base", "b.npz", *take))["code"] == "csv-not-found"
