@@ -207,12 +207,21 @@ def _after_load(*_args) -> None:
     playback.sweep()
 
 
+@persistent
+def _after_undo(*_args) -> None:
+    """Blender has ended every job, and the step may hold the scene of a take's render."""
+    playback.finish()
+    playback.sweep()
+
+
 _HANDLERS = (
     ("render_init", _before_render),
     ("render_complete", _after_render),
     ("render_cancel", _after_render),
     ("load_pre", _before_load),
     ("load_post", _after_load),
+    ("undo_post", _after_undo),
+    ("redo_post", _after_undo),
 )
 
 

@@ -303,18 +303,26 @@ def finish() -> None:
     scene = bpy.data.scenes.get(_playing.scene)
     _playing = None
     if scene is not None:
-        heard = [strip.sound for strip in sound.strips_of(scene) if strip.type == "SOUND"]
-        bpy.data.scenes.remove(scene)
-        for one in heard:
-            if not one.users:
-                bpy.data.sounds.remove(one)
+        _remove(scene)
 
 
 def sweep() -> None:
-    """Take away the scenes that a file brings along which was saved while a take was rendered."""
+    """Take away the scenes that a file, or a step of undo, brings along which was made while a take was rendered."""
     for scene in list(bpy.data.scenes):
         if re.fullmatch(rf"{_SCENE}(\.\d+)?", scene.name) and len(bpy.data.scenes) > 1:
-            bpy.data.scenes.remove(scene)
+            _remove(scene)
+
+
+def _remove(scene: bpy.types.Scene) -> None:
+    """Remove a scene and the sounds that are heard in it alone; a window that shows it turns to another."""
+    for window in bpy.context.window_manager.windows:
+        if window.scene == scene:
+            window.scene = next(other for other in bpy.data.scenes if other != scene)
+    heard = [strip.sound for strip in sound.strips_of(scene) if strip.type == "SOUND"]
+    bpy.data.scenes.remove(scene)
+    for one in heard:
+        if not one.users:
+            bpy.data.sounds.remove(one)
 
 
 def share_done(frame: int) -> float:

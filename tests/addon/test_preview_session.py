@@ -32,6 +32,7 @@ from . import conftest  # noqa: E402
 from .conftest import empty_file, run_alone  # noqa: E402
 from .preview_helpers import render, with_gpu  # noqa: E402
 from .stand_in import make_worker  # noqa: E402
+from .test_sound import write_sound  # noqa: E402
 
 HANDLERS = [name for name in dir(bpy.app.handlers) if isinstance(getattr(bpy.app.handlers, name), list)]
 
@@ -974,3 +975,37 @@ def test_a_file_saved_during_a_takes_render_opens_without_its_scene(tmp_path):
     bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "a.blend"))
     assert [scene.name for scene in bpy.data.scenes] == ["Scene"]
     assert not playback.busy()
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_an_undo_brings_no_scene_of_a_takes_render_back(ended, tmp_path):
+    """To a step that was made while the take was rendered; an undo ends the render itself, too."""
+    head = append_sample_head(bpy.context)[0]
+    samples, name = playback.samples_of(performance(3), find_target(head).rig, 24.0), head.name
+    heard = write_sound(tmp_path / "a.wav")
+    bpy.ops.ed.undo_push(message="before")
+    playback.begin(bpy.context, head, samples, tmp_path / "a.mp4", film=True, heard=heard)
+    assert len(bpy.data.sounds) == 1
+    bpy.data.objects[name].location.x = 1.0
+    bpy.ops.ed.undo_push(message="while it renders")
+    if ended:
+        playback.finish()
+    bpy.data.objects[name].location.x = 2.0
+    bpy.ops.ed.undo_push(message="after it")
+    for step in (bpy.ops.ed.undo, bpy.ops.ed.redo, bpy.ops.ed.undo, bpy.ops.ed.undo):
+        step()
+        assert bpy.data.scenes.keys() == ["Scene"]
+        assert bpy.context.scene.name == "Scene"
+        assert not len(bpy.data.sounds)
+        assert not playback.busy()
+
+
+def test_no_window_is_left_in_the_scene_of_a_takes_render(tmp_path):
+    head = append_sample_head(bpy.context)[0]
+    samples = playback.samples_of(performance(3), find_target(head).rig, 24.0)
+    name = playback.begin(bpy.context, head, samples, tmp_path / "a.mp4", film=True)
+    for window in bpy.context.window_manager.windows:
+        window.scene = bpy.data.scenes[name]
+    playback.finish()
+    assert bpy.data.scenes.keys() == ["Scene"]
+    assert {window.scene.name for window in bpy.context.window_manager.windows} <= {"Scene"}
