@@ -15,7 +15,6 @@ import io
 import lzma
 import os
 import tarfile
-import zipfile
 import zlib
 from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
@@ -23,7 +22,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from .errors import MienError
-from .files import read_arrays
+from .files import need_file, read_arrays
 from .units import EXPRESSIONS
 
 _ALIASES = {
@@ -104,8 +103,7 @@ def load_expression_set(path: str | os.PathLike[str]) -> ExpressionSet:
         ``set-not-found``, or ``set-unreadable`` with what is wrong.
     """
     path = Path(path)
-    if not path.is_file():
-        raise MienError("set-not-found", f"There is no file {path}.", "Give an .npz or a .tar with labels.csv.")
+    need_file(path, "Give an .npz or a .tar with labels.csv.")
     try:
         names, images = _read_tar(path) if tarfile.is_tarfile(path) else _read_npz(path)
     except (ValueError, OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, csv.Error) as error:
@@ -128,8 +126,6 @@ def load_expression_set(path: str | os.PathLike[str]) -> ExpressionSet:
 def _read_npz(path: Path) -> tuple[list[str], list[np.ndarray]]:
     from .opencv import cv2
 
-    if not zipfile.is_zipfile(path):
-        raise ValueError("it is damaged, or neither an .npz nor a .tar")
     wanted = {"images", "labels", "classes"}
     arrays = read_arrays(path, wanted)
     missing = wanted - set(arrays)

@@ -22,7 +22,7 @@ from .capture.images import read_picture
 from .datasets import load_expression_set
 from .errors import MienError
 from .expression import LOOSE_FRAME
-from .files import read_arrays
+from .files import need_file, read_arrays
 from .fusion import fuse
 from .head import head_pose
 from .landmarks import POINTS68, Face, Landmarker
@@ -455,8 +455,7 @@ def load_identities(path: str | os.PathLike[str], model) -> list[npt.NDArray[np.
         ``set-not-found`` or ``set-unreadable``.
     """
     path = Path(path)
-    if not path.is_file():
-        raise MienError("set-not-found", f"There is no file {path}.", "Give an .npz of identities.")
+    need_file(path, "Give an .npz of identities.")
     try:
         arrays = read_arrays(path)
         names = [name for name in ("identities", "identity") if name in arrays] or list(arrays)

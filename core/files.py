@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import zipfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TextIO
@@ -63,6 +64,25 @@ def writing_csv(path: str | os.PathLike[str]) -> Iterator[TextIO]:
         ) from error
 
 
+def need_file(path: Path, wanted: str) -> None:
+    """Refuse a path at which there is no file.
+
+    Parameters
+    ----------
+    path : Path
+    wanted : str
+        What to give instead, a sentence.
+
+    Raises
+    ------
+    MienError
+        ``set-not-found``.
+    """
+    if not path.is_file():
+        what = f"{path} is a folder" if path.is_dir() else f"There is no file {path}"
+        raise MienError("set-not-found", f"{what}.", wanted)
+
+
 def read_arrays(path: str | os.PathLike[str], names: Collection[str] | None = None) -> dict[str, np.ndarray]:
     """Read the arrays of an ``.npz``; never unpickles.
 
@@ -79,8 +99,12 @@ def read_arrays(path: str | os.PathLike[str], names: Collection[str] | None = No
         Whatever else is wrong with it.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive if names is None or name in names}
+        with open(path, "rb") as file:
+            if not zipfile.is_zipfile(file):  # numpy takes for a pickle what it does not know
+                raise zipfile.BadZipFile("no zip archive")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as archive:
+                return {name: archive[name] for name in archive if names is None or name in names}
     except OSError:
         raise
     except Exception as error:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from .action_units import from_arkit
 from .errors import MienError
-from .files import read_arrays
+from .files import need_file, read_arrays
 from .units import ARKIT, AU_INDEX
 
 Array = npt.NDArray[np.float32]
@@ -136,8 +136,7 @@ class IctFace:
 
     def __init__(self, path: str | os.PathLike[str]):
         path = Path(path)
-        if not path.is_file():
-            raise MienError("set-not-found", f"There is no file {path}.", "Give ICT-FaceKit as an .npz.")
+        need_file(path, "Give ICT-FaceKit as an .npz.")
         try:
             arrays = read_arrays(path)
             self.neutral = arrays["neutral"].astype(np.float32)

@@ -223,7 +223,7 @@ def test_what_is_wrong_with_an_npz_is_told(tmp_path):
         with pytest.raises(MienError, match=wrong):
             load_expression_set(tmp_path / "x.npz")
     np.save(tmp_path / "one.npy", images)
-    with pytest.raises(MienError, match=r"neither an \.npz nor a \.tar"):
+    with pytest.raises(MienError, match=r"no \.npz .* a \.tar holds pictures"):
         load_expression_set(tmp_path / "one.npy")
 
 
@@ -255,8 +255,11 @@ def test_unreadable_sets_are_refused(tmp_path, content):
 
 
 def test_missing_set_is_refused(tmp_path):
-    with pytest.raises(MienError, match="no file"):
-        load_expression_set(tmp_path / "none.npz")
+    for read in (load_expression_set, IctFace, lambda path: evaluate.load_identities(path, None)):
+        with pytest.raises(MienError, match="no file"):
+            read(tmp_path / "none.npz")
+        with pytest.raises(MienError, match=f"{tmp_path.name} is a folder"):
+            read(tmp_path)
 
 
 @pytest.mark.parametrize(("name", "index"), [("Happy", 1), ("neutral", 0), ("sad ", 2), ("contempt", None)])

@@ -1,10 +1,11 @@
-"""Names of files that every system takes."""
+"""Names of files that every system takes, and archives of arrays."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from mien.core.files import file_stem
+from mien.core.files import file_stem, read_arrays, write_arrays
 
 
 @pytest.mark.parametrize(
@@ -13,3 +14,30 @@ from mien.core.files import file_stem
 )
 def test_windows_names_of_devices_are_no_files(name, stem):
     assert file_stem(name) == stem
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"version https://git-lfs.github.com/spec/v1\n", b"<!DOCTYPE html>", "npy", "cut"]
+)
+def test_what_is_no_archive_is_not_said_to_hold_pickles(tmp_path, content):
+    path = tmp_path / "x.npz"
+    if content == "npy":
+        with path.open("wb") as file:
+            np.save(file, np.zeros(3))
+    elif content == "cut":
+        write_arrays(path, a=np.zeros(300))
+        path.write_bytes(path.read_bytes()[:-100])
+    else:
+        path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"^it is damaged, or no \.npz \(no zip archive\)$"):
+        read_arrays(path)
+
+
+def test_arrays_are_read_by_name_and_pickles_never(tmp_path):
+    path = tmp_path / "x.npz"
+    write_arrays(path, a=np.arange(3), b=np.array([{}], object))
+    assert read_arrays(path, ["a", "c"])["a"].tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match="saved with pickle"):
+        read_arrays(path)
+    with pytest.raises(FileNotFoundError):
+        read_arrays(tmp_path / "gone.npz")
