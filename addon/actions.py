@@ -93,7 +93,7 @@ class CurveStore:
             curve.group = self._bag.groups.get(group) or self._new_group(group, rollback)
             _set(curve, _columns(keyframes))
             return
-        if curve.lock:
+        if curve.lock or (curve.group is not None and curve.group.lock):
             raise MienError(
                 "curve-locked",
                 f'The F-curve {data_path} of the action "{self.action.name}" is locked.',

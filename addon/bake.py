@@ -329,7 +329,7 @@ def bake_into_scene(
             *_missing(target, options),
             *(f"{other.mesh.name}: {notice}" for other in others for notice in other.notices),
             *aside,
-            *dict.fromkeys(notice for work in works for notice in _muted(*work)),
+            *dict.fromkeys(notice for work in works for notice in _unplayed(*work)),
             *_stretched(scene.render),
         ),
     )
@@ -348,17 +348,24 @@ def _put_aside(planned: Plan, target: Target) -> list[str]:
     ]
 
 
-def _muted(planned: Plan, target: Target) -> list[str]:
-    """Return what to tell about F-curves that hold the keys and do not play."""
-    names = []
+def _unplayed(planned: Plan, target: Target) -> list[str]:
+    """Return what to tell about keys that do not play as they are."""
+    notices = []
     for kind, owner in _owners(target).items():
         baked = {channel.data_path for channel in planned.channels if channel.owner == kind}
-        if baked and any(curve.mute and curve.data_path in baked for curve in actions.curves_in_use(owner)):
-            names.append(owner.animation_data.action.name)
-    return [
-        f'F-curves of the action "{name}" are muted, so their keys do not play: unmute them in the Graph Editor'
-        for name in dict.fromkeys(names)
-    ]
+        if not baked:
+            continue
+        data, held = owner.animation_data, [c for c in actions.curves_in_use(owner) if c.data_path in baked]
+        name = data.action.name
+        if any(curve.mute or (curve.group is not None and curve.group.mute) for curve in held):
+            notices.append(
+                f'F-curves of the action "{name}" are muted, so their keys do not play: unmute them in the Graph Editor'
+            )
+        if any(track.is_solo for track in data.nla_tracks):
+            notices.append(f'An NLA track plays alone, so the action "{name}" does not: turn off its star')
+        elif data.action_influence < 1.0:
+            notices.append(f'The action "{name}" plays with an influence of {data.action_influence:.2g}: set it to 1')
+    return notices
 
 
 def _stretched(render: bpy.types.RenderSettings) -> list[str]:

@@ -82,7 +82,7 @@ def mark(scene: bpy.types.Scene, found: Sequence[tuple[float, str]], start: int,
     """Set a marker at each change.
 
     Those that Mien set before between the frames `start` and `end` make way; one that was
-    moved or renamed since is Mien's no more.
+    moved, renamed or given a camera since is Mien's no more.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def mark(scene: bpy.types.Scene, found: Sequence[tuple[float, str]], start: int,
         Last baked frame.
     """
     noted = str(scene.get(MARK, "")).split("\n")
-    mine = [marker for marker in scene.timeline_markers if _note(marker) in noted]
+    mine = [marker for marker in scene.timeline_markers if marker.camera is None and _note(marker) in noted]
     kept = [_note(marker) for marker in mine if not start <= marker.frame <= end]
     for marker in mine:
         if start <= marker.frame <= end:

@@ -156,17 +156,21 @@ def find_target(mesh: bpy.types.Object | None, *, need_keys: bool = True) -> Tar
         raise MienError(
             "target-not-mesh", f'"{mesh.name}" is not a mesh.', "Choose the mesh object that carries the shape keys."
         )
+    if mesh.library is not None:
+        # In the scene itself, or in a collection that an empty brings there.
+        instanced = not mesh.users_scene
+        raise MienError(
+            "target-linked",
+            f'"{mesh.name}" is linked from {mesh.library.name} and cannot be changed here.',
+            "Select the empty that shows it, choose Object > Library Override > Make, then the head under Target again."
+            if instanced
+            else "Make it local with Object > Relations > Make Local, or work in its own file.",
+        )
     if not mesh.users_scene:
         # The setting that names it keeps it alive.
         raise MienError("target-gone", f'"{mesh.name}" was deleted.', "Choose another head under Target.")
     if mesh.data.is_editmode:
         raise MienError("target-edit-mode", f'"{mesh.name}" is in Edit Mode.', "Leave Edit Mode (Tab) and try again.")
-    if mesh.library is not None:
-        raise MienError(
-            "target-linked",
-            f'"{mesh.name}" is linked from {mesh.library.name} and cannot be changed here.',
-            "Make it local with Object > Relations > Make Local, or work in its own file.",
-        )
 
     about_keys: list[str] = []
     about_bones: list[str] = []
@@ -265,6 +269,9 @@ def _find_keys(mesh, mapping: HeadMapping, need_keys, notices) -> dict[str, str]
     muted = [name for name in free if key.key_blocks[name].mute]
     if muted:
         notices.append(f"Muted, so not seen: {_listed(muted)}")
+    short = [name for name in free if key.key_blocks[name].slider_max < 1.0]
+    if short:
+        notices.append(f"The range of {_listed(short)} ends before 1, and so do the keys: set Max to 1")
     if mesh.show_only_shape_key:
         notices.append("The active shape key is pinned (solo): the others are not seen")
     # Of both, each movement would be made twice; who chose by hand may want that.
@@ -330,6 +337,8 @@ def _find_bones(wanted: Mapping[str, str], armature, notices) -> tuple[dict[str,
         if aim is not None:
             _check_aim(armature, role, bones, bone, names.get("head", names.get("neck")), notices)
         bones[role] = bone
+    if armature.data.pose_position == "REST":
+        notices.append(f'"{armature.name}" is in Rest Position: baked, but not seen as long as it is')
     if driven:
         notices.append(f"Drivers hold {_listed(driven.values(), len(BONES))}: not baked")
     if turned:

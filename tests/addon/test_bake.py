@@ -321,6 +321,34 @@ def test_muted_curves_are_told(rig):
     assert told() == []  # another action
 
 
+def test_what_else_keeps_keys_from_playing_is_told(rig):
+    def told(**options):
+        rig.data.shape_keys.key_blocks["Smile"].value = 0.0
+        summary = run(rig, make_performance(24, 24.0), **options)
+        return [line for line in summary.notices if "muted" in line or "alone" in line or "influence" in line]
+
+    assert told() == []
+    data, curves = rig.data.shape_keys.animation_data, curves_of(rig.data.shape_keys)
+    action, group = data.action.name, curves['key_blocks["Smile"].value', 0].group
+    group.mute = True
+    assert told(new_action=False) == [
+        f'F-curves of the action "{action}" are muted, so their keys do not play: unmute them in the Graph Editor'
+    ]
+    group.mute = False
+    data.action_influence = 0.5
+    assert told(new_action=False) == [f'The action "{action}" plays with an influence of 0.5: set it to 1']
+    data.action_influence = 1.0
+    track = data.nla_tracks.new()
+    track.strips.new("Old", 1, data.action)
+    assert told(new_action=False) == []
+    track.is_solo = True
+    alone = f'An NLA track plays alone, so the action "{action}" does not: turn off its star'
+    assert told(new_action=False) == [alone]
+    group.lock = True
+    with pytest.raises(MienError, match="locked"):
+        told(new_action=False)
+
+
 def test_a_locked_curve_stops_the_bake_and_everything_is_put_back(rig, unchanged):
     run(rig, make_performance(24, 24.0), tolerance=0.0)
     curves_of(rig.parent)['pose.bones["eye.R"].rotation_quaternion', 3].lock = True

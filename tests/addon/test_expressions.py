@@ -363,6 +363,11 @@ def test_a_bake_sets_markers_when_asked(rig, take):
         if marker.frame < 100:
             scene.timeline_markers.remove(marker)
     assert bake() == sorted(told | elsewhere)
+    # So is one to which a camera was bound.
+    cut = next(marker for marker in scene.timeline_markers if marker.frame == 25)
+    cut.camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
+    assert bake() == sorted([*told, *elsewhere, (25, "Surprise")])
+    assert [marker.frame for marker in scene.timeline_markers if marker.camera] == [25]
 
 
 def test_particles_of_a_baked_head_follow_the_markers_of_its_bake(rig, take):

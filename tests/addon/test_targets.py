@@ -152,6 +152,15 @@ def test_muted_and_pinned_keys_are_told(rig):
     assert "pinned" in notices
 
 
+def test_short_ranges_and_rest_position_are_told(rig):
+    rig.data.shape_keys.key_blocks["Smile"].slider_max = 0.3
+    rig.parent.data.pose_position = "REST"
+    assert find_target(rig).notices == (
+        "The range of Smile ends before 1, and so do the keys: set Max to 1",
+        '"Rig" is in Rest Position: baked, but not seen as long as it is',
+    )
+
+
 def test_hidden_is_no_matter(rig):
     rig.hide_viewport = True
     rig.hide_set(True)
@@ -190,6 +199,15 @@ def library(tmp_path):
 
 def test_linked(library):
     assert refused(library) == "target-linked"
+
+
+def test_linked_in_a_collection_that_an_empty_shows(library):
+    for collection in library.users_collection:
+        collection.objects.unlink(library)
+    assert not library.users_scene
+    with pytest.raises(MienError, match="is linked from") as caught:
+        find_target(library)
+    assert "Library Override" in caught.value.hint
 
 
 def override(linked):
