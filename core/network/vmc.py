@@ -84,7 +84,10 @@ def _check(message: osc.Message):
         case "/VMC/Ext/Blend/Val":
             match arguments:
                 case (str(name), value) if is_number(value):
-                    return address, (name.lower(), weight(float(value)))
+                    name = name.lower()
+                    if name not in _SHAPES and name not in _PRESET_OF:
+                        return address, None  # a shape of the sender's own model, of whatever range
+                    return address, (name, weight(float(value)))
         case "/VMC/Ext/Bone/Pos":
             match arguments:
                 case (str(name), *numbers) if len(numbers) == 7 and all(map(is_number, numbers)):
@@ -133,7 +136,8 @@ class Decoder:
         for address, value in changes:
             match address:
                 case "/VMC/Ext/Blend/Val":
-                    self._blend(*value)
+                    if value:
+                        self._blend(*value)
                 case "/VMC/Ext/Bone/Pos":
                     if value:
                         bone, rotation = value
@@ -151,14 +155,12 @@ class Decoder:
         return samples if changes else None
 
     def _blend(self, name: str, value: float):
-        # An unknown name is a shape of the sender's own model and none of Mien's business.
         if name in _SHAPES:
             self._shapes[_SHAPES[name]] = value
             self._perfect_sync = True
-            self._changed = True
-        elif name in _PRESET_OF:
+        else:
             self._presets[name] = value
-            self._changed = True
+        self._changed = True
 
     def _sample(self) -> FaceSample:
         if not self._tracking:

@@ -537,6 +537,14 @@ def test_a_refused_datagram_changes_nothing():
     assert decoder.feed(osc.message("/VMC/Ext/Blend/Apply")) == []
 
 
+@pytest.mark.parametrize("value", [50.0, -7.0, math.nan, math.inf])
+def test_shapes_of_the_senders_own_model_may_have_any_value(value):
+    known, own = (osc.message("/VMC/Ext/Blend/Val", name, v) for name, v in (("JawOpen", 0.5), ("MyTail", value)))
+    (sample,) = vmc.Decoder().feed(osc.bundle(known, own, osc.message("/VMC/Ext/Blend/Apply")))
+    assert sample.arkit[ARKIT_INDEX["jawOpen"]] == 0.5
+    assert sample.arkit.sum() == 0.5
+
+
 def test_vmc_datagrams_cross_a_network_whole():
     assert max(map(len, packets(face())["vmc"])) <= 1472  # Ethernet's 1500 less IP and UDP headers
 
