@@ -11,7 +11,7 @@ import collections
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ from . import session
 from .rig.puppet import Channels, Puppet, Sample
 from .rig.targets import find_target, without_shared
 from .triggers import Wearer
+from .windows import redraw_panels
 
 INTERVAL = 1 / 120
 """Seconds between two looks at what the worker sent; half of it is added to the lag on average."""
@@ -142,10 +143,13 @@ class Cast:
     Parameters
     ----------
     puppets : list of Puppet
+    left_out : sequence of str
+        Sentences about heads that cannot be driven.
     """
 
-    def __init__(self, puppets: list[Puppet]):
+    def __init__(self, puppets: list[Puppet], left_out: Sequence[str] = ()):
         self.puppets = puppets
+        self.left_out = left_out
         self.left = len(puppets)
         """Rigs that are still there."""
         self.sample: Sample | None = None
@@ -642,14 +646,15 @@ def make_cast(meshes: list[bpy.types.Object], channels: Channels) -> Cast:
     MienError
         If not even the first can.
     """
-    targets = []
+    targets, left_out = [], []
     for i, mesh in enumerate(dict.fromkeys(meshes)):
         try:
             targets.append(find_target(mesh, need_keys=False))
-        except MienError:
+        except MienError as error:
             if i == 0:
                 raise
-    cast = Cast([Puppet(target, channels) for target in without_shared(targets)])
+            left_out.append(f"{mesh.name} was left out: {error.message}")
+    cast = Cast([Puppet(target, channels) for target in without_shared(targets)], left_out)
     if bpy.app.is_job_running("RENDER"):
         cast.held.add("render job")
     return cast
@@ -747,17 +752,7 @@ def _found(what: str, count: int, error: MienError | None = None) -> session.Out
     return session.Outcome([f"{count} {what}{'s' if count > 1 else ''} found: click the field to choose."])
 
 
-# --- windows
-
-
-def redraw_panels() -> None:
-    """Redraw the sidebars alone: the views redraw themselves when the rig changes."""
-    for window in bpy.context.window_manager.windows:
-        for area in window.screen.areas:
-            if area.type == "VIEW_3D":
-                for region in area.regions:
-                    if region.type == "UI":
-                        region.tag_redraw()
+# --- the end
 
 
 def wait_for_end() -> None:

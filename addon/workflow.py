@@ -25,6 +25,7 @@ from .preview.properties import head_settings
 from .rig.mapping import find_armature, mapping_of
 from .rig.targets import Target, find_target
 from .triggers import Trigger, triggers_of, troubles_of, wear
+from .windows import redraw_panels
 
 if TYPE_CHECKING:
     from ..core.jobs import CaptureSummary
@@ -471,11 +472,3 @@ def outcome_of(
         *summary.notices,
     ]
     return session.Outcome(lines, baked=True)
-
-
-def redraw_panels() -> None:
-    """Redraw every sidebar: what runs in the background asks for no redraw by itself."""
-    for window in bpy.context.window_manager.windows:
-        for area in window.screen.areas:
-            if area.type == "VIEW_3D":
-                area.tag_redraw()

@@ -7,6 +7,7 @@ import bpy
 from ...core.errors import MienError
 from .. import session, workflow
 from ..ids import OP_BAKE, OP_CANCEL
+from ..windows import redraw_panels
 
 _INTERVAL = 0.1
 
@@ -49,7 +50,7 @@ class MIEN_OT_bake(bpy.types.Operator):
         if escape and self._job.running and not context.screen.is_animation_playing:
             self._job.cancel()
         if event.type == "TIMER" and self._job.poll():
-            workflow.redraw_panels()
+            redraw_panels()
         # What a render shows must not change under it: the timer comes again.
         if self._job.running or bpy.app.is_job_running("RENDER"):
             return {"PASS_THROUGH"}
@@ -99,7 +100,7 @@ class MIEN_OT_bake(bpy.types.Operator):
             context.window_manager.event_timer_remove(self._timer)
             self._timer = None
         session.job = None
-        workflow.redraw_panels()
+        redraw_panels()
 
 
 class MIEN_OT_cancel(bpy.types.Operator):

@@ -20,6 +20,7 @@ from ..ids import (
     OP_LIVE_TRIGGER_ADD,
     OP_LIVE_TRIGGER_REMOVE,
 )
+from ..windows import redraw_panels
 
 
 def _live_runs(operator: type[bpy.types.Operator]) -> bool:
@@ -150,7 +151,7 @@ class MIEN_OT_live_record(bpy.types.Operator):
                 live_workflow.record(context, punch=self.punch)
         except MienError as error:
             return workflow.refuse(self, error)
-        workflow.redraw_panels()
+        redraw_panels()
         return {"FINISHED"}
 
 

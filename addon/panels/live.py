@@ -84,6 +84,8 @@ class MIEN_PT_live(_Panel, bpy.types.Panel):
                 layout.label(text="Choose a head under Target", icon="INFO")
         if session.playback is not None:
             layout.progress(factor=session.playback.position, text=session.playback.name)
+            for line in session.playback.cast.left_out:
+                paragraph(context, layout, line, icon="INFO")
         if live is not None and live.error is not None and not on:
             self._draw_error(context, layout, live.error)
         if on:
@@ -167,6 +169,8 @@ class MIEN_PT_live(_Panel, bpy.types.Panel):
         if status.error is not None:
             paragraph(context, column, status.error.message, icon="BLANK1")
             paragraph(context, column, status.error.hint, icon="BLANK1")
+        for line in live.cast.left_out:
+            paragraph(context, column, line, icon="INFO")
         if not live.cast.left:
             paragraph(context, column, "The head is gone: undo, or stop and choose another", icon="ERROR")
 

@@ -236,6 +236,17 @@ def test_any_number_of_heads(device, head):
     assert values(head) == pytest.approx(values(second), abs=1e-5)
 
 
+def test_a_further_head_that_cannot_be_driven_is_told(device, head):
+    second = make_rig(bones=())
+    second.name = "Double"
+    for block in second.data.shape_keys.key_blocks[1:]:
+        block.driver_add("value")
+    bpy.context.scene.mien_live.targets.add().mesh = second
+    running = start()
+    assert [puppet.name for puppet in running.cast.puppets] == [head.name]
+    assert "Double was left out: Nothing of" in " ".join(drawn_by(bpy.types.MIEN_PT_live))
+
+
 def test_heads_that_share_an_armature_turn_it_once_as_a_bake_does():
     head = make_rig()
     teeth = make_rig(keys=("JawOpen",), bones=())
