@@ -514,6 +514,7 @@ def _after_undo(*_args) -> None:
 
 @persistent
 def _after_update(_scene, depsgraph) -> None:
+    playback.note_changes(depsgraph.updates)  # renders play takes, too
     if not running():
         return
     changed = {

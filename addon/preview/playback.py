@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import bpy
@@ -16,7 +16,7 @@ from .. import sound, workflow
 from ..bake import BakeOptions, plan
 from ..ids import ENGINE
 from ..rendering import write_as
-from ..rig.mapping import mapping_of
+from ..rig.mapping import find_armature, mapping_of
 from ..rig.targets import Rig, find_target
 from ..triggers import Trigger, wear
 from .heads import Sample
@@ -42,11 +42,17 @@ _playing: _Playing | None = None
 
 @dataclasses.dataclass
 class _Taken:
-    """What a head plays, as long as the take, the scene and the rig stay what they are."""
+    """What a head plays, as long as the take, the scene and the rig stay what they are.
 
-    key: tuple
-    samples: list[Sample]
+    The rig, or why there is none, is looked at again where Blender evaluated one of its `parts` anew.
+    """
+
+    key: tuple = ()
+    samples: list[Sample] = dataclasses.field(default_factory=list)
     trouble: str = ""
+    rig: Rig | str = ""
+    parts: frozenset[int] = frozenset()
+    suspect: bool = True
 
 
 _taken: dict[int, _Taken] = {}
@@ -94,18 +100,41 @@ def sample_of(obj: bpy.types.Object, scene: bpy.types.Scene, frame: int) -> Samp
     path = Path(bpy.path.abspath(chosen.take))
     keys = tuple(key.name for key in shape_keys(obj))
     changed = path.stat().st_mtime if path.is_file() else 0.0
-    key = (str(path), changed, _asked(scene), keys, mapping_of(obj))
-    taken = _taken.get(obj.session_uid)
-    if taken is None or taken.key != key:
-        taken = _Taken(key, [])
+    taken = _taken.setdefault(obj.session_uid, _Taken())
+    if taken.suspect:
+        taken.rig, taken.parts, taken.suspect = _rig_of(obj), _parts_of(obj), False
+    key = (str(path), changed, _asked(scene), keys, mapping_of(obj), taken.rig)
+    if taken.key != key:
+        taken.key, taken.samples, taken.trouble = key, [], ""
         try:
             taken.samples = read_samples(path, obj, scene)
         except MienError as error:
             taken.trouble = error.message
-        _taken[obj.session_uid] = taken
     if not taken.samples:
         return None
     return taken.samples[min(max(frame - chosen.start, 0), len(taken.samples) - 1)]
+
+
+def _rig_of(obj: bpy.types.Object) -> Rig | str:
+    try:
+        return find_target(obj, need_keys=False).rig
+    except MienError as error:
+        return error.message
+
+
+def _parts_of(obj: bpy.types.Object) -> frozenset[int]:
+    """Return the ``session_uid`` of all that makes a head's rig."""
+    armature = find_armature(obj, mapping_of(obj).bones)
+    parts = (obj, obj.data, obj.data.shape_keys, armature, armature and armature.data)
+    return frozenset(part.session_uid for part in parts if part is not None)
+
+
+def note_changes(updates: Iterable[bpy.types.DepsgraphUpdate]) -> None:
+    """Note of which heads that play a take something was evaluated anew."""
+    if _taken:
+        changed = {update.id.original.session_uid for update in updates}
+        for taken in list(_taken.values()):  # a render adds to them from its own thread
+            taken.suspect |= not changed.isdisjoint(taken.parts)
 
 
 def trouble_of(obj: bpy.types.Object) -> str:

@@ -738,14 +738,14 @@ def test_live_capture_sets_particles_off_and_shows_its_picture(tmp_path):
     assert overlay.effects_of(chosen, posed[0]) == {}
 
 
-def write_take(path, smile, label="", count=24):
+def write_take(path, smile, label="", count=24, jaw=0.0):
     from mien.core.take import TakeHeader, TakeWriter
     from mien.core.types import FrameResult
 
     with TakeWriter(path, TakeHeader("test", 24.0, (64, 48), "2026-01-01T00:00:00+00:00")) as writer:
         for i in range(count):
             units = np.zeros(11)
-            units[UNITS.index("Smile")] = smile
+            units[UNITS.index("Smile")], units[UNITS.index("JawOpen")] = smile, jaw
             probabilities = np.zeros(7)
             if label:
                 probabilities[EXPRESSIONS.index(label)] = 1.0
@@ -833,6 +833,63 @@ def test_a_head_plays_its_take_as_the_scene_would_bake_it(tmp_path):
     less = playback.sample_of(head, scene, 1)
     assert less.weights == {}
     assert set(less.bones) == set(everything.bones) - {"jaw"}
+
+
+def change_jaw_angle(rig):
+    rig["mien_jaw_open_angle"] = 1.0
+    rig.update_tag()  # as the panel that edits it does
+
+
+def change_rest(rig):
+    bpy.context.view_layer.objects.active = rig
+    bpy.ops.object.mode_set(mode="EDIT")
+    rig.data.edit_bones["jaw"].roll += 0.5
+    bpy.ops.object.mode_set(mode="OBJECT")
+
+
+def drive_jaw(rig):
+    rig.driver_add('pose.bones["jaw"].rotation_quaternion', 0)
+
+
+@pytest.mark.parametrize("change", [change_jaw_angle, change_rest, drive_jaw])
+def test_a_head_that_plays_a_take_notices_a_change_of_its_rig(change, tmp_path, monkeypatch):
+    head, searched = make_rig(), []
+    write_take(tmp_path / "a.mien", 0.8, jaw=0.5)
+    chosen, name = properties.head_settings(head), head.parent.name
+    chosen.take, chosen.source = str(tmp_path / "a.mien"), "TAKE"
+    bpy.context.view_layer.update()
+    bpy.ops.ed.undo_push(message="before")
+
+    def jaw():
+        return playback.sample_of(bpy.data.objects["Head"], bpy.context.scene, 12).bones.get("jaw")
+
+    before = jaw()
+    find = playback.find_target
+    monkeypatch.setattr(playback, "find_target", lambda *args, **more: searched.append(1) or find(*args, **more))
+    for frame in range(1, 10):
+        bpy.context.scene.frame_set(frame)
+        assert jaw() == before
+    assert not searched
+    change(bpy.data.objects[name])
+    bpy.context.view_layer.update()
+    assert jaw() != before
+    bpy.ops.ed.undo_push(message="after")
+    bpy.ops.ed.undo()
+    assert jaw() == before
+
+
+def test_a_head_plays_its_take_once_its_rig_has_left_edit_mode(tmp_path):
+    head, scene = make_rig(), bpy.context.scene
+    write_take(tmp_path / "a.mien", 0.8)
+    bpy.context.view_layer.objects.active = head.parent
+    bpy.ops.object.mode_set(mode="EDIT")
+    chosen = properties.head_settings(head)
+    chosen.take, chosen.source = str(tmp_path / "a.mien"), "TAKE"
+    assert playback.sample_of(head, scene, 5) is None
+    assert playback.trouble_of(head) == '"Rig" is in Edit Mode.'
+    bpy.ops.object.mode_set(mode="OBJECT")
+    assert playback.sample_of(head, scene, 5) is not None
+    assert playback.trouble_of(head) == ""
 
 
 @pytest.mark.parametrize("film", [False, True])
