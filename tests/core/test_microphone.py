@@ -262,7 +262,7 @@ def test_blocks_that_were_late_for_seconds_leave_no_trace(fed, tmp_path, late):
 
 
 def test_a_take_whose_first_picture_waited_has_its_sound_from_the_start(fed, tmp_path):
-    origin = now() - 40.0
+    origin = now()
     for block in range(1, 2001):
         fed.give(origin + block * 0.02, np.full(960, block, np.int16))
     until(lambda: fed._count == 2000 * 960)
