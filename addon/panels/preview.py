@@ -98,10 +98,10 @@ class MIEN_PT_preview_expression(_Child, bpy.types.Panel):
         for name in (*BASIC, *chosen.expressions.keys()):
             worn = chosen.expression == name and chosen.strength > 0.0
             row = grid.row(align=True)
-            row.operator(
-                OP_PREVIEW_EXPRESSION, text=name.capitalize() if name in BASIC else name, depress=worn
-            ).name = name
-            if name not in BASIC:
+            basic = name in BASIC
+            shown = name.capitalize() if basic else name
+            row.operator(OP_PREVIEW_EXPRESSION, text=shown, translate=basic, depress=worn).name = name
+            if not basic:
                 row.operator(OP_PREVIEW_EXPRESSION_REMOVE, text="", icon="X").name = name
         layout.operator(OP_PREVIEW_EXPRESSION_SAVE, icon="ADD")
 
@@ -148,7 +148,7 @@ class MIEN_PT_preview_heads(_Child, bpy.types.Panel):
             layout.label(text="No mesh with shape keys that Mien knows", icon="INFO")
         for obj in heads:
             chosen = head_settings(obj)
-            layout.prop(chosen, "show", text=obj.name)
+            layout.prop(chosen, "show", text=obj.name, translate=False)
             if not chosen.show:
                 continue
             column = layout.column()

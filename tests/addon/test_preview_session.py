@@ -20,6 +20,7 @@ from mien.addon.operators.preview import (  # noqa: E402
     free_name,
 )
 from mien.addon.operators.takes import MIEN_OT_export_csv  # noqa: E402
+from mien.addon.panels.preview import MIEN_PT_preview_expression, MIEN_PT_preview_heads  # noqa: E402
 from mien.addon.preview import compose, drawing, engine, overlay, playback, properties  # noqa: E402
 from mien.addon.preview.heads import Head, Sample  # noqa: E402
 from mien.addon.preview.particles import EFFECTS  # noqa: E402
@@ -30,6 +31,7 @@ from mien.core.units import ARKIT, EXPRESSIONS, UNITS  # noqa: E402
 
 from . import conftest  # noqa: E402
 from .conftest import empty_file, run_alone  # noqa: E402
+from .panel_text import Layout, drawn_by  # noqa: E402
 from .preview_helpers import render, with_gpu  # noqa: E402
 from .stand_in import make_worker  # noqa: E402
 from .test_sound import write_sound  # noqa: E402
@@ -609,6 +611,26 @@ def test_expressions_are_kept_with_the_file():
     assert bpy.ops.mien.preview_expression(own=2) == {"CANCELLED"}
     assert bpy.ops.mien.preview_expression_remove(name="Smirk") == {"FINISHED"}
     assert len(chosen.expressions) == 0
+
+
+def test_names_that_users_give_are_drawn_as_they_are(monkeypatch):
+    """Blender would draw an expression or a head called Camera in the language of its interface."""
+    head = make_rig()
+    head.name = "Camera"
+    bpy.context.scene.mien_preview.expressions.add().name = "Light"
+    drawn = {}
+
+    def note(_layout, *_what, text="", translate=True, **_more):
+        drawn[text] = translate
+        return SimpleNamespace()
+
+    monkeypatch.setattr(Layout, "prop", note)
+    monkeypatch.setattr(Layout, "operator", note)
+    for panel in (MIEN_PT_preview_expression, MIEN_PT_preview_heads):
+        drawn_by(panel)
+    assert not drawn["Light"]
+    assert not drawn["Camera"]
+    assert drawn["Happiness"]
 
 
 def test_a_hot_key_decides_for_no_button_after_it():
