@@ -41,7 +41,7 @@ PANEL_MAPPING = "MIEN_PT_mapping"
 LIST_SHAPES = "MIEN_UL_shapes"
 
 PREVIEW = "mien_preview"
-"""Name of the preview's settings on scenes and objects."""
+"""Name of the preview's settings on scenes, view layers and objects."""
 
 OP_PREVIEW = "mien.preview"
 OP_PREVIEW_EXPRESSION = "mien.preview_expression"
