@@ -45,10 +45,10 @@ def end_take_with_timeline(*_args):
 @bpy.app.handlers.persistent
 def hold_while_rendering(*_args):
     """A render reads the scene from another thread: nothing may change under it."""
-    job = bpy.app.is_job_running("RENDER")
-    for cast in _casts():
+    job, casts = bpy.app.is_job_running("RENDER"), _casts()
+    for cast in casts:
         cast.held.add("render job" if job else "render")
-    if not job and not bpy.app.timers.is_registered(go_on_after_rendering):
+    if casts and not job and not bpy.app.timers.is_registered(go_on_after_rendering):
         # Blender does not tell the end of a film that it cannot open. No timer runs before such a render has ended.
         bpy.app.timers.register(go_on_after_rendering, first_interval=0.0)
 

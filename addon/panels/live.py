@@ -29,11 +29,11 @@ from ..ids import (
     PANEL_LIVE_EXPRESSIONS,
     PANEL_LIVE_OPTIONS,
     PANEL_LIVE_OUTPUT,
-    SIDEBAR_TAB,
     TAKE_LIST,
 )
 from ..preferences import get_preferences
 from ..triggers import troubles_of
+from .sidebar import Sidebar
 from .text import paragraph
 
 _STATES = {
@@ -55,13 +55,7 @@ _NEUTRAL = {
 """Text and icon of the button, by how the calibration stands."""
 
 
-class _Panel:
-    bl_space_type = "VIEW_3D"
-    bl_region_type = "UI"
-    bl_category = SIDEBAR_TAB
-
-
-class MIEN_PT_live(_Panel, bpy.types.Panel):
+class MIEN_PT_live(Sidebar, bpy.types.Panel):
     bl_idname = PANEL_LIVE
     bl_label = "Live"
 
@@ -204,7 +198,7 @@ class MIEN_PT_live(_Panel, bpy.types.Panel):
             grid.progress(factor=value, text=name)
 
 
-class MIEN_PT_live_expressions(_Panel, bpy.types.Panel):
+class MIEN_PT_live_expressions(Sidebar, bpy.types.Panel):
     bl_idname = PANEL_LIVE_EXPRESSIONS
     bl_parent_id = PANEL_LIVE
     bl_label = "Expressions"
@@ -260,7 +254,7 @@ class MIEN_PT_live_expressions(_Panel, bpy.types.Panel):
         column.operator(OP_LIVE_LEARN, text=rest, icon="USER").rest = True
 
 
-class MIEN_PT_live_options(_Panel, bpy.types.Panel):
+class MIEN_PT_live_options(Sidebar, bpy.types.Panel):
     bl_idname = PANEL_LIVE_OPTIONS
     bl_parent_id = PANEL_LIVE
     bl_label = "Live Options"
@@ -285,7 +279,7 @@ class MIEN_PT_live_options(_Panel, bpy.types.Panel):
         column.prop(chosen, "play_timeline")
 
 
-class MIEN_PT_live_output(_Panel, bpy.types.Panel):
+class MIEN_PT_live_output(Sidebar, bpy.types.Panel):
     bl_idname = PANEL_LIVE_OUTPUT
     bl_parent_id = PANEL_LIVE
     bl_label = "Send"

@@ -5,17 +5,15 @@ from __future__ import annotations
 import bpy
 
 from .. import live_workflow, session
-from ..ids import OP_LIVE_MICROPHONES, PANEL_LIVE, PANEL_LIVE_SOUND, SIDEBAR_TAB
+from ..ids import OP_LIVE_MICROPHONES, PANEL_LIVE, PANEL_LIVE_SOUND
 from ..preferences import allowed, get_preferences
+from .sidebar import Sidebar
 from .text import paragraph
 
 
-class MIEN_PT_live_sound(bpy.types.Panel):
+class MIEN_PT_live_sound(Sidebar, bpy.types.Panel):
     bl_idname = PANEL_LIVE_SOUND
     bl_parent_id = PANEL_LIVE
-    bl_space_type = "VIEW_3D"
-    bl_region_type = "UI"
-    bl_category = SIDEBAR_TAB
     bl_label = "Microphone"
     bl_options = {"DEFAULT_CLOSED"}
 

@@ -24,21 +24,15 @@ from ..ids import (
     PANEL_FURTHER_HEADS,
     PANEL_MAIN,
     PANEL_TAKES,
-    SIDEBAR_TAB,
 )
 from ..preferences import takes_folder
 from ..rig.targets import BONES
 from .live import draw_take_list
+from .sidebar import Sidebar
 from .text import paragraph
 
 
-class _Panel:
-    bl_space_type = "VIEW_3D"
-    bl_region_type = "UI"
-    bl_category = SIDEBAR_TAB
-
-
-class MIEN_PT_main(_Panel, bpy.types.Panel):
+class MIEN_PT_main(Sidebar, bpy.types.Panel):
     bl_idname = PANEL_MAIN
     bl_label = "Mien"
 
@@ -137,7 +131,7 @@ class MIEN_PT_main(_Panel, bpy.types.Panel):
             icon = "BLANK1"
 
 
-class MIEN_PT_further_heads(_Panel, bpy.types.Panel):
+class MIEN_PT_further_heads(Sidebar, bpy.types.Panel):
     bl_idname = PANEL_FURTHER_HEADS
     bl_parent_id = PANEL_MAIN
     bl_label = "Further Heads"
@@ -159,7 +153,7 @@ class MIEN_PT_further_heads(_Panel, bpy.types.Panel):
         column.operator(OP_LIVE_TARGET_ADD, icon="ADD")
 
 
-class MIEN_PT_bake_options(_Panel, bpy.types.Panel):
+class MIEN_PT_bake_options(Sidebar, bpy.types.Panel):
     bl_idname = PANEL_BAKE_OPTIONS
     bl_parent_id = PANEL_MAIN
     bl_label = "Options"
@@ -199,7 +193,7 @@ class MIEN_PT_bake_options(_Panel, bpy.types.Panel):
         delay.prop(chosen, "sound_delay")
 
 
-class MIEN_PT_channels(_Panel, bpy.types.Panel):
+class MIEN_PT_channels(Sidebar, bpy.types.Panel):
     bl_idname = PANEL_CHANNELS
     bl_parent_id = PANEL_MAIN
     bl_label = "Channels"
@@ -221,7 +215,7 @@ class MIEN_PT_channels(_Panel, bpy.types.Panel):
         column.prop(chosen, "use_eyes")
 
 
-class MIEN_PT_takes(_Panel, bpy.types.Panel):
+class MIEN_PT_takes(Sidebar, bpy.types.Panel):
     bl_idname = PANEL_TAKES
     bl_parent_id = PANEL_MAIN
     bl_label = "Takes"

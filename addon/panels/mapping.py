@@ -13,9 +13,9 @@ from ..ids import (
     OP_MAP_SHAPES,
     PANEL_MAIN,
     PANEL_MAPPING,
-    SIDEBAR_TAB,
 )
 from ..rig.mapping import find_armature, mapping_of
+from .sidebar import Sidebar
 from .text import paragraph
 
 
@@ -32,13 +32,10 @@ class MIEN_UL_shapes(bpy.types.UIList):
         row.label(text=item.channel or "-")
 
 
-class MIEN_PT_mapping(bpy.types.Panel):
+class MIEN_PT_mapping(Sidebar, bpy.types.Panel):
     bl_idname = PANEL_MAPPING
     bl_parent_id = PANEL_MAIN
     bl_label = "Mapping"
-    bl_space_type = "VIEW_3D"
-    bl_region_type = "UI"
-    bl_category = SIDEBAR_TAB
     bl_options = {"DEFAULT_CLOSED"}
 
     def draw(self, context):

@@ -16,23 +16,17 @@ from ..ids import (
     PANEL_PREVIEW_HEADS,
     PANEL_PREVIEW_LOOK,
     PANEL_PREVIEW_PARTICLES,
-    SIDEBAR_TAB,
 )
 from ..preview import overlay, playback
 from ..preview.particles import EFFECTS
 from ..preview.properties import head_settings, settings
 from ..preview.reading import left_out, left_out_of_a_take
 from ..registration import register_classes, unregister_classes
+from .sidebar import Sidebar
 from .text import paragraph
 
 
-class _Panel:
-    bl_space_type = "VIEW_3D"
-    bl_region_type = "UI"
-    bl_category = SIDEBAR_TAB
-
-
-class MIEN_PT_preview(_Panel, bpy.types.Panel):
+class MIEN_PT_preview(Sidebar, bpy.types.Panel):
     bl_idname = PANEL_PREVIEW
     bl_label = "Preview"
 
@@ -57,7 +51,7 @@ class MIEN_PT_preview(_Panel, bpy.types.Panel):
             column.prop(chosen, "camera_beside")
 
 
-class _Child(_Panel):
+class _Child(Sidebar):
     bl_parent_id = PANEL_PREVIEW
     bl_options = {"DEFAULT_CLOSED"}
 

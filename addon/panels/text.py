@@ -21,7 +21,7 @@ def paragraph(context, layout, text: str, icon: str = "NONE") -> None:
     column = layout.column(align=True)
     column.scale_y = 0.8
     for line in lines_of(text, max(room, 100 * scale), lambda part: blf.dimensions(0, part)[0]):
-        column.label(text=line, icon=icon)
+        column.label(text=line, icon=icon, translate=False)
         icon = "BLANK1" if icon != "NONE" else "NONE"
 
 
