@@ -61,6 +61,26 @@ def record(live, **how):
     yield from wait(lambda: len(names()) > before, 60)
 
 
+def ends(session):
+    """A take along the timeline ends where that loops, and where it is stopped."""
+    scene, known = bpy.context.scene, bpy.context.window_manager.mien_takes
+    for how in ("loops", "is stopped"):
+        known.items.clear()
+        scene.frame_set(scene.frame_end - 24 if how == "loops" else 30)
+        click(bpy.ops.mien.live_record, punch=True)
+        yield from wait(lambda: scene.frame_current not in (scene.frame_end - 24, 30), 20)
+        if how == "is stopped":
+            yield from wait(lambda: scene.frame_current > 40, 20)
+            call(bpy.ops.screen.animation_play)
+        yield from wait(lambda: not session.live.recording, 20)
+        yield from wait(lambda: len(names()) > 0, 60)
+        report[f"a take ends where the timeline {how}"] = session.outcome.lines
+        if bpy.context.screen.is_animation_playing:
+            call(bpy.ops.screen.animation_play)
+        known.active = 0
+        click(bpy.ops.mien.take_delete)
+
+
 def network(window):
     session, live = addon("session"), addon("live")
     chosen = bpy.context.scene.mien_live
@@ -72,6 +92,7 @@ def network(window):
     try:
         yield from wait(lambda: session.live.counts.applied > 5, 120)
         report["the head follows the network"] = yield from moves(head(), 60)
+        yield from ends(session)
         yield from record(session.live)
         bpy.context.scene.frame_set(30)
         yield from record(session.live, punch=True)
