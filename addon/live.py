@@ -46,7 +46,7 @@ from ..core.take import SUFFIX
 from ..core.types import SURE
 from . import session
 from .rig.puppet import Channels, Puppet, Sample
-from .rig.targets import find_target, without_shared
+from .rig.targets import find_further, find_target, without_shared
 from .triggers import Wearer
 from .windows import redraw_panels
 
@@ -83,11 +83,10 @@ class Timeline:
     ----------
     scene : int
         ``session_uid`` of its scene.
-    start, reached : float
-        Frame at which the take began, and the last one since.
-    fps : float
-    began : float
-        When, by `core.clock`.
+    order : Record
+        Tells where and when the take began.
+    reached : float
+        The last frame since.
     ended : bool
         Whether it jumped back or stopped, and the take ended with it.
     late : float
@@ -95,17 +94,16 @@ class Timeline:
     """
 
     scene: int
-    start: float
+    order: Record
     reached: float
-    fps: float
-    began: float
     ended: bool = False
     late: float = 0.0
 
     def end(self) -> None:
         """Note how far it came against the clock, where it moved at all."""
-        if self.reached > self.start:
-            self.late = (now() - self.began) * self.fps - (self.reached - self.start)
+        played = self.reached - self.order.scene_frame
+        if played > 0:
+            self.late = (now() - self.order.since) * self.order.scene_fps - played
 
 
 @dataclasses.dataclass
@@ -646,15 +644,10 @@ def make_cast(meshes: list[bpy.types.Object], channels: Channels) -> Cast:
     MienError
         If not even the first can.
     """
-    targets, left_out = [], []
-    for i, mesh in enumerate(dict.fromkeys(meshes)):
-        try:
-            targets.append(find_target(mesh, need_keys=False))
-        except MienError as error:
-            if i == 0:
-                raise
-            left_out.append(f"{mesh.name} was left out: {error.message}")
-    cast = Cast([Puppet(target, channels) for target in without_shared(targets)], left_out)
+    first, *others = dict.fromkeys(meshes)
+    target = find_target(first, need_keys=False)
+    further, left_out = find_further(others)
+    cast = Cast([Puppet(target, channels) for target in without_shared([target, *further])], left_out)
     if bpy.app.is_job_running("RENDER"):
         cast.held.add("render job")
     return cast

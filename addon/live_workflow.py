@@ -180,7 +180,7 @@ def record(context, *, punch: bool) -> None:
     scene = context.scene
     frame, fps = scene.frame_current_final, scene.render.fps / scene.render.fps_base
     session.live.record(path, frame, scene_fps=fps)
-    session.live.timeline = live.Timeline(scene.session_uid, frame, frame, fps, session.live.wanted.since)
+    session.live.timeline = live.Timeline(scene.session_uid, session.live.wanted, frame)
     play_timeline(context, True)
 
 

@@ -23,7 +23,7 @@ from .ids import LIVE_SETTINGS, SETTINGS
 from .preferences import actors_folder, takes_folder
 from .preview.properties import head_settings
 from .rig.mapping import find_armature, mapping_of
-from .rig.targets import Target, find_target
+from .rig.targets import Target, find_further, find_target
 from .triggers import Trigger, triggers_of, troubles_of, wear
 from .windows import redraw_panels
 
@@ -289,19 +289,15 @@ def bake_take(asked: Request, path: Path, source: Path | None = None) -> BakeSum
 
 def _others(asked: Request, *, new_action: bool) -> tuple[list[Target], list[str]]:
     """Return the further heads of a bake, and what to tell about those that cannot take it."""
-    targets, notices = [], []
     meshes = {obj.session_uid: obj for obj in bpy.data.objects}
-    for mesh in [meshes[uid] for uid in asked.others if uid in meshes]:
-        try:
-            target = find_target(mesh, need_keys=False)
-        except MienError as error:
-            notices.append(f"{mesh.name} was left out: {error.message}")
-            continue
+    found, notices = find_further(meshes[uid] for uid in asked.others if uid in meshes)
+    targets = []
+    for target in found:
         action = None if new_action else _linked_action(target)
         if action is None:
             targets.append(target)
         else:
-            notices.append(f'{mesh.name} was left out: its action "{action.name}" is linked')
+            notices.append(f'{target.mesh.name} was left out: its action "{action.name}" is linked')
     return targets, notices
 
 

@@ -255,7 +255,7 @@ def find_axes(obj, mapping: HeadMapping) -> np.ndarray:
     modifier = reading.armature_modifier(obj)
     if modifier is None:
         return np.eye(3)
-    into = np.linalg.inv(reading.object_matrix(obj)) @ reading.object_matrix(modifier.object)
+    into = reading.into_object(obj, modifier.object)
     return into[:3, :3] @ np.array(upright(modifier.object, mapping.bones).inverted().to_matrix())
 
 
@@ -268,7 +268,7 @@ def find_eyes(obj, mesh: MeshArrays, mapping: HeadMapping) -> np.ndarray:
     bones = modifier.object.data.bones if modifier else {}
     eyes = [mapping.bones[role] for role in EYES]
     if all(name in bones for name in eyes):
-        into = np.linalg.inv(reading.object_matrix(obj)) @ reading.object_matrix(modifier.object)
+        into = reading.into_object(obj, modifier.object)
         heads = [np.array(bones[find_aim(modifier.object, name)[0]].head_local) for name in eyes]
         return np.array([into[:3, :3] @ head + into[:3, 3] for head in heads])
     names = {channel: name for name, channel in mapping.channels.items() if name in mesh.shapes}

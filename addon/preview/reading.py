@@ -238,6 +238,11 @@ def object_matrix(obj) -> np.ndarray:
     return np.array(obj.matrix_world, np.float64)
 
 
+def into_object(obj, armature) -> np.ndarray:
+    """Return the matrix from an armature's space to an object's, shape (4, 4)."""
+    return np.linalg.inv(object_matrix(obj)) @ object_matrix(armature)
+
+
 def read_bones(obj, bones: tuple[str, ...], rotations: dict | None = None, depsgraph=None) -> np.ndarray:
     """Return how each bone moves the mesh, in the object's space.
 
@@ -266,7 +271,7 @@ def read_bones(obj, bones: tuple[str, ...], rotations: dict | None = None, depsg
         posed = _posed(pose, bones, rotations)
     else:
         posed = {name: np.array(pose[name].matrix, np.float64) for name in bones}
-    into = np.linalg.inv(object_matrix(obj)) @ object_matrix(armature)
+    into = into_object(obj, armature)
     back = np.linalg.inv(into)
     rest = armature.data.bones
     result = np.empty((len(bones), 4, 4))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ...core.errors import MienError
@@ -198,6 +198,17 @@ def find_target(mesh: bpy.types.Object | None, *, need_keys: bool = True) -> Tar
         about_keys=tuple(about_keys),
         about_bones=tuple(about_bones),
     )
+
+
+def find_further(meshes: Iterable[bpy.types.Object]) -> tuple[list[Target], list[str]]:
+    """Return those of further heads that can take a performance, and sentences about the others."""
+    targets, left_out = [], []
+    for mesh in meshes:
+        try:
+            targets.append(find_target(mesh, need_keys=False))
+        except MienError as error:
+            left_out.append(f"{mesh.name} was left out: {error.message}")
+    return targets, left_out
 
 
 def without_shared(targets: Sequence[Target]) -> list[Target]:
