@@ -26,6 +26,7 @@ _IRIS = np.array([473, 468])
 _IRIS_TO_SINE = 2.6  # eye's width over eyeball's radius: 30 mm / 12 mm, and a little for the mesh's reserve
 # Radians for an eyeLook weight of 1: exactly so in Live Link Face's data, 0.6 to 0.7 in our clips.
 _WEIGHT_TO_ANGLE = 0.61
+_LID_SHARE = 0.7
 _PITCH_AT_ZERO = 0.15  # radians; eyes on the camera read as looking down a little
 
 
@@ -37,6 +38,7 @@ _LOOK_LEFT = _shapes("eyeLookOutLeft", "eyeLookInRight")
 _LOOK_RIGHT = _shapes("eyeLookInLeft", "eyeLookOutRight")
 _LOOK_UP = _shapes("eyeLookUpLeft", "eyeLookUpRight")
 _LOOK_DOWN = _shapes("eyeLookDownLeft", "eyeLookDownRight")
+_LOOK = np.concatenate((_LOOK_LEFT, _LOOK_RIGHT, _LOOK_UP, _LOOK_DOWN))
 _BLINK = _shapes("eyeBlinkLeft", "eyeBlinkRight")
 
 
@@ -190,6 +192,17 @@ def gaze(face: Face) -> npt.NDArray[np.float64]:
     return np.array([(by_iris + by_weights) / 2, pitch])
 
 
+def lids_at_most_shut(arkit: npt.NDArray) -> npt.NDArray:
+    """Return ARKit weights, shape (..., 52), without the part of eyeLookDown that a shut lid has no room for.
+
+    A character's eyeLookDown lowers the lid, too. An iPhone's stays below ``1 - 0.7 eyeBlink``; the landmark model
+    says 0.7 to 0.9 of both where eyes are lowered.
+    """
+    result = np.array(arkit)
+    result[..., _LOOK_DOWN] = np.minimum(result[..., _LOOK_DOWN], 1.0 - _LID_SHARE * result[..., _BLINK])
+    return result
+
+
 class GazeTracker:
     """Gaze that a blink does not move.
 
@@ -208,6 +221,8 @@ class GazeTracker:
 
     def __init__(self):
         self._gaze: npt.NDArray[np.float64] | None = None
+        self._weights: npt.NDArray[np.float32] | None = None
+        self._trust = 1.0
         self._held = 0.0
         self._time = 0.0
 
@@ -218,13 +233,26 @@ class GazeTracker:
         shut = (face.blendshapes[_BLINK].min() - self.OPEN) / (self.SHUT - self.OPEN)
         shut = min(max(shut, 0.0), 1.0)
         self._held = self._held + step if shut > 0.0 else 0.0
-        trust = max(1.0 - shut, min(max(self._held / self.BLINK - 1.0, 0.0), 1.0))
+        self._trust = max(1.0 - shut, min(max(self._held / self.BLINK - 1.0, 0.0), 1.0))
         if self._gaze is None:
             self._gaze = seen
-        self._gaze = self._gaze + trust * (seen - self._gaze)
+        self._gaze = self._gaze + self._trust * (seen - self._gaze)
         return np.tile(self._gaze, (2, 1))
+
+    def hold(self, arkit: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return the weights, shape (52,), of the frame seen last, with its eyeLook weights held likewise.
+
+        An eyeLookDown on top of each blink would push a character's lid down twice. See `lids_at_most_shut`, too.
+        """
+        look = arkit[_LOOK]
+        if self._weights is None:
+            self._weights = look
+        self._weights = self._weights + np.float32(self._trust) * (look - self._weights)
+        result = arkit.copy()
+        result[_LOOK] = self._weights
+        return lids_at_most_shut(result)
 
     def reset(self) -> None:
         """Forget the gaze, as when the face was lost."""
-        self._gaze = None
+        self._gaze = self._weights = None
         self._held = 0.0

@@ -114,6 +114,7 @@ class Pipeline:
         if self._tell_time is not None:
             self._tell_time(frame.time)
         action_units, arkit = self._estimator.estimate_arkit(face, frame.image)
+        eyes = self._gaze(face, frame.time)
         return FrameResult(
             frame.index,
             frame.time,
@@ -125,9 +126,9 @@ class Pipeline:
             points68=face.landmarks[POINTS68, :2],
             head_rotation=rotation,
             head_translation=translation,
-            eye_rotations=self._gaze(face, frame.time),
+            eye_rotations=eyes,
             action_units=action_units,
-            arkit=arkit,
+            arkit=self._gaze.hold(arkit),
             units=fuse(action_units),
             expression=label.expression,
             probabilities=label.probabilities,

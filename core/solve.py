@@ -16,7 +16,7 @@ import numpy.typing as npt
 from . import relative
 from .filters import OneEuro, smooth
 from .fusion import fuse
-from .head import continuous, inverse, multiply
+from .head import continuous, inverse, lids_at_most_shut, multiply
 from .types import SURE, FrameResult
 from .units import ACTION_UNITS, ARKIT, UNITS
 
@@ -317,7 +317,7 @@ def _refine(rows: npt.NDArray, measured: npt.NDArray, neutral: Neutral) -> None:
         seen[:, _SLICE["action_units"]], seen[:, _SLICE["arkit"]], measured[known], neutral.measures, turn
     )
     seen[:, _SLICE["action_units"]] = units
-    seen[:, _SLICE["arkit"]] = shapes
+    seen[:, _SLICE["arkit"]] = lids_at_most_shut(shapes)
     seen[:, _SLICE["units"]] = fuse(units)
     rows[known] = seen
 

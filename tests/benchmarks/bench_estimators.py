@@ -70,7 +70,7 @@ def follow(clip: Path, limit: int):
                         head_translation=translation,
                         eye_rotations=eyes,
                         action_units=units,
-                        arkit=arkit,
+                        arkit=gaze.hold(arkit),
                         units=fuse(units),
                     )
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 
 import numpy as np
@@ -15,6 +16,7 @@ from mien.core.head import (
     head_pose,
     head_space,
     inverse,
+    lids_at_most_shut,
     matrix_from_quaternion,
     multiply,
     product,
@@ -22,6 +24,7 @@ from mien.core.head import (
 )
 from mien.core.landmarks import Face, Landmarker
 from mien.core.models import landmark_model
+from mien.core.units import ARKIT, ARKIT_INDEX
 
 from .face_helpers import about, face_at, needs_model
 
@@ -134,6 +137,24 @@ def test_a_blink_does_not_move_the_gaze():
     assert np.ptp(pitch) < 0.15
 
 
+def test_a_blink_does_not_lower_the_lids_twice():
+    track = GazeTracker()
+    lids = np.concatenate([np.zeros(15), np.hanning(8), np.zeros(15)])
+    faces = [blinking(lid) for lid in lids]
+    for face in faces:
+        face.blendshapes[ARKIT_INDEX["eyeLookOutLeft"]] = 0.3
+    held = []
+    for i, face in enumerate(faces):
+        track(face, i / 30)
+        held.append(track.hold(face.blendshapes))
+    held, seen = np.array(held), np.array([face.blendshapes for face in faces])
+    down = [ARKIT_INDEX["eyeLookDownLeft"], ARKIT_INDEX["eyeLookDownRight"]]
+    assert seen[:, down].max() > 0.8
+    assert held[:, down].max() < 0.3
+    others = np.delete(np.arange(52), down)
+    np.testing.assert_array_equal(held[:, others], seen[:, others])
+
+
 def test_lowered_eyes_are_followed_after_a_blinks_time():
     track = GazeTracker()
     track(blinking(0.0), 0.0)
@@ -141,6 +162,30 @@ def test_lowered_eyes_are_followed_after_a_blinks_time():
     assert pitches[5] == pytest.approx(gaze(blinking(0.0))[1])
     assert pitches[-1] == pytest.approx(gaze(blinking(0.9))[1], abs=0.02)
     assert np.abs(np.diff(pitches)).max() < 0.2
+    lowered = blinking(0.9).blendshapes
+    for i in range(60, 90):
+        track(blinking(0.9), i / 30)
+        held = track.hold(lowered)
+    np.testing.assert_allclose(held, lids_at_most_shut(lowered), atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("blink", "down", "wanted"), [(1.0, 0.8, 0.3), (0.5, 0.8, 0.65), (0.0, 1.0, 1.0), (1.0, 0.2, 0.2)]
+)
+def test_a_shut_lid_is_pushed_no_further_down(blink, down, wanted):
+    given = face_at(eyeBlinkLeft=blink, eyeLookDownLeft=down, eyeLookDownRight=down).blendshapes
+    expected = given.copy()
+    expected[ARKIT_INDEX["eyeLookDownLeft"]] = wanted
+    np.testing.assert_allclose(lids_at_most_shut(np.stack((given, given))), np.stack((expected, expected)), rtol=1e-6)
+    assert given[ARKIT_INDEX["eyeLookDownLeft"]] == np.float32(down)  # the one given stays
+
+
+@pytest.mark.data
+def test_what_an_iphone_says_of_lids_is_kept(data):
+    with (data / "arkit" / "dao_arkit.csv").open() as file:
+        rows = np.array([[float(row[name]) for name in ARKIT] for row in csv.DictReader(file)])
+    assert rows[:, ARKIT_INDEX["eyeBlinkLeft"]].max() > 0.9
+    np.testing.assert_array_equal(lids_at_most_shut(rows), rows)
 
 
 def test_a_wink_does_not_turn_one_eye():

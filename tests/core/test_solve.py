@@ -15,7 +15,7 @@ from mien.core.pipeline import Pipeline
 from mien.core.solve import EASE, HOLD, RETURN, Performance, SolveOptions, Solver, hidden_spans, solve_take
 from mien.core.take import TakeHeader
 from mien.core.types import FrameResult
-from mien.core.units import ACTION_UNITS, ARKIT, UNIT_INDEX, UNITS
+from mien.core.units import ACTION_UNITS, ARKIT, ARKIT_INDEX, UNIT_INDEX, UNITS
 
 from .face_helpers import about, needs_model
 
@@ -326,6 +326,21 @@ def test_performance_checks_its_arrays():
         Performance(**good | {"eyes": np.full((2, 2, 2), np.nan)})
     with pytest.raises(ValueError, match="grow"):
         Performance(**good | {"times": np.zeros(2)})
+
+
+@pytest.mark.data
+@needs_model
+def test_blinks_of_a_real_face_are_no_looks_down(data):
+    with open_source(data / "video" / "d10.mp4") as source, Pipeline() as pipeline:
+        results = list(pipeline.run(itertools.islice(source, 360)))
+    shapes = solve_take(take_of(results)).arkit
+    blink, down = shapes[:, ARKIT_INDEX["eyeBlinkLeft"]], shapes[:, ARKIT_INDEX["eyeLookDownLeft"]]
+    shut = np.flatnonzero(blink > 0.8)
+    assert len(shut) > 4
+    assert down[shut].max() < 0.35  # an iPhone: 0.33
+    # Around them she looks down less than when she does so with open eyes.
+    near = np.unique(np.clip(shut[:, None] + np.arange(-6, 7), 0, len(down) - 1))
+    assert down[near].max() < down[blink < 0.4].max()
 
 
 @pytest.mark.data
