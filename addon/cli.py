@@ -219,6 +219,10 @@ def _heads(objects, names: list[str] | None) -> list:
     meshes = [o for o in objects if o.type == "MESH"]
     if not meshes:
         raise MienError("no-mesh", "The rig file holds no mesh.", "Choose a .blend with a head that has shape keys.")
-    keys = [o.data.shape_keys for o in meshes]
-    known = [len(mapping_of(mesh).channels) if key else -1 for mesh, key in zip(meshes, keys, strict=True)]
-    return [meshes[known.index(max(known))]]
+    return [max(meshes, key=_likely)]
+
+
+def _likely(mesh) -> tuple[int, int]:
+    """Return how likely a mesh is the head: teeth and eyes, which move along, are smaller."""
+    known = len(mapping_of(mesh).channels) if mesh.data.shape_keys else -1
+    return known, len(mesh.data.vertices)

@@ -26,6 +26,9 @@ _SEPARATION = 0.4
 _MARGIN = 1.5
 """How much wider than the moving part of the face the rig's picture is."""
 
+_DARK = 40
+"""Of 255: where nineteen of twenty pixels are darker, nothing is told by the picture."""
+
 
 def choose_moments(performance: Performance, count: int = 8) -> list[int]:
     """Choose the frames that tell most: the peak of one unit after another, spread in time.
@@ -67,18 +70,18 @@ def _framed(scene: bpy.types.Scene, mesh: bpy.types.Object, size: int):
 
     The view is the scene camera's, cut to the face; a scene without one gets a camera in
     front of the face for the while. Cycles on few samples with denoising: it needs no GPU,
-    so it works in any background Blender.
+    so it works in any background Blender. Yields what lights the face from above the camera, for scenes without light.
     """
     low, high = _face_bounds(mesh)
     corners = [
         mesh.matrix_world @ Vector(np.where(pick, high, low).tolist())
         for pick in itertools.product((False, True), repeat=3)
     ]
-    camera, made = scene.camera, None
+    camera, made = scene.camera, []
     if camera is None:
-        made = bpy.data.cameras.new("Mien Sheet")
-        made.lens = 85.0
-        camera = bpy.data.objects.new("Mien Sheet", made)
+        made.append(bpy.data.cameras.new("Mien Sheet"))
+        made[0].lens = 85.0
+        camera = bpy.data.objects.new("Mien Sheet", made[0])
         reach = max((a - b).length for a, b in itertools.combinations(corners, 2))
         centre = sum(corners, Vector()) / len(corners)
         # A character looks along -Y.
@@ -87,6 +90,15 @@ def _framed(scene: bpy.types.Scene, mesh: bpy.types.Object, size: int):
         )
         scene.collection.objects.link(camera)
         bpy.context.view_layer.update()
+
+    def light_up() -> None:
+        made.append(bpy.data.lights.new("Mien Sheet", "SUN"))
+        made[-1].energy, made[-1].angle = 3.0, 0.5
+        light = bpy.data.objects.new("Mien Sheet", made[-1])
+        # A sun shines along its -Z, as a camera looks.
+        light.matrix_world = camera.matrix_world @ Matrix.Rotation(-0.6, 4, "X") @ Matrix.Rotation(0.4, 4, "Y")
+        scene.collection.objects.link(light)
+
     render, cycles = scene.render, scene.cycles
     saved = [
         (owner, name, getattr(owner, name))
@@ -122,13 +134,12 @@ def _framed(scene: bpy.types.Scene, mesh: bpy.types.Object, size: int):
         cycles.samples, cycles.use_denoising = 16, True
         write_as(render, "PNG")
         chosen.color_mode = "RGB"
-        yield
+        yield light_up
     finally:
         for owner, name, value in saved:
             setattr(owner, name, value)
         _go_to(scene, frame)
-        if made is not None:
-            bpy.data.cameras.remove(made)  # takes its object along
+        bpy.data.batch_remove(made)  # takes their objects along
 
 
 def _face_bounds(mesh: bpy.types.Object) -> tuple[np.ndarray, np.ndarray]:
@@ -249,10 +260,14 @@ def write_contact_sheet(
     moments = choose_moments(performance, count)
     pictures = _pictures(source, moments, fps)
     pairs = []
-    with _framed(scene, mesh, size), tempfile.TemporaryDirectory() as folder:
+    with _framed(scene, mesh, size) as light_up, tempfile.TemporaryDirectory() as folder:
         for done, index in enumerate(moments, 1):
             actor = _square(pictures[index], take[index].box, size)
-            rig = _render(scene, frame_of(float(performance.times[index])), size, folder)
+            at = frame_of(float(performance.times[index]))
+            rig = _render(scene, at, size, folder)
+            if done == 1 and np.percentile(rig, 95) < _DARK:
+                light_up()
+                rig = _render(scene, at, size, folder)
             strongest = np.argsort(-performance.units[index])[:3]
             _caption(actor, [f"{performance.times[index]:.2f} s"])
             _caption(rig, [f"{UNITS[u]} {performance.units[index, u]:.2f}" for u in strongest])

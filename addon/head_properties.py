@@ -25,7 +25,7 @@ def _find_bones(self, _context, text):
 def _bone(name: str, what: str):
     return bpy.props.StringProperty(
         name=name,
-        description=f"Bone that {what}. Left empty it is the one of Mien's own name",
+        description=f"Bone that {what}. Left empty it is the one whose name tells",
         search=_find_bones,
         override=_OVERRIDABLE,
     )

@@ -8,7 +8,8 @@ import bpy
 
 from .. import session, workflow
 from ..ids import HEAD_BONES, HEAD_SHAPES, OP_MAP_BY_NAME, OP_MAP_SHAPES
-from ..rig.mapping import find_armature, guess_bones, guess_shapes, mapping_of
+from ..rig.mapping import guess_shapes
+from ..rig.names import covered
 from ..rig.targets import is_ours
 
 
@@ -44,8 +45,8 @@ def _remove(rows, place: int) -> None:
 
 
 class MIEN_OT_map_shapes(_OnHead, bpy.types.Operator):
-    """List the head's shape keys, to choose what moves each; what their names tell, or those of VRM, VRoid \
-Studio and Character Creator, is filled in. Again, it adds shape keys that are new and drops those that are gone"""
+    """List the head's shape keys, to choose what moves each; what their names tell is filled in. Again, it adds \
+shape keys that are new and drops those that are gone"""
 
     bl_idname = OP_MAP_SHAPES
     bl_label = "Map Shape Keys"
@@ -56,21 +57,18 @@ Studio and Character Creator, is filled in. Again, it adds shape keys that are n
         for i in reversed(range(len(rows))):
             if rows[i].name not in names:
                 _remove(rows, i)
-        guesses = guess_shapes(names, {row.channel for row in rows})
+        taken = frozenset(row.channel for row in rows)
+        guesses = guess_shapes(tuple(names), taken)
         for name in names:
             if name not in rows:
-                row = rows.add()
-                row.name, row.channel = name, guesses.get(name, "")
+                row, channel = rows.add(), guesses.get(name, "")
+                # Beside the ARKit shapes that make it a unit would move the face twice.
+                row.name, row.channel = name, "" if covered(channel, taken.union(guesses.values())) else channel
         # In the order of the head's own list, as far as rows of a library may be moved.
         with contextlib.suppress(TypeError):
             for place, name in enumerate(names):
                 if rows[place].name != name:
                     rows.move(rows.find(name), place)
-        armature = find_armature(mesh, mapping_of(mesh).bones)
-        if armature is not None:
-            for role, name in guess_bones(armature.data.bones.keys()).items():
-                if name != role and not getattr(mesh, HEAD_BONES[role]):
-                    setattr(mesh, HEAD_BONES[role], name)
         found = sum(bool(row.channel) for row in rows)
         self.report({"INFO"}, f"{found} of {len(names)} shape keys have a channel")
         return {"FINISHED"}

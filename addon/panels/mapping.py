@@ -65,9 +65,10 @@ class MIEN_PT_mapping(Sidebar, bpy.types.Panel):
         else:
             paragraph(context, layout, "Shape keys are told by their names.", icon="INFO")
             layout.operator(OP_MAP_SHAPES, icon="PRESET")
-        if find_armature(mesh, mapping_of(mesh).bones) is not None:
+        bones = mapping_of(mesh).bones
+        if find_armature(mesh, bones) is not None:
             column = layout.column(heading="Bones")
             column.use_property_split = True
             column.use_property_decorate = False
             for role, setting in HEAD_BONES.items():
-                column.prop(mesh, setting, placeholder=role)
+                column.prop(mesh, setting, placeholder=bones[role])

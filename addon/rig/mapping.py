@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 
 from ...core.units import ARKIT_INDEX, UNIT_INDEX
 from ..ids import HEAD_BONES, HEAD_SHAPES
-from .names import ARKIT_OF, by_channel, channels_of
+from .names import by_channel, channels_of, covered
 
 BONES: tuple[str, ...] = tuple(HEAD_BONES)
 
@@ -44,13 +46,14 @@ def mapping_of(obj) -> HeadMapping:
     """Return what the shape keys and bones of a mesh object stand for."""
     key = getattr(obj.data, "shape_keys", None)
     names = tuple(key.key_blocks.keys()) if key is not None else ()
-    bones = {role: getattr(obj, setting) or role for role, setting in HEAD_BONES.items()}
+    told = max((guess_bones(tuple(a.data.bones.keys())) for a in _armatures_of(obj)), key=len, default={})
+    bones = {role: getattr(obj, setting) or told.get(role, role) for role, setting in HEAD_BONES.items()}
     # The search in the panel offers these alone; a script may write anything.
     rows = {
         row.name: row for row in getattr(obj, HEAD_SHAPES) if row.channel in UNIT_INDEX or row.channel in ARKIT_INDEX
     }
     if not rows:
-        return HeadMapping(channels_of(names), bones=bones)
+        return HeadMapping(guess_shapes(names), bones=bones)
     here = {name: rows[name] for name in names if name in rows}
     return HeadMapping(
         {name: row.channel for name, row in here.items()},
@@ -71,25 +74,29 @@ def channels_worn(face: Mapping[str, float], mapping: HeadMapping) -> dict[str, 
 
 def find_armature(mesh, bones: Mapping[str, str]):
     """Return the armature object that carries a mesh, the one with most of the bones, or None."""
-    candidates = [m.object for m in mesh.modifiers if m.type == "ARMATURE" and m.object is not None]
-    if mesh.parent is not None and mesh.parent.type == "ARMATURE":
-        candidates.append(mesh.parent)
     # A head often hangs on several armatures (body, face): the one with most of the bones is meant.
-    return max(candidates, key=lambda a: sum(name in a.data.bones for name in bones.values()), default=None)
+    return max(_armatures_of(mesh), key=lambda a: sum(name in a.data.bones for name in bones.values()), default=None)
 
 
-# VRM's expressions and what VRoid Studio calls its shape keys, by words of theirs; of two that fit the first counts.
+def _armatures_of(mesh) -> list:
+    found = [m.object for m in mesh.modifiers if m.type == "ARMATURE" and m.object is not None]
+    if mesh.parent is not None and mesh.parent.type == "ARMATURE":
+        found.append(mesh.parent)
+    return found
+
+
+# What VRM, VRoid Studio, Ready Player Me and MikuMikuDance call shapes, by words; of two that fit the first counts.
 _SHAPE_WORDS = (
-    (r"(eye_close|blink|wink)_?(l|left)$", "BlinkLeft"),
-    (r"(eye_close|blink|wink)_?(r|right)$", "BlinkRight"),
-    (r"brw_(surprised|up)$", "BrowRaise"),
-    (r"brw_(angry|down)$", "BrowFurrow"),
-    (r"eye_(spread|wide)$", "EyeWide"),
+    (r"((eye_close|blink|wink)_?(l|left)|^ウィンク2?)$", "BlinkLeft"),
+    (r"((eye_close|blink|wink)_?(r|right)|^ウィンク2?右)$", "BlinkRight"),
+    (r"(brw_(surprised|up)|^上)$", "BrowRaise"),
+    (r"(brw_(angry|down)|^怒り)$", "BrowFurrow"),
+    (r"(eye_(spread|wide)|^びっくり)$", "EyeWide"),
     (r"eye_fun$", "CheekSquint"),
-    (r"(^|mth_)aa?$", "JawOpen"),
-    (r"(^|mth_)o?u$", "Pucker"),
-    (r"mth_(fun|joy|smile)$", "Smile"),
-    (r"mth_(sorrow|sad|frown)$", "Frown"),
+    (r"((^|mth_)aa?|^mouth_?open|^あ)$", "JawOpen"),
+    (r"((^|mth_)o?u|^う)$", "Pucker"),
+    (r"(mth_(fun|joy|smile)|^mouth_?smile|^にやり|^口角上げ)$", "Smile"),
+    (r"(mth_(sorrow|sad|frown)|^口角下げ)$", "Frown"),
 )
 # Character Creator's names, but for those that are ARKit's otherwise spelt; some ARKit shapes are several of its.
 _CHARACTER_CREATOR = {
@@ -114,48 +121,50 @@ _CHARACTER_CREATOR = {
         "mouth_up_upper_{}": "mouthUpperUp{}",
     }.items()
 } | {"eye_l_look_r": "eyeLookInLeft", "eye_r_look_l": "eyeLookInRight"}
-# Of VRoid Studio, Mixamo, Character Creator and others. What a control rig turns by other bones is none of them.
+# Of VRoid Studio, Mixamo, Character Creator, DAZ, MakeHuman, Unreal, MikuMikuDance and others. What a control rig
+# turns by other bones is none of them.
 _BONE_WORDS = (
-    (r"(^|[_.: ])neck(twist01)?$", "neck"),
-    (r"(^|[_.: ])head$", "head"),
-    (r"(^|[_.: ])jaw(root)?$", "jaw"),
-    (r"(^|[_.: ])(l_(face)?eye|(face)?eye[_. ]?l|left_?eye|eye_?left)$", "eye.L"),
-    (r"(^|[_.: ])(r_(face)?eye|(face)?eye[_. ]?r|right_?eye|eye_?right)$", "eye.R"),
+    (r"(^|[_.: ])neck(lower|_?0?1|twist01)?$|^首$", "neck"),
+    (r"(^|[_.: ])head$|^頭$", "head"),
+    (r"(^|[_.: ])(lower_?)?jaw(root)?$", "jaw"),
+    (r"(^|[_.: ])(l_?(face)?eye|(face)?eye[_. ]?l|left_?eye|eye_?left)$|^(左目|目\.l)$", "eye.L"),
+    (r"(^|[_.: ])(r_?(face)?eye|(face)?eye[_. ]?r|right_?eye|eye_?right)$|^(右目|目\.r)$", "eye.R"),
 )
-_NO_BONE = re.compile(r"^(org|mch|def|ik|ctrl)[-_.]|target|aim|upper|lower|lid")
+_NO_BONE = re.compile(r"^(org|mch|def|ik|ctrl)[-_.]|target|aim|upper|(?<!neck)lower(?!_?jaw)|lid")
 _RIGIFY_JAW = "jaw_master"
 """What opens the mouth of a Rigify face; its ``jaw`` moves the chin's flesh."""
 
 
-def guess_shapes(names: Iterable[str], taken: Iterable[str] = ()) -> dict[str, str]:
-    """Return which channel each shape key may stand for.
+@functools.lru_cache(maxsize=256)
+def guess_shapes(names: tuple[str, ...], taken: frozenset[str] = frozenset()) -> Mapping[str, str]:
+    """Return which channel each shape key stands for, as far as names tell; it is not to be changed.
 
-    As its name tells, else as VRM, VRoid Studio and Character Creator call theirs. No unit is given to a shape key
-    where ARKit's shapes make its movement, nor a channel that is `taken`.
+    As `channels_of` knows them, else as VRM, VRoid Studio, Ready Player Me, MikuMikuDance and Character Creator call
+    theirs. A channel that is `taken` is given to none, and by words no unit whose movement ARKit's shapes make.
 
     >>> guess_shapes(("Fcl_MTH_A", "Fcl_EYE_Close_L", "Hat"))
     {'Fcl_EYE_Close_L': 'BlinkLeft', 'Fcl_MTH_A': 'JawOpen'}
     """
-    names = tuple(names)
-    known = dict(channels_of(names))
+    known = channels_of(names)
     held = {*taken, *known.values()}
     others = [name for name in names if name not in known]
     parts = {name: _CHARACTER_CREATOR.get(name.casefold()) for name in others}
     parts = {name: channel for name, channel in parts.items() if channel is not None and channel not in held}
     held.update(parts.values())
-    made = {unit for unit, shapes in ARKIT_OF.items() if held.issuperset(shapes)}
     more = _guess([name for name in others if name not in parts], _SHAPE_WORDS)
-    result = {name: channel for name, channel in known.items() if channel not in made.union(taken)}
-    return result | parts | {name: channel for channel, name in more.items() if channel not in held | made}
+    result = {name: channel for name, channel in known.items() if channel not in taken}
+    return result | parts | {n: unit for unit, n in more.items() if unit not in held and not covered(unit, held)}
 
 
-def guess_bones(names: Iterable[str]) -> dict[str, str]:
-    """Return which bone may be which, by what they are in `BONES`; one of that very name is.
+@functools.lru_cache(maxsize=256)
+def guess_bones(names: tuple[str, ...]) -> Mapping[str, str]:
+    """Return which bone is which, by what they are in `BONES`, as far as names tell; it is not to be changed.
+
+    One of that very name is.
 
     >>> guess_bones(("J_Bip_C_Head", "J_Adj_L_FaceEye", "Hat"))
     {'head': 'J_Bip_C_Head', 'eye.L': 'J_Adj_L_FaceEye'}
     """
-    names = tuple(names)
     found = _guess([name for name in names if not _NO_BONE.search(name.casefold())], _BONE_WORDS)
     found |= {role: role for role in BONES if role in names}
     return found | ({"jaw": _RIGIFY_JAW} if _RIGIFY_JAW in names else {})
@@ -163,8 +172,9 @@ def guess_bones(names: Iterable[str]) -> dict[str, str]:
 
 def _guess(names: Iterable[str], words: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Return the first name that fits each meaning, by meaning."""
+    plain = {name: unicodedata.normalize("NFKC", name).casefold() for name in names}
     found = {
-        meaning: next((name for name in names if re.search(pattern, name.casefold())), None)
+        meaning: next((name for name, text in plain.items() if re.search(pattern, text)), None)
         for pattern, meaning in words
     }
     return {meaning: name for meaning, name in found.items() if name is not None}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from ...core.units import ARKIT, ARKIT_INDEX, UNIT_INDEX, UNITS
 
@@ -26,6 +26,11 @@ ARKIT_OF: dict[str, tuple[str, ...]] = {
 _LOOSE = {name.casefold(): name for name in (*ARKIT, *UNITS)}
 
 _SIDES = {"l": "left", "r": "right"}
+
+
+def covered(unit: str, channels: Collection[str]) -> bool:
+    """Whether ARKit shapes among `channels` make all of a unit's movement; of other channels False."""
+    return unit in ARKIT_OF and all(part in channels for part in ARKIT_OF[unit])
 
 
 @functools.lru_cache(maxsize=256)

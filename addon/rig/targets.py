@@ -12,7 +12,7 @@ from ...core.units import ARKIT, UNITS
 from .aims import Aim, find_aim, goes_along, is_placed
 from .axes import upright
 from .mapping import BONES, EYES, HeadMapping, find_armature, mapping_of
-from .names import ARKIT_OF
+from .names import ARKIT_OF, covered
 
 if TYPE_CHECKING:
     import bpy
@@ -186,7 +186,7 @@ def find_target(mesh: bpy.types.Object | None, *, need_keys: bool = True) -> Tar
             "Choose what they stand for under Mapping, or add the sample head to see one.",
         )
     known = mapping.channels.values() if keys else ()
-    missing = tuple(unit for unit in UNITS if unit not in known and not _covered(unit, known))
+    missing = tuple(unit for unit in UNITS if unit not in known and not covered(unit, known))
     return Target(
         mesh=mesh,
         armature=armature if bones else None,
@@ -287,17 +287,12 @@ def _find_keys(mesh, mapping: HeadMapping, need_keys, notices) -> dict[str, str]
         notices.append("The active shape key is pinned (solo): the others are not seen")
     # Of both, each movement would be made twice; who chose by hand may want that.
     twice = {
-        name: ARKIT_OF[unit] for name, unit in free.items() if not mapping.by_hand and _covered(unit, free.values())
+        name: ARKIT_OF[unit] for name, unit in free.items() if not mapping.by_hand and covered(unit, free.values())
     }
     if twice:
         parts = [name for name, channel in free.items() if any(channel in arkit for arkit in twice.values())]
         notices.append(f"{_listed(twice)} left to {_listed(parts)}")
     return {name: channel for name, channel in free.items() if name not in twice}
-
-
-def _covered(unit: str, channels) -> bool:
-    """Whether a head's ARKit shapes show all of a unit."""
-    return unit in ARKIT_OF and all(part in channels for part in ARKIT_OF[unit])
 
 
 def _driven_keys(key) -> set[str]:

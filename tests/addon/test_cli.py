@@ -51,11 +51,19 @@ def clip(data, tmp_path_factory):
 def rig_file(tmp_path):
     """Save a rig that renders in no time and glows, so that no light is needed."""
 
-    def save(prepare=None, **parts):
+    def save(prepare=None, glowing=True, **parts):
         empty_file()
         head = make_rig(**parts)
         if prepare is not None:
             prepare(head)
+        path = tmp_path / "rig.blend"
+        if glowing:
+            glow_up(head)
+        bpy.ops.wm.save_as_mainfile(filepath=str(path))
+        empty_file()
+        return path
+
+    def glow_up(head):
         material = bpy.data.materials.new("Glow")
         material.use_nodes = True
         nodes = material.node_tree.nodes
@@ -64,10 +72,6 @@ def rig_file(tmp_path):
         output = next(node for node in nodes if node.type == "OUTPUT_MATERIAL")
         material.node_tree.links.new(glow.outputs[0], output.inputs[0])
         head.data.materials.append(material)
-        path = tmp_path / "rig.blend"
-        bpy.ops.wm.save_as_mainfile(filepath=str(path))
-        empty_file()
-        return path
 
     return save
 
@@ -143,6 +147,39 @@ def test_a_contact_sheet_and_what_a_person_reads(mien, clip, rig_file, tmp_path)
         assert actor.std() > 20
         assert 0.02 < (rig.max(axis=1) > 150).mean() < 0.98  # the glowing head, before a dark world
     assert (tiles[1] != tiles[3]).any()
+
+
+def test_a_rig_that_nothing_lights_is_seen_on_the_sheet(mien, clip, rig_file, tmp_path):
+    out = tmp_path / "look.blend"
+    done = mien("bake", clip, "--rig", rig_file(glowing=False), "--out", out, "--scene-fps", "4")
+    assert done.returncode == 0, done.stderr
+    sheet = cv2.imdecode(np.frombuffer((tmp_path / "look.png").read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    for rig in sheet[:288, 288:576], sheet[:288, 864:]:
+        assert rig[60:].max() > 40  # below the caption
+    bpy.ops.wm.open_mainfile(filepath=str(out), load_ui=False)
+    assert not bpy.data.lights
+
+
+def test_the_head_among_meshes_with_the_same_keys_is_the_largest(mien, rig_file, tmp_path):
+    path, out = tmp_path / "a.mien", tmp_path / "look.blend"
+    with TakeWriter(path, TakeHeader(source="a.mp4", fps=24.0)) as writer:
+        for i in range(24):
+            writer.write(FrameResult(i, i / 24, found=True, confidence=1.0, units=np.full(len(UNITS), 0.8)))
+
+    def add_eye(head):
+        head.name, head.data.name = "Wolf3D_Head", "Wolf3D_Head"
+        head.data.clear_geometry()
+        head.data.from_pydata([(0, 0, 0), (1, 0, 0), (0, 0, 1), (0, 1, 0)], [], [(0, 1, 2), (1, 2, 3)])
+        for name in ("Basis", "mouthOpen", "mouthSmile"):
+            head.shape_key_add(name=name)
+        make_rig(keys=("mouthOpen", "mouthSmile"), bones=()).name = "EyeLeft"
+
+    done = mien("bake", path, "--rig", rig_file(add_eye, keys=()), "--out", out, "--rest", "none")
+    assert done.returncode == 0, done.stderr
+    bpy.ops.wm.open_mainfile(filepath=str(out), load_ui=False)
+    assert bpy.data.objects["EyeLeft"].data.shape_keys.animation_data is None
+    curves = curves_of(bpy.data.objects["Wolf3D_Head"].data.shape_keys)
+    assert curves['key_blocks["mouthOpen"].value', 0].evaluate(12) == pytest.approx(0.8, abs=0.01)
 
 
 def test_markers_name_the_actors_own_expressions(mien, clip, rig_file, teach, tmp_path):

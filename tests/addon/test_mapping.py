@@ -121,19 +121,18 @@ def test_live_turns_bones_of_other_names():
         assert abs(turn[0]) < 1
 
 
-def test_map_shape_keys_fills_in_what_vroid_calls_them():
+def test_names_of_vroid_are_told_and_listed_to_be_changed():
     head = make_rig(keys=VROID)
     bones = head.parent.data.bones
     for role, name in (("neck", "J_Bip_C_Neck"), ("head", "J_Bip_C_Head"), ("eye.L", "J_Adj_L_FaceEye")):
         bones[role].name = name
-    with pytest.raises(MienError, match="has a name that Mien knows") as caught:
-        find_target(head)
-    assert "Mapping" in caught.value.hint
     bpy.context.scene.mien.target = head
     assert "mien.map_shapes" in drawn_by(MIEN_PT_mapping)
+    told = find_target(head)
     assert bpy.ops.mien.map_shapes() == {"FINISHED"}
     assert [row.name for row in head.mien_shapes] == list(VROID)
     target = find_target(head)
+    assert target.rig == told.rig
     assert target.rig.keys == {
         "Fcl_BRW_Angry": "BrowFurrow",
         "Fcl_BRW_Surprised": "BrowRaise",
@@ -165,8 +164,15 @@ def test_map_shape_keys_fills_in_what_vroid_calls_them():
     assert not target.notices
     assert "mien.map_by_name" in drawn_by(MIEN_PT_mapping)
     bpy.ops.mien.map_by_name()
-    assert find_target(head).rig.keys == {"NoseWrinkle": "NoseWrinkle"}
-    assert "J_Bip_C_Head" not in mapping_of(head).bones.values()
+    keys = {name: channel for name, channel in told.rig.keys.items() if name != "Fcl_EYE_Fun"}
+    assert find_target(head).rig.keys == keys | {"NoseWrinkle": "NoseWrinkle"}
+
+
+def test_names_that_tell_nothing_are_left_to_the_user():
+    head = make_rig(keys=("Key 1", "Fcl_ALL_Joy"))
+    with pytest.raises(MienError, match="has a name that Mien knows") as caught:
+        find_target(head)
+    assert "Mapping" in caught.value.hint
 
 
 def test_guesses_take_no_channel_twice():
@@ -175,9 +181,17 @@ def test_guesses_take_no_channel_twice():
         "Blink_L": "BlinkLeft",
     }
     assert guess_shapes(("BlinkLeft", "Fcl_EYE_Close_L", "Panama", "Emu")) == {"BlinkLeft": "BlinkLeft"}
-    assert guess_shapes(("Smile", "Fcl_MTH_A"), taken=["JawOpen"]) == {"Smile": "Smile"}
-    # Perfect sync: all that VRoid's own make is made by ARKit's.
-    assert guess_shapes((*VROID, "Smile", *ARKIT)) == dict(zip(ARKIT, ARKIT, strict=True))
+    assert guess_shapes(("Smile", "Fcl_MTH_A"), taken=frozenset(["JawOpen"])) == {"Smile": "Smile"}
+
+
+def test_with_perfect_sync_all_that_vroids_own_make_is_made_by_arkits():
+    assert guess_shapes((*VROID, *ARKIT)) == dict(zip(ARKIT, ARKIT, strict=True))
+    head = make_rig(keys=(*VROID, "Smile", *ARKIT))
+    assert set(find_target(head).rig.keys) == set(ARKIT)
+    assert "Smile left to mouthSmileLeft, mouthSmileRight" in find_target(head).notices
+    bpy.context.scene.mien.target = head
+    bpy.ops.mien.map_shapes()
+    assert {row.name for row in head.mien_shapes if row.channel} == set(ARKIT)
 
 
 def test_guesses_of_character_creators_names():
@@ -212,6 +226,34 @@ def test_guesses_of_character_creators_names():
         "neck": "CC_Base_NeckTwist01", "head": "CC_Base_Head", "jaw": "CC_Base_JawRoot",
         "eye.L": "CC_Base_L_Eye", "eye.R": "CC_Base_R_Eye",
     }  # fmt: skip
+
+
+def test_guesses_of_other_programs_names():
+    assert guess_shapes(("mouthOpen", "mouthSmile")) == {"mouthOpen": "JawOpen", "mouthSmile": "Smile"}
+    mmd = {
+        "まばたき": None, "笑い": None, "ウィンク": "BlinkLeft", "ウィンク右": "BlinkRight", "びっくり": "EyeWide",
+        "あ": "JawOpen", "い": None, "う": "Pucker", "え": None, "にやり": "Smile", "口角下げ": "Frown", "困る": None,
+        "怒り": "BrowFurrow", "上": "BrowRaise", "下": None,
+    }  # fmt: skip
+    assert guess_shapes(tuple(mmd)) == {name: unit for name, unit in mmd.items() if unit is not None}
+    assert guess_shapes(("ウィンク２", "ｳｨﾝｸ２右")) == {"ウィンク２": "BlinkLeft", "ｳｨﾝｸ２右": "BlinkRight"}
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Neck", "Head", None, "LeftEye", "RightEye"),  # Ready Player Me
+        ("mixamorig:Neck", "mixamorig:Head", None, "mixamorig:LeftEye", "mixamorig:RightEye"),
+        ("neckLower", "head", "lowerJaw", "lEye", "rEye"),  # DAZ Genesis 8
+        ("neck1", "head", "lowerjaw", "l_eye", "r_eye"),  # Genesis 9
+        ("neck_01", "head", None, None, None),  # Unreal's mannequin
+        ("首", "頭", None, "目.L", "目.R"),  # as mmd_tools has them
+    ],
+)
+def test_guesses_of_other_programs_bones(names):
+    beside = ("HeadTop_End", "Spine", "neckUpper", "neck2", "neck_02", "upperFaceRig", "lLowerEyelid", "両目", "左腕")
+    wanted = dict(zip(BONES, names, strict=True))
+    assert guess_bones((*beside, *filter(None, names))) == {role: name for role, name in wanted.items() if name}
 
 
 def test_guesses_of_bones():
