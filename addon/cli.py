@@ -38,6 +38,11 @@ def add_arguments(parser):
         "as teeth and brows with shape keys of their own",
     )
     parser.add_argument(
+        "--head-bones",
+        action="store_true",
+        help="put an armature with a neck and a head bone under a head that has none, so that it turns",
+    )
+    parser.add_argument(
         "--out", type=Path, metavar="OUT.blend", help="file to write (default: out/<name of the video>.blend)"
     )
     add_capture_arguments(parser)
@@ -105,6 +110,7 @@ def _bake(args, console) -> dict:
     from ..core.take import SUFFIX, Take
     from . import bake, markers, sound, takes
     from .contact_sheet import write_contact_sheet
+    from .rig.head_bones import add_head_bones
     from .rig.targets import find_target
     from .triggers import Trigger, wear
 
@@ -131,6 +137,8 @@ def _bake(args, console) -> dict:
         scene.render.fps_base = scene.render.fps / args.scene_fps
     # Looked for before the capture, so that a wrong rig costs nobody the wait.
     mesh, *further = _heads(bpy.data.objects, args.object)
+    if args.head_bones and find_target(mesh).armature is None:
+        add_head_bones(bpy.context, mesh, further)
     target, others = find_target(mesh), [find_target(each) for each in further]
 
     captured = None

@@ -19,6 +19,7 @@ from ..core.files import replacing
 from ..core.solve import Performance
 from ..core.units import UNITS
 from .rendering import medium, write_as
+from .rig.face import face_bounds
 
 _SEPARATION = 0.4
 """Seconds between two moments of a sheet, so that it does not show the same look twice."""
@@ -72,7 +73,7 @@ def _framed(scene: bpy.types.Scene, mesh: bpy.types.Object, size: int):
     front of the face for the while. Cycles on few samples with denoising: it needs no GPU,
     so it works in any background Blender. Yields what lights the face from above the camera, for scenes without light.
     """
-    low, high = _face_bounds(mesh)
+    low, high = face_bounds(mesh)
     corners = [
         mesh.matrix_world @ Vector(np.where(pick, high, low).tolist())
         for pick in itertools.product((False, True), repeat=3)
@@ -140,21 +141,6 @@ def _framed(scene: bpy.types.Scene, mesh: bpy.types.Object, size: int):
             setattr(owner, name, value)
         _go_to(scene, frame)
         bpy.data.batch_remove(made)  # takes their objects along
-
-
-def _face_bounds(mesh: bpy.types.Object) -> tuple[np.ndarray, np.ndarray]:
-    """Return the corners, in the mesh's own space, of what its shape keys move."""
-    keys = mesh.data.shape_keys.key_blocks
-    rest = np.empty(len(mesh.data.vertices) * 3, np.float32)
-    keys[0].data.foreach_get("co", rest)
-    reach = np.zeros(len(rest) // 3, np.float32)
-    shape = np.empty_like(rest)
-    for key in keys[1:]:
-        key.data.foreach_get("co", shape)
-        np.maximum(reach, np.abs(shape - rest).reshape(-1, 3).max(axis=1), out=reach)
-    # Soft sculpting reaches far with little: a tenth of the largest motion is the face.
-    face = rest.reshape(-1, 3)[reach >= 0.1 * reach.max()]
-    return face.min(axis=0), face.max(axis=0)
 
 
 def _go_to(scene: bpy.types.Scene, frame: float):

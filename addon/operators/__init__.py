@@ -18,7 +18,7 @@ from .live import (
     MIEN_OT_live_trigger_add,
     MIEN_OT_live_trigger_remove,
 )
-from .mapping import MIEN_OT_map_by_name, MIEN_OT_map_shapes
+from .mapping import MIEN_OT_add_head_bones, MIEN_OT_map_by_name, MIEN_OT_map_shapes
 from .sample_head import MIEN_OT_add_sample_head
 from .take_list import (
     MIEN_OT_take_bake,
@@ -38,6 +38,7 @@ CLASSES = (
     MIEN_OT_add_sample_head,
     MIEN_OT_map_shapes,
     MIEN_OT_map_by_name,
+    MIEN_OT_add_head_bones,
     MIEN_OT_live_start,
     MIEN_OT_live_stop,
     MIEN_OT_live_cameras,

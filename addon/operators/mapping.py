@@ -7,8 +7,9 @@ import contextlib
 import bpy
 
 from .. import session, workflow
-from ..ids import HEAD_BONES, HEAD_SHAPES, OP_MAP_BY_NAME, OP_MAP_SHAPES
-from ..rig.mapping import guess_shapes
+from ..ids import HEAD_BONES, HEAD_SHAPES, OP_ADD_HEAD_BONES, OP_MAP_BY_NAME, OP_MAP_SHAPES
+from ..rig.head_bones import add_head_bones
+from ..rig.mapping import find_armature, guess_shapes, mapping_of
 from ..rig.names import covered
 from ..rig.targets import is_ours
 
@@ -86,4 +87,41 @@ class MIEN_OT_map_by_name(_OnHead, bpy.types.Operator):
             _remove(rows, i)
         for setting in HEAD_BONES.values():
             setattr(mesh, setting, "")
+        return {"FINISHED"}
+
+
+class MIEN_OT_add_head_bones(_OnHead, bpy.types.Operator):
+    """Put an armature with the bones neck and head under a head that has none, so that it turns with the actor's. \
+The further heads, and what is selected, turn along"""
+
+    bl_idname = OP_ADD_HEAD_BONES
+    bl_label = "Add Head Bones"
+
+    whole: bpy.props.BoolProperty(
+        name="All under Its Parent",
+        description="Whatever hangs on the same parent as the head turns along, as ears, hair and teeth of an import",
+        default=True,
+    )
+
+    @classmethod
+    def poll(cls, context):
+        if not super().poll(context):
+            return False
+        mesh = workflow.settings(context).target
+        if find_armature(mesh, mapping_of(mesh).bones) is not None:
+            cls.poll_message_set("The head has an armature: choose its bones under Mapping")
+            return False
+        if context.mode != "OBJECT" or not mesh.visible_get():
+            cls.poll_message_set("Show the head, and go to Object Mode")
+            return False
+        return True
+
+    def work(self, mesh):
+        context = bpy.context
+        along = [*workflow.further_heads(context.scene), *context.selected_objects]
+        along = [obj for obj in along if obj != mesh and is_ours(obj) and obj.type not in ("CAMERA", "LIGHT")]
+        free = [obj for obj in along if find_armature(obj, mapping_of(obj).bones) is None]
+        armature = add_head_bones(context, mesh, free, whole=self.whole)
+        turned = ", ".join(obj.name for obj in armature.children)
+        self.report({"INFO"}, f"{armature.name} turns {turned}")
         return {"FINISHED"}

@@ -9,6 +9,7 @@ from ..ids import (
     HEAD_BONES,
     HEAD_SHAPES,
     LIST_SHAPES,
+    OP_ADD_HEAD_BONES,
     OP_MAP_BY_NAME,
     OP_MAP_SHAPES,
     PANEL_MAIN,
@@ -72,3 +73,6 @@ class MIEN_PT_mapping(Sidebar, bpy.types.Panel):
             column.use_property_decorate = False
             for role, setting in HEAD_BONES.items():
                 column.prop(mesh, setting, placeholder=bones[role])
+        else:
+            paragraph(context, layout, "No armature turns the head.", icon="INFO")
+            layout.operator(OP_ADD_HEAD_BONES, icon="BONE_DATA")

@@ -80,9 +80,10 @@ def find_armature(mesh, bones: Mapping[str, str]):
 
 def _armatures_of(mesh) -> list:
     found = [m.object for m in mesh.modifiers if m.type == "ARMATURE" and m.object is not None]
-    if mesh.parent is not None and mesh.parent.type == "ARMATURE":
-        found.append(mesh.parent)
-    return found
+    above = mesh.parent
+    while above is not None and above.type != "ARMATURE":
+        above = above.parent
+    return found if above is None else [*found, above]
 
 
 # What VRM, VRoid Studio, Ready Player Me and MikuMikuDance call shapes, by words; of two that fit the first counts.

@@ -307,7 +307,7 @@ def _driven_paths(owner) -> set[str]:
 
 def _find_bones(wanted: Mapping[str, str], armature, notices) -> tuple[dict[str, Bone], tuple[str, ...], float]:
     if armature is None:
-        notices.append("No armature: head, jaw and eyes are not baked")
+        notices.append("No armature, so the head does not turn: Add Head Bones, under Mapping, makes one")
         return {}, (), JAW_ANGLE
     names = {role: name for role, name in wanted.items() if name in armature.data.bones}
     if not names:

@@ -6,6 +6,7 @@ import argparse
 import functools
 import importlib.util
 import json
+import math
 import shutil
 import signal
 import subprocess
@@ -240,6 +241,23 @@ def test_further_objects_take_the_same_performance(mien, rig_file, tmp_path):
     for name in ("Head", "Teeth"):
         curves = curves_of(bpy.data.objects[name].data.shape_keys)
         assert curves['key_blocks["JawOpen"].value', 0].evaluate(12) == pytest.approx(0.8, abs=0.01)
+
+
+def test_a_head_without_an_armature_is_given_bones(mien, rig_file, tmp_path):
+    path, out = tmp_path / "a.mien", tmp_path / "look.blend"
+    with TakeWriter(path, TakeHeader(source="a.mp4", fps=24.0)) as writer:
+        for i in range(24):
+            head = (math.cos(i / 50), 0.0, math.sin(i / 50), 0.0)
+            writer.write(FrameResult(i, i / 24, found=True, confidence=1.0, head_rotation=head))
+    rig = rig_file(bones=())
+    done = mien("bake", path, "--rig", rig, "--out", out, "--rest", "none")
+    assert "No armature, so the head does not turn" in done.stdout
+    done = mien("bake", path, "--rig", rig, "--out", out, "--rest", "none", "--head-bones")
+    assert done.returncode == 0, done.stderr
+    assert "No armature" not in done.stdout
+    bpy.ops.wm.open_mainfile(filepath=str(out), load_ui=False)
+    bpy.context.scene.frame_set(24)
+    assert bpy.data.objects["Head"].matrix_world.to_quaternion().angle == pytest.approx(2 * 23 / 50, abs=0.02)
 
 
 def test_wrong_rigs_are_refused_before_the_capture(clip, rig_file, tmp_path):
