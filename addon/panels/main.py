@@ -91,10 +91,10 @@ class MIEN_PT_main(Sidebar, bpy.types.Panel):
         channels = set(target.rig.keys.values())
         units = channels & set(UNITS)
         parts = []
-        if channels:
+        if units:
             parts.append(f"{len(units)}/{len(UNITS)} units")
-            if channels > units:
-                parts.append(f"{len(channels - units)} ARKit shapes")
+        if channels > units:
+            parts.append(f"{len(channels - units)} ARKit shapes")
         if target.rig.bones:
             parts.append(f"{len(target.rig.bones)}/{len(BONES)} bones")
         paragraph(context, layout, ", ".join(parts), icon="CHECKMARK")

@@ -46,7 +46,7 @@ def add_head_bones(
     data = bpy.data.armatures.new(NAME)
     armature = bpy.data.objects.new(NAME, data)
     armature.matrix_world = space
-    armature.show_in_front = True
+    armature.show_in_front, data.display_type = True, "STICK"  # seen, and yet the face, too
     home = mesh.users_collection[0]
     home.objects.link(armature)
     if not armature.visible_get():  # the head is seen by another collection that it is in, too

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ...core.errors import MienError
 from ...core.units import ARKIT, UNITS
+from ..ids import HEAD_BONES
 from .aims import Aim, find_aim, goes_along, is_placed
 from .axes import upright
 from .mapping import BONES, EYES, HeadMapping, find_armature, mapping_of
@@ -25,6 +26,13 @@ JAW_ANGLE = math.radians(20.0)
 
 
 _ROTATIONS = {"QUATERNION": "rotation_quaternion", "AXIS_ANGLE": "rotation_axis_angle"}
+
+_INSTEAD = {
+    "jaw": ("JawOpen", "jawOpen"),
+    "eye.L": ("eyeLookUpLeft", "eyeLookOutLeft"),
+    "eye.R": ("eyeLookUpRight", "eyeLookOutRight"),
+}
+"""Channels of shape keys that do what a bone would."""
 
 _OVERRIDING = frozenset(
     ("COPY_ROTATION", "COPY_TRANSFORMS", "DAMPED_TRACK", "IK", "LOCKED_TRACK", "SPLINE_IK", "STRETCH_TO", "TRACK_TO")
@@ -114,7 +122,8 @@ class Target:
     missing_units : tuple of str
         Expression units the mesh has neither a key nor all ARKit shapes for, when it has keys of some units.
     missing_bones : dict of str to str
-        What of `BONES` the rig has not, and the name under which it was looked for.
+        What of `BONES` the rig has not, and the name under which it was looked for; of those that nobody chose, only
+        what no shape key does instead.
     about_keys, about_bones : tuple of str
         Sentences about what will not be driven, or not be seen.
     """
@@ -193,7 +202,10 @@ def find_target(mesh: bpy.types.Object | None, *, need_keys: bool = True) -> Tar
         rig=Rig(keys, dict(mapping.strengths), bones, angle, driven, carried),
         missing_units=missing if any(unit in known for unit in UNITS) else (),
         missing_bones={
-            role: name for role, name in mapping.bones.items() if armature is None or name not in armature.data.bones
+            role: name
+            for role, name in mapping.bones.items()
+            if (armature is None or name not in armature.data.bones)
+            and (getattr(mesh, HEAD_BONES[role]) or not any(channel in known for channel in _INSTEAD.get(role, ())))
         },
         about_keys=tuple(about_keys),
         about_bones=tuple(about_bones),

@@ -34,7 +34,11 @@ def test_some_keys_are_enough():
     target = find_target(make_rig(keys=("Smile", "JawOpen", "mouthFunnel", "Key 4"), bones=("head",)))
     assert tuple(target.rig.keys) == ("Smile", "JawOpen", "mouthFunnel")
     assert set(target.missing_units) == set(UNITS) - {"Smile", "JawOpen"}
-    assert set(target.missing_bones) == set(BONES) - {"head"}
+    assert set(target.missing_bones) == {"neck", "eye.L", "eye.R"}  # a shape key opens the mouth
+    of_arkit = make_rig(keys=ARKIT, bones=("head",))
+    assert set(find_target(of_arkit).missing_bones) == {"neck"}
+    of_arkit.mien_jaw = "chin"  # what was chosen is missed
+    assert set(find_target(of_arkit).missing_bones) == {"neck", "jaw"}
 
 
 def test_names_need_not_match_to_the_letter():
