@@ -12,7 +12,7 @@ from ..core.pictures import heard_in, is_recording
 from ..core.units import EXPRESSIONS
 from .expressions import BASIC
 from .ids import HEAD_SHAPES
-from .rig.mapping import mapping_of
+from .rig.mapping import mapping_of, meshes_along
 
 NAME = "bake"
 HELP = "put the face of a video or of a phone's recording on a rig: a .blend, a contact sheet and the take"
@@ -34,8 +34,8 @@ def add_arguments(parser):
         "--object",
         action="append",
         metavar="NAME",
-        help="the head's mesh object, when the rig has several; given again, a further one that follows the same face, "
-        "as teeth and brows with shape keys of their own",
+        help="the head's mesh object; given again, a further one that follows the same face (default: the one with "
+        "most of the shape keys that Mien knows, and what else on its armature has some, as teeth and eyes)",
     )
     parser.add_argument(
         "--head-bones",
@@ -111,7 +111,7 @@ def _bake(args, console) -> dict:
     from . import bake, markers, sound, takes
     from .contact_sheet import write_contact_sheet
     from .rig.head_bones import add_head_bones
-    from .rig.targets import find_target
+    from .rig.targets import find_further, find_target
     from .triggers import Trigger, wear
 
     rig = args.rig or _SAMPLES / "mien_head.blend"
@@ -139,7 +139,9 @@ def _bake(args, console) -> dict:
     mesh, *further = _heads(bpy.data.objects, args.object)
     if args.head_bones and find_target(mesh).armature is None:
         add_head_bones(bpy.context, mesh, further)
-    target, others = find_target(mesh), [find_target(each) for each in further]
+    target, others, left_out = find_target(mesh), [find_target(each) for each in further], []
+    if args.object is None:
+        others, left_out = find_further(each for each in meshes_along(mesh, scene.objects) if each.visible_get())
 
     captured = None
     if is_take:
@@ -158,7 +160,8 @@ def _bake(args, console) -> dict:
         )
         baked = bake.bake_performance(bpy.context, target, performance, options, others)
         hidden = hidden_spans(take)
-        baked = dataclasses.replace(baked, notices=(*take.losses, *takes.hidden_notice(hidden), *baked.notices))
+        before = (*take.losses, *takes.hidden_notice(hidden), *left_out)
+        baked = dataclasses.replace(baked, notices=(*before, *baked.notices))
         scene.frame_start, scene.frame_end = baked.start, baked.end
         scene.frame_set(baked.start)
         heard = takes.sound_of(take_path) if captured is None else heard_in(args.source)

@@ -22,8 +22,8 @@ from .capturing import CaptureJob, is_whole, take_path
 from .ids import LIVE_SETTINGS, SETTINGS
 from .preferences import actors_folder, takes_folder
 from .preview.properties import head_settings
-from .rig.mapping import find_armature, mapping_of
-from .rig.targets import Target, find_further, find_target
+from .rig.mapping import mapping_of, meshes_along
+from .rig.targets import Target, find_further, find_target, listed
 from .triggers import Trigger, triggers_of, troubles_of, wear
 from .windows import redraw_panels
 
@@ -161,22 +161,24 @@ def further_heads(scene: bpy.types.Scene) -> list[bpy.types.Object]:
     return [mesh for mesh in meshes if mesh not in (None, target)]
 
 
+def heads_along(scene: bpy.types.Scene) -> list[bpy.types.Object]:
+    """Return the meshes with known shape keys that are seen, on the target's armature, and are no further heads yet."""
+    target = getattr(scene, SETTINGS).target
+    if target is None:
+        return []
+    there = further_heads(scene)
+    return [mesh for mesh in meshes_along(target, scene.objects) if mesh not in there and mesh.visible_get()]
+
+
 def next_head(context) -> bpy.types.Object | None:
     """Return the mesh that may be meant as the next further head, or None.
 
-    The active object, or else one that hangs on the target's armature; with known shape keys both.
+    The active object, if it has known shape keys, or else the first of `heads_along`.
     """
-    target = settings(context).target
-    listed = {target, *further_heads(context.scene)}
-    armature = find_armature(target, mapping_of(target).bones) if target is not None else None
-    for mesh in (context.object, *context.scene.objects):
-        if mesh is None or mesh.type != "MESH" or mesh in listed:
-            continue
-        mapping = mapping_of(mesh)
-        along = armature is not None and find_armature(mesh, mapping.bones) == armature
-        if mapping.channels and (mesh == context.object or along):
-            return mesh
-    return None
+    mesh, there = context.object, (settings(context).target, *further_heads(context.scene))
+    if mesh is not None and mesh.type == "MESH" and mesh not in there and mapping_of(mesh).channels:
+        return mesh
+    return next(iter(heads_along(context.scene)), None)
 
 
 def channels_of(scene: bpy.types.Scene) -> dict:
@@ -266,6 +268,10 @@ def bake_take(asked: Request, path: Path, source: Path | None = None) -> BakeSum
         hidden = hidden_spans(take)
         changes = markers.changes_in(take, hidden) if asked.markers else []
         notices = [*take.losses, *takes.hidden_notice(hidden), *trigger_notices(scene, take)]
+    beside = [each for each in meshes_along(mesh, scene.objects) if each.visible_get()]
+    beside = [each.name for each in beside if each.session_uid not in asked.others]
+    if beside and options.shape_keys:
+        notices.append(f"{listed(beside)} could move along: add them under Further Heads")
     others, left_out = _others(asked, new_action=options.new_action)
     summary = bake_into_scene(scene, target, performance, options, others)
     if along and not options.new_action:

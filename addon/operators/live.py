@@ -163,8 +163,22 @@ keys on the same armature, as teeth and brows"""
     bl_label = "Add Head"
     bl_options = {"REGISTER", "UNDO"}
 
+    along: bpy.props.BoolProperty(
+        name="All",
+        description="All meshes with known shape keys on the target's armature",
+        options={"SKIP_SAVE"},
+    )
+
+    @classmethod
+    def description(cls, _context, properties):
+        if properties.along:
+            return "Let all meshes with known shape keys on the target's armature follow the same face"
+        return cls.__doc__
+
     def execute(self, context):
-        live_workflow.settings(context).targets.add().mesh = workflow.next_head(context)
+        meshes = workflow.heads_along(context.scene) if self.along else [workflow.next_head(context)]
+        for mesh in meshes:
+            live_workflow.settings(context).targets.add().mesh = mesh
         return {"FINISHED"}
 
 

@@ -151,6 +151,9 @@ class MIEN_PT_further_heads(Sidebar, bpy.types.Panel):
             row.prop(entry, "mesh", text="")
             row.operator(OP_LIVE_TARGET_REMOVE, text="", icon="REMOVE").index = i
         column.operator(OP_LIVE_TARGET_ADD, icon="ADD")
+        along = len(workflow.heads_along(context.scene))
+        if along > 1:
+            column.operator(OP_LIVE_TARGET_ADD, text=f"Add {along} on Its Armature", icon="ADD").along = True
 
 
 class MIEN_PT_bake_options(Sidebar, bpy.types.Panel):

@@ -86,6 +86,17 @@ def _armatures_of(mesh) -> list:
     return found if above is None else [*found, above]
 
 
+def meshes_along(mesh, objects: Iterable) -> list:
+    """Return the other meshes with known shape keys, on the armature that carries `mesh`: teeth, eyes, brows."""
+    armature = find_armature(mesh, mapping_of(mesh).bones)
+    if armature is None:
+        return []
+    moved = mesh.data.shape_keys
+    shaped = (obj for obj in objects if obj.type == "MESH" and obj.data.shape_keys not in (None, moved))
+    with_mapping = ((obj, mapping_of(obj)) for obj in shaped)
+    return [obj for obj, own in with_mapping if own.channels and find_armature(obj, own.bones) == armature]
+
+
 # What VRM, VRoid Studio, Ready Player Me and MikuMikuDance call shapes, by words; of two that fit the first counts.
 _SHAPE_WORDS = (
     (r"((eye_close|blink|wink)_?(l|left)|^ウィンク2?)$", "BlinkLeft"),

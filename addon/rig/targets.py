@@ -255,7 +255,7 @@ def _find_keys(mesh, mapping: HeadMapping, need_keys, notices) -> dict[str, str]
         )
     known = mapping.channels
     if mapping.gone:
-        notices.append(f"No shape key {_listed(mapping.gone)}, which the mapping names")
+        notices.append(f"No shape key {listed(mapping.gone)}, which the mapping names")
     if not known:
         return none(
             "target-no-known-keys",
@@ -288,13 +288,13 @@ def _find_keys(mesh, mapping: HeadMapping, need_keys, notices) -> dict[str, str]
         )
     if len(free) < len(known):
         held = [name for name in known if name in driven]
-        notices.append(f"Drivers hold {_listed(held)}: not baked")
+        notices.append(f"Drivers hold {listed(held)}: not baked")
     muted = [name for name in free if key.key_blocks[name].mute]
     if muted:
-        notices.append(f"Muted, so not seen: {_listed(muted)}")
+        notices.append(f"Muted, so not seen: {listed(muted)}")
     short = [name for name in free if key.key_blocks[name].slider_max < 1.0]
     if short:
-        notices.append(f"The range of {_listed(short)} ends before 1, and so do the keys: set Max to 1")
+        notices.append(f"The range of {listed(short)} ends before 1, and so do the keys: set Max to 1")
     if mesh.show_only_shape_key:
         notices.append("The active shape key is pinned (solo): the others are not seen")
     # Of both, each movement would be made twice; who chose by hand may want that.
@@ -303,7 +303,7 @@ def _find_keys(mesh, mapping: HeadMapping, need_keys, notices) -> dict[str, str]
     }
     if twice:
         parts = [name for name, channel in free.items() if any(channel in arkit for arkit in twice.values())]
-        notices.append(f"{_listed(twice)} left to {_listed(parts)}")
+        notices.append(f"{listed(twice)} left to {listed(parts)}")
     return {name: channel for name, channel in free.items() if name not in twice}
 
 
@@ -323,7 +323,7 @@ def _find_bones(wanted: Mapping[str, str], armature, notices) -> tuple[dict[str,
         return {}, (), JAW_ANGLE
     names = {role: name for role, name in wanted.items() if name in armature.data.bones}
     if not names:
-        notices.append(f'"{armature.name}" has none of the bones {_listed(wanted.values(), len(BONES))}')
+        notices.append(f'"{armature.name}" has none of the bones {listed(wanted.values(), len(BONES))}')
         return {}, (), JAW_ANGLE
     if not is_ours(armature):
         notices.append(f'"{armature.name}" is linked: its bones are not baked')
@@ -358,9 +358,9 @@ def _find_bones(wanted: Mapping[str, str], armature, notices) -> tuple[dict[str,
     if armature.data.pose_position == "REST":
         notices.append(f'"{armature.name}" is in Rest Position: baked, but not seen as long as it is')
     if driven:
-        notices.append(f"Drivers hold {_listed(driven.values(), len(BONES))}: not baked")
+        notices.append(f"Drivers hold {listed(driven.values(), len(BONES))}: not baked")
     if turned:
-        notices.append(f"Constraints turn {_listed(turned, len(BONES))}: baked, but not seen as long as they do")
+        notices.append(f"Constraints turn {listed(turned, len(BONES))}: baked, but not seen as long as they do")
     return bones, tuple(driven), float(armature.get(JAW_ANGLE_PROPERTY, JAW_ANGLE))
 
 
@@ -407,7 +407,8 @@ def is_ours(data_block) -> bool:
     return data_block.is_editable and not (override is not None and override.is_system_override)
 
 
-def _listed(names, limit: int = 4) -> str:
+def listed(names: Iterable[str], limit: int = 4) -> str:
+    """Return names as a part of a sentence; of more than `limit` the rest is counted."""
     names = list(names)
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(names[:limit]) + more

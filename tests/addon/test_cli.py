@@ -161,7 +161,7 @@ def test_a_rig_that_nothing_lights_is_seen_on_the_sheet(mien, clip, rig_file, tm
     assert not bpy.data.lights
 
 
-def test_the_head_among_meshes_with_the_same_keys_is_the_largest(mien, rig_file, tmp_path):
+def test_the_largest_of_meshes_with_the_same_keys_is_the_head_that_others_follow(mien, rig_file, tmp_path):
     path, out = tmp_path / "a.mien", tmp_path / "look.blend"
     with TakeWriter(path, TakeHeader(source="a.mp4", fps=24.0)) as writer:
         for i in range(24):
@@ -173,12 +173,15 @@ def test_the_head_among_meshes_with_the_same_keys_is_the_largest(mien, rig_file,
         head.data.from_pydata([(0, 0, 0), (1, 0, 0), (0, 0, 1), (0, 1, 0)], [], [(0, 1, 2), (1, 2, 3)])
         for name in ("Basis", "mouthOpen", "mouthSmile"):
             head.shape_key_add(name=name)
-        make_rig(keys=("mouthOpen", "mouthSmile"), bones=()).name = "EyeLeft"
+        make_rig(keys=("mouthOpen", "mouthSmile"), bones=()).name = "Alone"
+        eye = make_rig(keys=("mouthSmile",), bones=())
+        eye.name, eye.parent = "EyeLeft", head.parent
 
     done = mien("bake", path, "--rig", rig_file(add_eye, keys=()), "--out", out, "--rest", "none")
     assert done.returncode == 0, done.stderr
     bpy.ops.wm.open_mainfile(filepath=str(out), load_ui=False)
-    assert bpy.data.objects["EyeLeft"].data.shape_keys.animation_data is None
+    assert bpy.data.objects["Alone"].data.shape_keys.animation_data is None
+    assert set(curves_of(bpy.data.objects["EyeLeft"].data.shape_keys)) == {('key_blocks["mouthSmile"].value', 0)}
     curves = curves_of(bpy.data.objects["Wolf3D_Head"].data.shape_keys)
     assert curves['key_blocks["mouthOpen"].value', 0].evaluate(12) == pytest.approx(0.8, abs=0.01)
 

@@ -13,7 +13,7 @@ import pytest
 
 from mien.addon import actions, preferences, session, workflow
 from mien.addon.capturing import CaptureJob, take_path
-from mien.addon.panels.main import MIEN_PT_main
+from mien.addon.panels.main import MIEN_PT_further_heads, MIEN_PT_main
 from mien.core.jobs import PART_SUFFIX
 from mien.core.solve import Neutral
 from mien.core.take import TakeHeader, TakeWriter
@@ -290,6 +290,27 @@ def test_further_heads_take_the_same_performance(ready, fake_worker):
     owners = [*(each.data.shape_keys for each in (ready, other, teeth)), ready.parent, other.parent]
     if actions.slotted():
         assert len({owner.animation_data.action.name for owner in owners}) == 1
+
+
+def test_all_on_the_targets_armature_are_added_at_once(ready, fake_worker):
+    fake_worker(CAPTURE)
+    teeth, eye, hidden, other = (make_rig(keys=("JawOpen",), bones=()) for _ in range(4))
+    teeth.name, eye.name, hidden.name = "Teeth", "Eye", "Backup"
+    twin = bpy.data.objects.new("Twin", ready.data)  # whose keys are the target's
+    bpy.context.collection.objects.link(twin)
+    for mesh in (teeth, eye, hidden, twin):
+        mesh.parent = ready.parent
+    hidden.hide_set(True)
+    assert bpy.ops.mien.bake("EXEC_DEFAULT") == {"FINISHED"}
+    assert "Teeth, Eye could move along: add them under Further Heads" in session.outcome.lines
+    assert "Add 2 on Its Armature" in drawn_by(MIEN_PT_further_heads)
+    bpy.ops.mien.live_target_add(along=True)
+    assert [row.mesh for row in bpy.context.scene.mien_live.targets] == [teeth, eye]
+    assert "Add 2 on Its Armature" not in drawn_by(MIEN_PT_further_heads)
+    assert bpy.ops.mien.bake("EXEC_DEFAULT") == {"FINISHED"}
+    assert not any("could move along" in line for line in session.outcome.lines)
+    assert curves_of(teeth.data.shape_keys)
+    assert not curves_of(other.data.shape_keys)
 
 
 def test_what_further_heads_cannot_take_is_told(ready, fake_worker, tmp_path):
