@@ -12,7 +12,7 @@ from ..core.pictures import heard_in, is_recording
 from ..core.units import EXPRESSIONS
 from .expressions import BASIC
 from .ids import HEAD_SHAPES
-from .rig.mapping import mapping_of, meshes_along
+from .rig.mapping import find_armature, mapping_of, meshes_along
 
 NAME = "bake"
 HELP = "put the face of a video or of a phone's recording on a rig: a .blend, a contact sheet and the take"
@@ -137,8 +137,12 @@ def _bake(args, console) -> dict:
         scene.render.fps_base = scene.render.fps / args.scene_fps
     # Looked for before the capture, so that a wrong rig costs nobody the wait.
     mesh, *further = _heads(bpy.data.objects, args.object)
-    if args.head_bones and find_target(mesh).armature is None:
-        add_head_bones(bpy.context, mesh, further)
+    if args.head_bones:
+        find_target(mesh)
+        if find_armature(mesh, mapping_of(mesh).bones) is None:
+            add_head_bones(bpy.context, mesh, further)
+        else:
+            console.say("Note: the head has an armature: --head-bones was not used")
     target, others, left_out = find_target(mesh), [find_target(each) for each in further], []
     if args.object is None:
         others, left_out = find_further(each for each in meshes_along(mesh, scene.objects) if each.visible_get())

@@ -317,9 +317,19 @@ def _refine(rows: npt.NDArray, measured: npt.NDArray, neutral: Neutral) -> None:
         seen[:, _SLICE["action_units"]], seen[:, _SLICE["arkit"]], measured[known], neutral.measures, turn
     )
     seen[:, _SLICE["action_units"]] = units
-    seen[:, _SLICE["arkit"]] = lids_at_most_shut(shapes)
+    seen[:, _SLICE["arkit"]] = shapes
     seen[:, _SLICE["units"]] = fuse(units)
     rows[known] = seen
+
+
+def _stop_lids(rows: npt.NDArray, meshes: npt.NDArray) -> None:
+    """Push no lid of a captured face further down than shut, in place; a phone's are right as they come.
+
+    `meshes`, shape (n, 478 or some, 3), are all 0 for what came over the network.
+    """
+    known = np.asarray(meshes).any(axis=(1, 2))
+    arkit = rows[:, _SLICE["arkit"]]
+    arkit[known] = lids_at_most_shut(arkit[known])
 
 
 def _find_neutral(rows: npt.NDArray, measured: npt.NDArray) -> Neutral:
@@ -375,8 +385,9 @@ def solve_take(take: Take, options: SolveOptions | None = None) -> Performance:
     found = _lasting(times, np.asarray(take.column("found"), bool).reshape(-1))
     columns = [np.asarray(take.column(name), np.float64).reshape(len(times), size) for name, size in _LAYOUT.items()]
     rows = np.concatenate(columns, axis=1)
-    measured = relative.measure(take.column("landmarks", relative.POINTS), rows[:, _SLICE["head_rotation"]])
-    return _solve(times, found, rows, measured, options, Neutral.from_dict(take.header.extra.get("neutral")))
+    points = take.column("landmarks", relative.POINTS)
+    measured = relative.measure(points, rows[:, _SLICE["head_rotation"]])
+    return _solve(times, found, rows, measured, points, options, Neutral.from_dict(take.header.extra.get("neutral")))
 
 
 def hidden_spans(take: Take) -> list[tuple[float, float]]:
@@ -424,13 +435,14 @@ def _lasting(times, found) -> npt.NDArray[np.bool_]:
     return kept
 
 
-def _solve(times, found, rows, measured, options: SolveOptions, neutral: Neutral | None) -> Performance:
+def _solve(times, found, rows, measured, points, options: SolveOptions, neutral: Neutral | None) -> Performance:
     if found.any():
         seen = rows[found]
         if options.neutral == "auto" and (neutral is not None or np.ptp(times[found]) >= MIN_REST):
             rest = neutral or _find_neutral(seen, measured[found])
             _without_rest(seen, rest.weights)
             _refine(seen, measured[found], rest)
+        _stop_lids(seen, points[found])
         head = _SLICE["head_rotation"]
         if options.level_head or (neutral is not None and options.neutral == "auto"):
             straight = _mean_rotation(seen[:, head]) if neutral is None else neutral.head
@@ -580,6 +592,7 @@ class Solver:
             _without_rest(row, self._fixed.weights)
             _refine(row[None], _measure(result)[None], self._fixed)
             row[head] = multiply(inverse(self._fixed.head), row[head])
+        _stop_lids(row[None], result.landmarks[None])
         if self._level is not None:
             row[head] = self._level(time, row[head])
         if row[head] @ self._out[head] < 0:

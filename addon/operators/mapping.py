@@ -11,7 +11,7 @@ from ..ids import HEAD_BONES, HEAD_SHAPES, OP_ADD_HEAD_BONES, OP_MAP_BY_NAME, OP
 from ..rig.head_bones import add_head_bones
 from ..rig.mapping import find_armature, guess_shapes, mapping_of
 from ..rig.names import covered
-from ..rig.targets import is_ours
+from ..rig.targets import is_ours, listed
 
 
 class _OnHead:
@@ -22,7 +22,7 @@ class _OnHead:
     @classmethod
     def poll(cls, context):
         mesh = workflow.settings(context).target
-        if mesh is None or mesh.data.shape_keys is None:
+        if mesh is None or mesh.type != "MESH" or mesh.data.shape_keys is None:
             cls.poll_message_set("Choose a head with shape keys under Target")
             return False
         if not is_ours(mesh):
@@ -99,7 +99,8 @@ The further heads, and what is selected, turn along"""
 
     whole: bpy.props.BoolProperty(
         name="All under Its Parent",
-        description="Whatever hangs on the same parent as the head turns along, as ears, hair and teeth of an import",
+        description="Whatever hangs on the same parent as the head turns along, as ears, hair and teeth of an import, "
+        "unless an armature, a camera or a light is among it",
         default=True,
     )
 
@@ -119,9 +120,9 @@ The further heads, and what is selected, turn along"""
     def work(self, mesh):
         context = bpy.context
         along = [*workflow.further_heads(context.scene), *context.selected_objects]
-        along = [obj for obj in along if obj != mesh and is_ours(obj) and obj.type not in ("CAMERA", "LIGHT")]
-        free = [obj for obj in along if find_armature(obj, mapping_of(obj).bones) is None]
-        armature = add_head_bones(context, mesh, free, whole=self.whole)
-        turned = ", ".join(obj.name for obj in armature.children)
-        self.report({"INFO"}, f"{armature.name} turns {turned}")
+        armature = add_head_bones(context, mesh, along, whole=self.whole)
+        self.report({"INFO"}, f"{armature.name} turns {listed(obj.name for obj in armature.children)}")
+        held = [obj.name for obj in armature.children if any(not c.mute and c.influence for c in obj.constraints)]
+        if held:
+            self.report({"WARNING"}, f"Constraints may hold {listed(held)} where it is")
         return {"FINISHED"}

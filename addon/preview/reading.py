@@ -7,7 +7,7 @@ import zlib
 import bpy
 import numpy as np
 
-from ..rig.mapping import find_armature
+from ..rig.mapping import hangs_on_bone
 from .render_data import Floats, MeshArrays
 
 Shape = bpy.types.ShapeKey
@@ -49,7 +49,7 @@ def left_out(obj, *, final: bool = False) -> list[str]:
 def left_out_of_a_take(obj) -> list[str]:
     """Return sentences about what a take played without a bake shows otherwise than a bake of it would."""
     armature = armature_modifier(obj)
-    if armature is None and find_armature(obj, {}) is not None:
+    if armature is None and hangs_on_bone(obj):
         return ["What hangs on a bone does not turn with it: bake the take to see it turn"]
     bones = armature.object.pose.bones if armature else ()
     if any(not constraint.mute and constraint.influence for bone in bones for constraint in bone.constraints):

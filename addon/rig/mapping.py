@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 from ...core.units import ARKIT_INDEX, UNIT_INDEX
 from ..ids import HEAD_BONES, HEAD_SHAPES
-from .names import by_channel, channels_of, covered
+from .names import ARKIT_OF, by_channel, channels_of
 
 BONES: tuple[str, ...] = tuple(HEAD_BONES)
 
@@ -46,8 +46,9 @@ def mapping_of(obj) -> HeadMapping:
     """Return what the shape keys and bones of a mesh object stand for."""
     key = getattr(obj.data, "shape_keys", None)
     names = tuple(key.key_blocks.keys()) if key is not None else ()
-    told = max((guess_bones(tuple(a.data.bones.keys())) for a in _armatures_of(obj)), key=len, default={})
-    bones = {role: getattr(obj, setting) or told.get(role, role) for role, setting in HEAD_BONES.items()}
+    chosen = {role: getattr(obj, setting) for role, setting in HEAD_BONES.items()}
+    told = _told_by_bones(obj, set(chosen.values()))
+    bones = {role: name or told.get(role, role) for role, name in chosen.items()}
     # The search in the panel offers these alone; a script may write anything.
     rows = {
         row.name: row for row in getattr(obj, HEAD_SHAPES) if row.channel in UNIT_INDEX or row.channel in ARKIT_INDEX
@@ -78,12 +79,26 @@ def find_armature(mesh, bones: Mapping[str, str]):
     return max(_armatures_of(mesh), key=lambda a: sum(name in a.data.bones for name in bones.values()), default=None)
 
 
+def _told_by_bones(mesh, chosen: set[str]) -> Mapping[str, str]:
+    """Return what the bones of one armature that carries a mesh tell: one that has what was chosen, if any."""
+    each = [tuple(armature.data.bones.keys()) for armature in _armatures_of(mesh)]
+    told = ((len(chosen.intersection(names)), guess_bones(names)) for names in each)
+    return max(told, key=lambda one: (one[0], len(one[1])), default=(0, {}))[1]
+
+
 def _armatures_of(mesh) -> list:
     found = [m.object for m in mesh.modifiers if m.type == "ARMATURE" and m.object is not None]
     above = mesh.parent
     while above is not None and above.type != "ARMATURE":
         above = above.parent
     return found if above is None else [*found, above]
+
+
+def hangs_on_bone(obj) -> bool:
+    """Whether an object, or one above it, is parented to a bone."""
+    while obj.parent is not None and obj.parent_type != "BONE":
+        obj = obj.parent
+    return obj.parent is not None
 
 
 def meshes_along(mesh, objects: Iterable) -> list:
@@ -99,8 +114,10 @@ def meshes_along(mesh, objects: Iterable) -> list:
 
 # What VRM, VRoid Studio, Ready Player Me and MikuMikuDance call shapes, by words; of two that fit the first counts.
 _SHAPE_WORDS = (
-    (r"((eye_close|blink|wink)_?(l|left)|^ウィンク2?)$", "BlinkLeft"),
-    (r"((eye_close|blink|wink)_?(r|right)|^ウィンク2?右)$", "BlinkRight"),
+    (r"((eye_close|blink|wink)_?(l|left)|^ウィンク2)$", "BlinkLeft"),
+    (r"((eye_close|blink|wink)_?(r|right)|^ウィンク2右)$", "BlinkRight"),
+    (r"^ウィンク$", "BlinkLeft"),  # with a laugh
+    (r"^ウィンク右$", "BlinkRight"),
     (r"(brw_(surprised|up)|^上)$", "BrowRaise"),
     (r"(brw_(angry|down)|^怒り)$", "BrowFurrow"),
     (r"(eye_(spread|wide)|^びっくり)$", "EyeWide"),
@@ -110,6 +127,9 @@ _SHAPE_WORDS = (
     (r"(mth_(fun|joy|smile)|^mouth_?smile|^にやり|^口角上げ)$", "Smile"),
     (r"(mth_(sorrow|sad|frown)|^口角下げ)$", "Frown"),
 )
+_VOWEL = re.compile(r"(aa?|ih?|o?u|ee?|oh?|[あいうえお])$")
+"""Names that may be anything where they stand alone."""
+
 # Character Creator's names, but for those that are ARKit's otherwise spelt; some ARKit shapes are several of its.
 _CHARACTER_CREATOR = {
     name.format(short): channel.format(side)
@@ -142,7 +162,7 @@ _BONE_WORDS = (
     (r"(^|[_.: ])(l_?(face)?eye|(face)?eye[_. ]?l|left_?eye|eye_?left)$|^(左目|目\.l)$", "eye.L"),
     (r"(^|[_.: ])(r_?(face)?eye|(face)?eye[_. ]?r|right_?eye|eye_?right)$|^(右目|目\.r)$", "eye.R"),
 )
-_NO_BONE = re.compile(r"^(org|mch|def|ik|ctrl)[-_.]|target|aim|upper|(?<!neck)lower(?!_?jaw)|lid")
+_NO_BONE = re.compile(r"^(org|mch|def|ik|fk|ctrl|ctl)[-_.]|target|aim|upper|(?<!neck)lower(?!_?jaw)|lid")
 _RIGIFY_JAW = "jaw_master"
 """What opens the mouth of a Rigify face; its ``jaw`` moves the chin's flesh."""
 
@@ -152,7 +172,7 @@ def guess_shapes(names: tuple[str, ...], taken: frozenset[str] = frozenset()) ->
     """Return which channel each shape key stands for, as far as names tell; it is not to be changed.
 
     As `channels_of` knows them, else as VRM, VRoid Studio, Ready Player Me, MikuMikuDance and Character Creator call
-    theirs. A channel that is `taken` is given to none, and by words no unit whose movement ARKit's shapes make.
+    theirs. A channel that is `taken` is given to none, and by words no unit of which ARKit's shapes make a part.
 
     >>> guess_shapes(("Fcl_MTH_A", "Fcl_EYE_Close_L", "Hat"))
     {'Fcl_EYE_Close_L': 'BlinkLeft', 'Fcl_MTH_A': 'JawOpen'}
@@ -163,9 +183,11 @@ def guess_shapes(names: tuple[str, ...], taken: frozenset[str] = frozenset()) ->
     parts = {name: _CHARACTER_CREATOR.get(name.casefold()) for name in others}
     parts = {name: channel for name, channel in parts.items() if channel is not None and channel not in held}
     held.update(parts.values())
-    more = _guess([name for name in others if name not in parts], _SHAPE_WORDS)
+    plain = {name: unicodedata.normalize("NFKC", name).casefold() for name in others if name not in parts}
+    vowels = [name for name, text in plain.items() if _VOWEL.match(text)]
+    more = _guess({name: text for name, text in plain.items() if len(vowels) > 1 or name not in vowels}, _SHAPE_WORDS)
     result = {name: channel for name, channel in known.items() if channel not in taken}
-    return result | parts | {n: unit for unit, n in more.items() if unit not in held and not covered(unit, held)}
+    return result | parts | {name: unit for unit, name in more.items() if held.isdisjoint((unit, *ARKIT_OF[unit]))}
 
 
 @functools.lru_cache(maxsize=256)
@@ -177,16 +199,17 @@ def guess_bones(names: tuple[str, ...]) -> Mapping[str, str]:
     >>> guess_bones(("J_Bip_C_Head", "J_Adj_L_FaceEye", "Hat"))
     {'head': 'J_Bip_C_Head', 'eye.L': 'J_Adj_L_FaceEye'}
     """
-    found = _guess([name for name in names if not _NO_BONE.search(name.casefold())], _BONE_WORDS)
+    plain = {name: name.casefold().rpartition(":")[2] for name in sorted(names, key=len)}  # the plainest first
+    found = _guess({name: text for name, text in plain.items() if not _NO_BONE.search(text)}, _BONE_WORDS)
     found |= {role: role for role in BONES if role in names}
     return found | ({"jaw": _RIGIFY_JAW} if _RIGIFY_JAW in names else {})
 
 
-def _guess(names: Iterable[str], words: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return the first name that fits each meaning, by meaning."""
-    plain = {name: unicodedata.normalize("NFKC", name).casefold() for name in names}
-    found = {
-        meaning: next((name for name, text in plain.items() if re.search(pattern, text)), None)
-        for pattern, meaning in words
-    }
-    return {meaning: name for meaning, name in found.items() if name is not None}
+def _guess(names: Mapping[str, str], words: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the first name that fits each meaning, by meaning; the first pattern of a meaning that fits any counts."""
+    found: dict[str, str] = {}
+    for pattern, meaning in words:
+        name = next((name for name, text in names.items() if re.search(pattern, text)), None)
+        if name is not None:
+            found.setdefault(meaning, name)
+    return found

@@ -155,6 +155,100 @@ def test_the_head_alone_leaves_the_rest_where_it_is():
     assert armature.matrix_world.translation.x == pytest.approx(before[1].translation.x + 1.0, abs=1e-5)
 
 
+@pytest.mark.parametrize("mirrored", ["head", "root"])
+def test_a_mirrored_head_turns_as_any(mirrored):
+    head = make_head()
+    root = bpy.data.objects.new("Root", None)
+    bpy.context.collection.objects.link(root)
+    head.parent = root
+    (head if mirrored == "head" else root).scale.x = -1.0
+    before = places(head)[0]
+    armature = add_head_bones(bpy.context, head)
+    assert_same(before, places(head)[0])
+    armature.pose.bones["head"].rotation_mode = "XYZ"
+    turn = Quaternion(pose.to_blender((math.cos(0.2), 0.0, math.sin(0.2), 0.0)))  # a turn to the left: about up
+    bone = armature.data.bones["head"].matrix_local.to_quaternion()
+    armature.pose.bones["head"].rotation_euler = (bone.inverted() @ turn @ bone).to_euler()
+    nose = Vector((0.0, -0.12, 0.15))
+    moved = places(head)[0] @ nose - before @ nose
+    assert moved.x > 0.02
+    assert abs(moved.z) < 1e-5
+
+
+def test_bodies_cameras_and_sets_stay():
+    root, head, ear, eye = make_import()
+    rig = make_rig().parent
+    camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
+    stage, floor = bpy.data.objects.new("Set", None), box("Floor", (-1, -1, 0), (1, 1, 0.1))
+    for obj in (camera, stage):
+        bpy.context.collection.objects.link(obj)
+    camera.parent, eye.parent, floor.parent = root, stage, stage
+    before = places(root, head, ear, eye, camera, floor, rig)
+    armature = add_head_bones(bpy.context, head, [rig, *rig.children, camera, root, eye])
+    assert armature.parent == root  # which a camera keeps from turning
+    assert set(armature.children) == {head, eye}
+    assert_same(before, places(root, head, ear, eye, camera, floor, rig))
+    turn_head(armature)
+    bpy.context.view_layer.update()
+    after = places(root, head, ear, eye, camera, floor, rig)
+    angles = [
+        a.to_quaternion().rotation_difference(b.to_quaternion()).angle for a, b in zip(before, after, strict=True)
+    ]
+    assert [angle > 0.1 for angle in angles] == [False, True, False, True, False, False, False]
+
+
+def test_in_an_override_the_bones_lie_in_the_scenes_own_collection(tmp_path):
+    head = make_head()
+    collection = bpy.data.collections.new("Char")
+    bpy.context.scene.collection.children.link(collection)
+    collection.objects.link(head)
+    bpy.context.scene.collection.objects.unlink(head)
+    path = tmp_path / "lib.blend"
+    bpy.ops.wm.save_as_mainfile(filepath=str(path))
+    empty_file()
+    with bpy.data.libraries.load(str(path), link=True) as (_there, here):
+        here.collections = ["Char"]
+    bpy.context.scene.collection.children.link(here.collections[0])
+    override = here.collections[0].override_hierarchy_create(
+        bpy.context.scene, bpy.context.view_layer, do_fully_editable=True
+    )
+    head = next(obj for obj in override.objects if obj.type == "MESH")
+    bpy.context.scene.mien.target = head
+    assert bpy.ops.mien.add_head_bones() == {"FINISHED"}
+    assert head.parent.users_collection[0] == bpy.context.scene.collection
+    turn_head(head.parent)
+    assert places(head)[0].to_quaternion().angle == pytest.approx(0.5, abs=1e-4)
+
+
+def test_a_tail_does_not_move_the_joint():
+    head = make_head()
+    plain = add_head_bones(bpy.context, head).data.bones["head"].head_local.copy()
+    empty_file()
+    head = box("Head", (-0.10, -0.12, 0.0), (0.10, 0.12, 0.30))
+    body = box("Body", (-0.3, -0.2, -1.4), (0.3, 3.0, -0.1)).data
+    mesh = bpy.data.meshes.new("Whole")
+    points = [tuple(v.co) for data in (head.data, body) for v in data.vertices]
+    mesh.from_pydata(points, [], [])
+    whole = bpy.data.objects.new("Whole", mesh)
+    bpy.context.collection.objects.link(whole)
+    whole.shape_key_add(name="Basis")
+    for point in whole.shape_key_add(name="jawOpen").data[:8]:
+        if point.co.y < 0:
+            point.co.y -= 0.01
+    joint = add_head_bones(bpy.context, whole).data.bones["head"].head_local
+    assert tuple(joint) == pytest.approx(tuple(plain), abs=0.01)
+
+
+def test_a_moving_part_without_height():
+    head = make_head()
+    for point in head.data.shape_keys.key_blocks["jawOpen"].data:
+        if point.co.z > 0.1:
+            point.co.y = max(point.co.y, -0.12)
+    armature = add_head_bones(bpy.context, head)
+    assert [bone.name for bone in armature.data.bones] == ["neck", "head"]
+    assert all(bone.length > 0.05 for bone in armature.data.bones)
+
+
 def test_it_is_for_heads_without_an_armature_that_are_seen():
     bpy.context.scene.mien.target = make_rig()
     assert not bpy.ops.mien.add_head_bones.poll()

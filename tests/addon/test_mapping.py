@@ -236,7 +236,59 @@ def test_guesses_of_other_programs_names():
         "怒り": "BrowFurrow", "上": "BrowRaise", "下": None,
     }  # fmt: skip
     assert guess_shapes(tuple(mmd)) == {name: unit for name, unit in mmd.items() if unit is not None}
-    assert guess_shapes(("ウィンク２", "ｳｨﾝｸ２右")) == {"ウィンク２": "BlinkLeft", "ｳｨﾝｸ２右": "BlinkRight"}
+    # Those of 笑い (a laugh) stand first in the usual order, and give way to those of まばたき (a blink).
+    winks = ("ウィンク", "ウィンク右", "ウィンク２", "ｳｨﾝｸ２右")
+    assert guess_shapes(winks) == {"ウィンク２": "BlinkLeft", "ｳｨﾝｸ２右": "BlinkRight"}
+
+
+def test_a_letter_alone_is_no_vowel():
+    assert guess_shapes(("A", "Wobble")) == {}
+    assert guess_shapes(("あ", "Wobble")) == {}
+    assert guess_shapes(("A", "I", "U", "Wobble")) == {"A": "JawOpen", "U": "Pucker"}
+    assert guess_shapes(("browInnerUp", "Fcl_BRW_Surprised")) == {"browInnerUp": "browInnerUp"}  # not twice
+
+
+def test_chosen_bones_count_before_names_of_another_armature():
+    head, body = make_rig(), make_rig().parent
+    face = head.parent
+    for role, name in zip(BONES, ("n", "Skull", "j", "l", "r"), strict=True):
+        face.data.bones[role].name = name
+    for role, name in zip(BONES, ("Neck", "Head", "Jaw", "LeftEye", "RightEye"), strict=True):
+        body.data.bones[role].name = f"mixamorig:{name}"
+    head.parent = body
+    assert find_target(head).armature == body
+    head.mien_head = "Skull"
+    target = find_target(head)
+    assert target.armature == face
+    assert {role: bone.name for role, bone in target.rig.bones.items()} == {"head": "Skull"}
+
+
+def eyeball(rig, group):
+    """An eye whose own keys turn it, weighted to a bone, as Ready Player Me's."""
+    eye = make_rig(keys=("eyeLookOutLeft", "eyeLookUpLeft"), bones=())
+    eye.parent = rig
+    eye.modifiers.new("Armature", "ARMATURE").object = rig
+    eye.vertex_groups.new(name=group).add([0, 1, 2], 1.0, "REPLACE")
+    return eye
+
+
+def test_eyes_that_shape_keys_turn_are_not_turned_by_bones_too():
+    head = make_rig(keys=ARKIT)
+    for role, name in (("eye.L", "LeftEye"), ("eye.R", "RightEye"), ("head", "Head")):
+        head.parent.data.bones[role].name = name
+    assert set(find_target(head).rig.bones) == set(BONES)  # the lids alone may follow the gaze
+    eyeball(head.parent, "LeftEye")
+    target = find_target(head)
+    assert set(target.rig.bones) == {"neck", "head", "jaw", "eye.R"}
+    assert "Shape keys turn the eyes, so LeftEye rest" in target.notices
+    assert not target.missing_bones
+    head.mien_eye_left = "LeftEye"  # whoever wants it
+    assert set(find_target(head).rig.bones) == set(BONES)
+
+
+def test_the_plainest_bone_is_meant():
+    assert guess_bones(("CTL_head", "FK_Head", "hair_head", "Head")) == {"head": "Head"}
+    assert guess_bones(("aimee:Neck", "aimee:Head")) == {"neck": "aimee:Neck", "head": "aimee:Head"}
 
 
 @pytest.mark.parametrize(

@@ -255,7 +255,9 @@ def test_a_render_is_judged_by_what_it_shows(head):
     assert reading.left_out_of_a_take(obj) == []
     armature.object.pose.bones["jaw"].constraints.new("COPY_ROTATION")
     assert "constraints" in reading.left_out_of_a_take(obj)[0]
+    rig = armature.object
     obj.modifiers.remove(armature)
+    obj.parent, obj.parent_type, obj.parent_bone = rig, "BONE", "head"
     assert "hangs on a bone" in reading.left_out_of_a_take(obj)[0]
     obj.parent = None
     assert reading.left_out_of_a_take(obj) == []

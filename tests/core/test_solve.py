@@ -244,6 +244,17 @@ def test_a_blink_survives_smoothing():
     assert played(raw, SolveOptions(0.5, "none")).units[:, blink].max() > 0.8
 
 
+@pytest.mark.parametrize(("mesh", "wanted"), [(1.0, 0.37), (0.0, 0.85)])
+def test_lids_of_captured_faces_are_no_more_than_shut(mesh, wanted):
+    """Takes of before have both as the landmark model says them; what a phone sent has no mesh, and stays."""
+    arkit = np.zeros(len(ARKIT))
+    arkit[[ARKIT_INDEX["eyeBlinkLeft"], ARKIT_INDEX["eyeLookDownLeft"]]] = 0.9, 0.85
+    points = mesh * np.random.default_rng(0).random((478, 3))
+    results = [dataclasses.replace(result(i, i / 30), arkit=arkit, landmarks=points) for i in range(10)]
+    for performance in (solve_take(take_of(results), RAW), played(results, RAW)):
+        np.testing.assert_allclose(performance.arkit[:, ARKIT_INDEX["eyeLookDownLeft"]], wanted, atol=1e-6)
+
+
 def test_rest_becomes_0_and_full_stays_1():
     values = np.concatenate([np.full(60, 0.2), np.linspace(0.2, 1.0, 30), np.full(30, 1.0)])
     raw = [result(i, i / 30, jaw(v)) for i, v in enumerate(values)]
