@@ -87,6 +87,45 @@ def test_a_rig_with_y_up_turns_in_the_world_as_one_with_z_up(tmp_path, aims):
     assert all(turn.angle > math.radians(1) for (frame, _name), turn in expected.items() if frame == 20)
 
 
+@pytest.mark.parametrize("y_up", [False, True])
+@pytest.mark.parametrize("quarter", [1, 2, 3])
+def test_a_character_turns_by_where_it_looks(quarter, y_up):
+    """As those of VRM 0, which look along Y; the whole of it turned about up in the armature's own space."""
+    performance, about = make_performance(40, 24.0), Quaternion((0, 0, 1), quarter * math.pi / 2)
+    expected = {}
+    for turned in (False, True):
+        empty_file()
+        head = make_rig()
+        armature = head.parent
+        if turned:
+            armature.data.transform(about.to_matrix().to_4x4())
+            head.data.transform(about.to_matrix().to_4x4(), shape_keys=True)
+        if y_up:
+            let_y_be_up(head)
+        target = find_target(head)
+        puppet = Puppet(target, Channels())
+        bake_performance(bpy.context, target, performance, BakeOptions())
+        for frame in (5, 20, 33):
+            bpy.context.scene.frame_set(frame)
+            baked = turns(armature)
+            puppet.apply(sample_of(performance, frame - 1))
+            for found in (baked, turns(armature)):
+                for name in BONES:
+                    wanted = expected.setdefault((frame, name), found[name])
+                    wanted = about @ wanted @ about.inverted() if turned else wanted
+                    assert abs(wanted.dot(found[name])) > math.cos(math.radians(0.25)), name
+    axes = np.array(head.matrix_world.to_3x3()) @ find_axes(head, mapping_of(head))
+    np.testing.assert_allclose(axes, np.array(about.to_matrix()), atol=1e-6)
+
+
+def test_left_and_right_of_whoever_looks_at_it_turn_nothing_round():
+    head = make_rig()
+    bones = head.parent.data.bones
+    bones["eye.L"].name, bones["eye.R"].name = "right", "left"
+    assert upright(head.parent, {"head": "head", "eye.L": "left", "eye.R": "right"}) == Z_UP
+    assert upright(head.parent, {"head": "head", "eye.L": "right", "eye.R": "left"}) == Z_UP
+
+
 def test_where_the_head_is_tells_which_way_is_up():
     head = make_rig()
     armature, names = head.parent, {role: role for role in BONES}
