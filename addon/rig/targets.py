@@ -348,7 +348,7 @@ def _moves(mesh, bone: str, side: str) -> bool:
     for shape, key in zip(shapes, (keys.reference_key, keys.key_blocks[looks[0]]), strict=True):
         key.data.foreach_get("co", shape)
     far = np.abs(shapes[1] - shapes[0]).reshape(-1, 3).max(axis=1)
-    most = np.argsort(far)[-100:]
+    most = np.argpartition(far, -min(100, len(far)))[-100:]
     moved = most[far[most] > 1e-5]
     if group < 0:
         return bool(len(moved))
