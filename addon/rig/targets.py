@@ -344,14 +344,29 @@ def _moves(mesh, bone: str, side: str) -> bool:
     if not looks or (group < 0 and mesh.parent_bone != bone):
         return False
     keys = mesh.data.shape_keys
+    # Milliseconds for a body, and a panel asks at every redraw.
+    asked = (keys.session_uid, len(mesh.data.vertices), len(keys.key_blocks), looks[0], group)
+    if asked not in _moved:
+        if len(_moved) > 100:
+            _moved.clear()
+        _moved[asked] = _carries(mesh, keys.key_blocks[looks[0]], group)
+    return _moved[asked]
+
+
+_moved: dict[tuple, bool] = {}
+
+
+def _carries(mesh, look, group: int) -> bool:
+    """Whether a shape key moves vertices of a group; of -1 any."""
+    keys = mesh.data.shape_keys
     shapes = np.empty((2, 3 * len(mesh.data.vertices)), np.float32)
-    for shape, key in zip(shapes, (keys.reference_key, keys.key_blocks[looks[0]]), strict=True):
+    for shape, key in zip(shapes, (keys.reference_key, look), strict=True):
         key.data.foreach_get("co", shape)
     far = np.abs(shapes[1] - shapes[0]).reshape(-1, 3).max(axis=1)
+    if group < 0 or not far.any():
+        return bool((far > 1e-5).any())
     most = np.argpartition(far, -min(100, len(far)))[-100:]
     moved = most[far[most] > 1e-5]
-    if group < 0:
-        return bool(len(moved))
     vertices = mesh.data.vertices
     return any(each.group == group and each.weight > 0.5 for i in moved for each in vertices[int(i)].groups)
 
