@@ -7,14 +7,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from ...core.errors import MienError
 from ...core.units import ARKIT, UNITS
 from ..ids import HEAD_BONES
 from .aims import Aim, find_aim, goes_along, is_placed
 from .axes import upright
-from .mapping import BONES, EYES, HeadMapping, find_armature, mapping_of, meshes_along
+from .eyes import turned_by_keys
+from .mapping import BONES, EYES, HeadMapping, find_armature, mapping_of
 from .names import ARKIT_OF, covered
 
 if TYPE_CHECKING:
@@ -188,7 +187,7 @@ def find_target(mesh: bpy.types.Object | None, *, need_keys: bool = True) -> Tar
     mapping = mapping_of(mesh)
     keys = _find_keys(mesh, mapping, need_keys, about_keys)
     armature = find_armature(mesh, mapping.bones)
-    turned = _turned_by_keys(mesh, armature, mapping) if armature is not None else ()
+    turned = turned_by_keys(mesh, armature, mapping) if armature is not None else ()
     if turned:
         about_bones.append(f"Shape keys turn the eyes, so {listed(mapping.bones[role] for role in turned)} rest")
     wanted = {role: name for role, name in mapping.bones.items() if role not in turned}
@@ -321,54 +320,6 @@ def _driven_keys(key) -> set[str]:
 def _driven_paths(owner) -> set[str]:
     data = owner.animation_data
     return {driver.data_path for driver in data.drivers if not driver.mute} if data is not None else set()
-
-
-def _turned_by_keys(mesh, armature, mapping: HeadMapping) -> list[str]:
-    """Return the eyes whose bones nobody chose or named as Mien's, and whose eyeballs eyeLook shape keys turn."""
-    found = [role for role in EYES if mapping.bones[role] != role and not getattr(mesh, HEAD_BONES[role])]
-    found = [role for role in found if mapping.bones[role] in armature.data.bones]
-    if not found or not any(channel.startswith("eyeLook") for channel in mapping.channels.values()):
-        return []
-    import bpy
-
-    meshes = [mesh, *meshes_along(mesh, bpy.data.objects)]
-    sides = {"eye.L": "Left", "eye.R": "Right"}
-    return [role for role in found if any(_moves(each, mapping.bones[role], sides[role]) for each in meshes)]
-
-
-def _moves(mesh, bone: str, side: str) -> bool:
-    """Whether a mesh's eyeLook shape keys of a side move what a bone carries, too."""
-    names = {channel: name for name, channel in mapping_of(mesh).channels.items()}
-    looks = [names[look] for look in (f"eyeLookOut{side}", f"eyeLookIn{side}", f"eyeLookUp{side}") if look in names]
-    group = mesh.vertex_groups.find(bone)
-    if not looks or (group < 0 and mesh.parent_bone != bone):
-        return False
-    keys = mesh.data.shape_keys
-    # Milliseconds for a body, and a panel asks at every redraw.
-    asked = (keys.session_uid, len(mesh.data.vertices), len(keys.key_blocks), looks[0], group)
-    if asked not in _moved:
-        if len(_moved) > 100:
-            _moved.clear()
-        _moved[asked] = _carries(mesh, keys.key_blocks[looks[0]], group)
-    return _moved[asked]
-
-
-_moved: dict[tuple, bool] = {}
-
-
-def _carries(mesh, look, group: int) -> bool:
-    """Whether a shape key moves vertices of a group; of -1 any."""
-    keys = mesh.data.shape_keys
-    shapes = np.empty((2, 3 * len(mesh.data.vertices)), np.float32)
-    for shape, key in zip(shapes, (keys.reference_key, look), strict=True):
-        key.data.foreach_get("co", shape)
-    far = np.abs(shapes[1] - shapes[0]).reshape(-1, 3).max(axis=1)
-    if group < 0 or not far.any():
-        return bool((far > 1e-5).any())
-    most = np.argpartition(far, -min(100, len(far)))[-100:]
-    moved = most[far[most] > 1e-5]
-    vertices = mesh.data.vertices
-    return any(each.group == group and each.weight > 0.5 for i in moved for each in vertices[int(i)].groups)
 
 
 def _find_bones(wanted: Mapping[str, str], armature, notices) -> tuple[dict[str, Bone], tuple[str, ...], float]:
