@@ -12,7 +12,7 @@ from ..core.pictures import heard_in, is_recording
 from ..core.units import EXPRESSIONS
 from .expressions import BASIC
 from .ids import HEAD_SHAPES
-from .rig.mapping import find_armature, mapping_of, meshes_along
+from .rig.mapping import armature_of, mapping_of, seen_along
 
 NAME = "bake"
 HELP = "put the face of a video or of a phone's recording on a rig: a .blend, a contact sheet and the take"
@@ -139,13 +139,13 @@ def _bake(args, console) -> dict:
     mesh, *further = _heads(bpy.data.objects, args.object)
     if args.head_bones:
         find_target(mesh)
-        if find_armature(mesh, mapping_of(mesh).bones) is None:
+        if armature_of(mesh) is None:
             add_head_bones(bpy.context, mesh, further)
         else:
             console.say("Note: the head has an armature: --head-bones was not used")
     target, others, left_out = find_target(mesh), [find_target(each) for each in further], []
     if args.object is None:
-        others, left_out = find_further(each for each in meshes_along(mesh, scene.objects) if each.visible_get())
+        others, left_out = find_further(seen_along(mesh, scene))
 
     captured = None
     if is_take:

@@ -7,7 +7,7 @@ import bpy
 from ..core.units import ARKIT, UNITS
 from .ids import HEAD_BONES, HEAD_SHAPES
 from .registration import register_classes, unregister_classes
-from .rig.mapping import find_armature, mapping_of
+from .rig.mapping import armature_of
 
 _OVERRIDABLE = {"LIBRARY_OVERRIDABLE"}
 
@@ -17,7 +17,7 @@ def _find_channels(_self, _context, text):
 
 
 def _find_bones(self, _context, text):
-    armature = find_armature(self, mapping_of(self).bones)
+    armature = armature_of(self)
     names = armature.data.bones.keys() if armature is not None else ()
     return [name for name in names if text.casefold() in name.casefold()]
 

@@ -22,7 +22,7 @@ from .capturing import CaptureJob, is_whole, take_path
 from .ids import LIVE_SETTINGS, SETTINGS
 from .preferences import actors_folder, takes_folder
 from .preview.properties import head_settings
-from .rig.mapping import mapping_of, meshes_along
+from .rig.mapping import mapping_of, seen_along
 from .rig.targets import Target, find_further, find_target, listed
 from .triggers import Trigger, triggers_of, troubles_of, wear
 from .windows import redraw_panels
@@ -167,7 +167,7 @@ def heads_along(scene: bpy.types.Scene) -> list[bpy.types.Object]:
     if target is None:
         return []
     there = further_heads(scene)
-    return [mesh for mesh in meshes_along(target, scene.objects) if mesh not in there and mesh.visible_get()]
+    return [mesh for mesh in seen_along(target, scene) if mesh not in there]
 
 
 def next_head(context) -> bpy.types.Object | None:
@@ -268,8 +268,7 @@ def bake_take(asked: Request, path: Path, source: Path | None = None) -> BakeSum
         hidden = hidden_spans(take)
         changes = markers.changes_in(take, hidden) if asked.markers else []
         notices = [*take.losses, *takes.hidden_notice(hidden), *trigger_notices(scene, take)]
-    beside = [each for each in meshes_along(mesh, scene.objects) if each.visible_get()]
-    beside = [each.name for each in beside if each.session_uid not in asked.others]
+    beside = [each.name for each in seen_along(mesh, scene) if each.session_uid not in asked.others]
     if beside and options.shape_keys:
         notices.append(f"{listed(beside)} could move along: add them under Further Heads")
     others, left_out = _others(asked, new_action=options.new_action)

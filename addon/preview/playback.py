@@ -16,7 +16,7 @@ from .. import sound, workflow
 from ..bake import BakeOptions, plan
 from ..ids import ENGINE
 from ..rendering import write_as
-from ..rig.mapping import find_armature, mapping_of
+from ..rig.mapping import armature_of, mapping_of
 from ..rig.targets import Rig, find_target
 from ..triggers import Trigger, wear
 from .heads import Sample
@@ -124,7 +124,7 @@ def _rig_of(obj: bpy.types.Object) -> Rig | str:
 
 def _parts_of(obj: bpy.types.Object) -> frozenset[int]:
     """Return the ``session_uid`` of all that makes a head's rig."""
-    armature = find_armature(obj, mapping_of(obj).bones)
+    armature = armature_of(obj)
     parts = (obj, obj.data, obj.data.shape_keys, armature, armature and armature.data)
     return frozenset(part.session_uid for part in parts if part is not None)
 

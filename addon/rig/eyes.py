@@ -6,6 +6,7 @@ import bpy
 import numpy as np
 
 from ..ids import HEAD_BONES
+from .face import points_of
 from .mapping import EYES, HeadMapping, mapping_of, meshes_along
 
 _SIDES = {"eye.L": "Left", "eye.R": "Right"}
@@ -42,11 +43,7 @@ def _moves(mesh, bone: str, side: str) -> bool:
 
 def _carries(mesh, look, group: int) -> bool:
     """Whether a shape key moves vertices of a group; of -1 any."""
-    keys = mesh.data.shape_keys
-    shapes = np.empty((2, 3 * len(mesh.data.vertices)), np.float32)
-    for shape, key in zip(shapes, (keys.reference_key, look), strict=True):
-        key.data.foreach_get("co", shape)
-    far = np.abs(shapes[1] - shapes[0]).reshape(-1, 3).max(axis=1)
+    far = np.abs(points_of(look) - points_of(mesh.data.shape_keys.reference_key)).max(axis=1)
     if group < 0 or not far.any():
         return bool((far > 1e-5).any())
     most = np.argpartition(far, -min(100, len(far)))[-100:]

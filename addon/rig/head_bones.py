@@ -8,7 +8,7 @@ import bpy
 import numpy as np
 from mathutils import Matrix, Vector
 
-from .face import face_bounds
+from .face import face_bounds, points_of
 from .mapping import find_armature
 from .targets import is_ours
 
@@ -119,9 +119,7 @@ def _link(armature: bpy.types.Object, mesh: bpy.types.Object, context: bpy.types
 def _joints(into: Matrix, mesh: bpy.types.Object) -> list[tuple[str, Vector, Vector]]:
     """Return name, head and tail of each bone, where up is Z: the skull turns behind the mouth, below the ears."""
     into = np.array(into)
-    points = np.empty(len(mesh.data.vertices) * 3, np.float32)
-    mesh.data.shape_keys.reference_key.data.foreach_get("co", points)
-    points = points.reshape(-1, 3) @ into[:3, :3].T + into[:3, 3]
+    points = points_of(mesh.data.shape_keys.reference_key) @ into[:3, :3].T + into[:3, 3]
     corners = np.stack(np.meshgrid(*zip(*face_bounds(mesh), strict=True)), axis=-1).reshape(-1, 3)
     face = corners @ into[:3, :3].T + into[:3, 3]
     if np.ptp(face[:, 2]) < 0.05 * np.ptp(points, axis=0).max():  # a line, as of one key that moves a lip

@@ -79,6 +79,11 @@ def find_armature(mesh, bones: Mapping[str, str]):
     return max(_armatures_of(mesh), key=lambda a: sum(name in a.data.bones for name in bones.values()), default=None)
 
 
+def armature_of(mesh):
+    """Return the armature object that carries a mesh, by what its bones stand for, or None."""
+    return find_armature(mesh, mapping_of(mesh).bones)
+
+
 def _told_by_bones(mesh, chosen: set[str]) -> Mapping[str, str]:
     """Return what the bones of one armature that carries a mesh tell: one that has what was chosen, if any."""
     each = [tuple(armature.data.bones.keys()) for armature in _armatures_of(mesh)]
@@ -103,13 +108,18 @@ def hangs_on_bone(obj) -> bool:
 
 def meshes_along(mesh, objects: Iterable) -> list:
     """Return the other meshes with known shape keys, on the armature that carries `mesh`: teeth, eyes, brows."""
-    armature = find_armature(mesh, mapping_of(mesh).bones)
+    armature = armature_of(mesh)
     if armature is None:
         return []
     moved = mesh.data.shape_keys
     shaped = (obj for obj in objects if obj.type == "MESH" and obj.data.shape_keys not in (None, moved))
     with_mapping = ((obj, mapping_of(obj)) for obj in shaped)
     return [obj for obj, own in with_mapping if own.channels and find_armature(obj, own.bones) == armature]
+
+
+def seen_along(mesh, scene) -> list:
+    """Return those of `meshes_along` that are seen in a scene: what else may follow the face."""
+    return [each for each in meshes_along(mesh, scene.objects) if each.visible_get()]
 
 
 # What VRM, VRoid Studio, Ready Player Me and MikuMikuDance call shapes, by words; of two that fit the first counts.

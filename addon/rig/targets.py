@@ -13,7 +13,7 @@ from ..ids import HEAD_BONES
 from .aims import Aim, find_aim, goes_along, is_placed
 from .axes import upright
 from .eyes import turned_by_keys
-from .mapping import BONES, EYES, HeadMapping, find_armature, mapping_of
+from .mapping import BONES, EYES, HeadMapping, armature_of, find_armature, mapping_of
 from .names import ARKIT_OF, covered
 
 if TYPE_CHECKING:
@@ -233,7 +233,7 @@ def without_shared(targets: Sequence[Target]) -> list[Target]:
     taken, result = set(), []
     for target in targets:
         key, rig, about_bones = target.mesh.data.shape_keys, target.rig, target.about_bones
-        armature = find_armature(target.mesh, mapping_of(target.mesh).bones)
+        armature = armature_of(target.mesh)
         if key in taken:
             rig = dataclasses.replace(rig, keys={})
         # Teeth without an armature are no surprise, and of a shared one all is told already.

@@ -37,6 +37,19 @@ def turns(armature) -> dict[str, Quaternion]:
     return found
 
 
+def baked_and_live(head, performance):
+    """Bake a performance and play it live; yields a frame and how the bones are turned there by either."""
+    target = find_target(head)
+    assert target.notices == ()
+    puppet = Puppet(target, Channels())
+    bake_performance(bpy.context, target, performance, BakeOptions())
+    for frame in (5, 20, 33):
+        bpy.context.scene.frame_set(frame)
+        baked = turns(head.parent)
+        puppet.apply(sample_of(performance, frame - 1))
+        yield frame, baked, turns(head.parent)
+
+
 def let_y_be_up(head) -> None:
     """Turn a rig in its own space as Maya and Mixamo have it, and its object back."""
     armature, turn = head.parent, Matrix.Rotation(-math.pi / 2, 4, "X")
@@ -70,15 +83,7 @@ def test_a_rig_with_y_up_turns_in_the_world_as_one_with_z_up(tmp_path, aims):
         if kind == "FBX":
             head = through_fbx(tmp_path)
             assert math.degrees(head.parent.matrix_world.to_euler().x) == pytest.approx(90)
-        armature, target = head.parent, find_target(head)
-        assert target.notices == ()
-        puppet = Puppet(target, Channels())
-        bake_performance(bpy.context, target, performance, BakeOptions())
-        for frame in (5, 20, 33):
-            bpy.context.scene.frame_set(frame)
-            baked = turns(armature)
-            puppet.apply(sample_of(performance, frame - 1))
-            live = turns(armature)
+        for frame, baked, live in baked_and_live(head, performance):
             for name in BONES:
                 wanted = expected.setdefault((frame, name), baked[name])
                 assert wanted.rotation_difference(baked[name]).angle < math.radians(0.5), (kind, name)
@@ -96,20 +101,13 @@ def test_a_character_turns_by_where_it_looks(quarter, y_up):
     for turned in (False, True):
         empty_file()
         head = make_rig()
-        armature = head.parent
         if turned:
-            armature.data.transform(about.to_matrix().to_4x4())
+            head.parent.data.transform(about.to_matrix().to_4x4())
             head.data.transform(about.to_matrix().to_4x4(), shape_keys=True)
         if y_up:
             let_y_be_up(head)
-        target = find_target(head)
-        puppet = Puppet(target, Channels())
-        bake_performance(bpy.context, target, performance, BakeOptions())
-        for frame in (5, 20, 33):
-            bpy.context.scene.frame_set(frame)
-            baked = turns(armature)
-            puppet.apply(sample_of(performance, frame - 1))
-            for found in (baked, turns(armature)):
+        for frame, *each in baked_and_live(head, performance):
+            for found in each:
                 for name in BONES:
                     wanted = expected.setdefault((frame, name), found[name])
                     wanted = about @ wanted @ about.inverted() if turned else wanted

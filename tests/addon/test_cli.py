@@ -86,6 +86,15 @@ def mien(mien_command, tmp_path):
     return run
 
 
+def write_take(path, heads=((1.0, 0.0, 0.0, 0.0),) * 24):
+    """Write a second of a face at 24 frames, every unit at 0.8; returns the path."""
+    with TakeWriter(path, TakeHeader(source="a.mp4", fps=24.0)) as writer:
+        for i, head in enumerate(heads):
+            shown = {"units": np.full(len(UNITS), 0.8), "head_rotation": head}
+            writer.write(FrameResult(i, i / 24, found=True, confidence=1.0, **shown))
+    return path
+
+
 def failure(done, status=1) -> dict:
     assert done.returncode == status, done.stdout + done.stderr
     told = json.loads(done.stdout)
@@ -162,10 +171,7 @@ def test_a_rig_that_nothing_lights_is_seen_on_the_sheet(mien, clip, rig_file, tm
 
 
 def test_the_largest_of_meshes_with_the_same_keys_is_the_head_that_others_follow(mien, rig_file, tmp_path):
-    path, out = tmp_path / "a.mien", tmp_path / "look.blend"
-    with TakeWriter(path, TakeHeader(source="a.mp4", fps=24.0)) as writer:
-        for i in range(24):
-            writer.write(FrameResult(i, i / 24, found=True, confidence=1.0, units=np.full(len(UNITS), 0.8)))
+    path, out = write_take(tmp_path / "a.mien"), tmp_path / "look.blend"
 
     def add_eye(head):
         head.name, head.data.name = "Wolf3D_Head", "Wolf3D_Head"
@@ -216,11 +222,7 @@ def test_a_rig_brings_its_own_mapping(mien, rig_file, tmp_path):
         row = head.mien_shapes.add()
         row.name, row.channel, row.strength = "grin", "Smile", 0.5
 
-    path, out = tmp_path / "a.mien", tmp_path / "look.blend"
-    with TakeWriter(path, TakeHeader(source="a.mp4", fps=24.0)) as writer:
-        for i in range(24):
-            units = np.full(len(UNITS), 0.8)
-            writer.write(FrameResult(i, i / 24, found=True, confidence=1.0, units=units))
+    path, out = write_take(tmp_path / "a.mien"), tmp_path / "look.blend"
     done = mien("bake", path, "--rig", rig_file(choose, keys=("grin",)), "--out", out, "--rest", "none")
     assert done.returncode == 0, done.stderr
     bpy.ops.wm.open_mainfile(filepath=str(out), load_ui=False)
@@ -229,10 +231,7 @@ def test_a_rig_brings_its_own_mapping(mien, rig_file, tmp_path):
 
 
 def test_further_objects_take_the_same_performance(mien, rig_file, tmp_path):
-    path, out = tmp_path / "a.mien", tmp_path / "look.blend"
-    with TakeWriter(path, TakeHeader(source="a.mp4", fps=24.0)) as writer:
-        for i in range(24):
-            writer.write(FrameResult(i, i / 24, found=True, confidence=1.0, units=np.full(len(UNITS), 0.8)))
+    path, out = write_take(tmp_path / "a.mien"), tmp_path / "look.blend"
 
     def add_teeth(_head):
         make_rig(keys=("JawOpen",), bones=()).name = "Teeth"
@@ -247,11 +246,8 @@ def test_further_objects_take_the_same_performance(mien, rig_file, tmp_path):
 
 
 def test_a_head_without_an_armature_is_given_bones(mien, rig_file, tmp_path):
-    path, out = tmp_path / "a.mien", tmp_path / "look.blend"
-    with TakeWriter(path, TakeHeader(source="a.mp4", fps=24.0)) as writer:
-        for i in range(24):
-            head = (math.cos(i / 50), 0.0, math.sin(i / 50), 0.0)
-            writer.write(FrameResult(i, i / 24, found=True, confidence=1.0, head_rotation=head))
+    heads = [(math.cos(i / 50), 0.0, math.sin(i / 50), 0.0) for i in range(24)]
+    path, out = write_take(tmp_path / "a.mien", heads), tmp_path / "look.blend"
     rig = rig_file(bones=())
     done = mien("bake", path, "--rig", rig, "--out", out, "--rest", "none")
     assert "No armature, so the head does not turn" in done.stdout
