@@ -15,6 +15,8 @@ alone. Seeded and resumable: a run that was cut off goes on from its last finish
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import json
 import sys
 import time
@@ -40,6 +42,7 @@ from .export import export
 from .faces import labelled_faces
 from .layers import Conv, standardised
 from .paths import HELD_OUT_BLOCKS, MODELS, data_folder, work_folder
+from .processes import each
 from .schedule import course, size_at
 from .synthesis import CLOSE_UP_ROOM, PER_PERSON, PICTURE_NAMES, PICTURES, load, pictures_of
 from .variation import roughen, shade, soften, uniform_of
@@ -322,9 +325,9 @@ def cut(
     return F.grid_sample(pictures, grid, padding_mode="border", align_corners=False)
 
 
-def eyes_seen(eyes: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
+def eyes_seen(eyes: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
     """Return the looks at both eyes (n, 2, S, S) of pictures or their mirror images: the same in the other order."""
-    return np.where(mirrored[:, None, None, None], eyes[:, ::-1], eyes)
+    return torch.where(mirrored[:, None, None, None], eyes.flip(1), eyes)
 
 
 def columns_around_eyes(names: tuple[str, ...]) -> torch.Tensor:
@@ -428,35 +431,43 @@ def photos(names: tuple[str, ...]) -> dict[str, np.ndarray]:
     }
 
 
-class Inputs:
-    """What the head sees beside deep features, of every picture and of its mirror image.
+@contextlib.contextmanager
+def _describing(arrays: dict[str, np.ndarray]):
+    """Open what describes pictures, their meshes and blendshapes, as they are and mirrored, for `described`."""
+    describer, twins = Describer(arrays), mirrored_points(arrays["mean"])
+
+    def describe(job: tuple[np.ndarray, ...]) -> np.ndarray:
+        seen, *plain = job
+        values = np.empty((2, len(seen), OTHERS), np.float32)
+        for k, geometry in enumerate((plain, mirror(*plain, twins))):
+            pictures = seen if k == 0 else seen[:, :, ::-1]
+            for row, (picture, mesh, shapes) in enumerate(zip(pictures, *geometry, strict=True)):
+                values[k, row] = describer.join(np.zeros(0), histograms(np.ascontiguousarray(picture)), mesh, shapes)
+        return values
+
+    yield describe
+
+
+def described(
+    crops: np.ndarray, meshes: np.ndarray, blendshapes: np.ndarray, arrays: dict[str, np.ndarray], processes: int = 1
+) -> torch.Tensor:
+    """Return what the head sees beside deep features, of every picture and of its mirror image.
 
     Parameters
     ----------
     crops, meshes, blendshapes : ndarray, shape (n, ...)
     arrays : dict of str to ndarray
         From `components`.
+    processes : int
 
-    Attributes
-    ----------
-    values : Tensor, shape (2, n, HISTOGRAM_COMPONENTS + geometry)
+    Returns
+    -------
+    Tensor, shape (2, n, OTHERS)
         As they are and mirrored.
     """
-
-    def __init__(self, crops: np.ndarray, meshes: np.ndarray, blendshapes: np.ndarray, arrays: dict[str, np.ndarray]):
-        self.arrays = arrays
-        describer = Describer(self.arrays)
-        twins = mirrored_points(arrays["mean"])
-        self.values = torch.empty(2, len(crops), OTHERS)
-        for start in range(0, len(crops), 2000):
-            part = slice(start, start + 2000)
-            plain = (meshes[part], blendshapes[part])
-            for k, geometry in enumerate((plain, mirror(*plain, twins))):
-                seen = crops[part, *WINDOW]
-                pictures = seen if k == 0 else seen[:, :, ::-1]
-                for row, (picture, mesh, shapes) in enumerate(zip(pictures, *geometry, strict=True)):
-                    said = describer.join(np.zeros(0), histograms(np.ascontiguousarray(picture)), mesh, shapes)
-                    self.values[k, start + row] = torch.from_numpy(said)
+    parts = (slice(start, start + 2000) for start in range(0, len(crops), 2000))
+    jobs = ((crops[part, *WINDOW], meshes[part], blendshapes[part]) for part in parts)
+    return torch.from_numpy(np.concatenate([*each(functools.partial(_describing, arrays), jobs, processes)], 1))
 
 
 def components(crops: np.ndarray, meshes: np.ndarray, usable: np.ndarray, seed: int) -> dict[str, np.ndarray]:
@@ -547,11 +558,11 @@ class Trainer:
             key: np.concatenate([self.people.pop(key), self.real.pop(key)])
             for key in (*PICTURE_NAMES, "targets", "meshes", "blendshapes")
         }
-        self.crops, self.eyes, self.mouths = (joined[key] for key in PICTURE_NAMES)
-        self.targets = torch.from_numpy(joined["targets"])
-        self.least = torch.from_numpy(np.pad(self.real["least"], ((self.first_photo, 0), (0, 0))))
+        self.crops, self.eyes, self.mouths = (self._tensor(joined[key]) for key in PICTURE_NAMES)
+        self.targets = self._tensor(joined["targets"])
+        self.least = self._tensor(np.pad(self.real["least"], ((self.first_photo, 0), (0, 0))))
         exact = np.repeat(self.people["found"][:, None], len(self.names), 1)
-        self.counts = torch.from_numpy(np.concatenate([exact, options.real * self.real["counts"]]).astype(np.float32))
+        self.counts = self._tensor(np.concatenate([exact, options.real * self.real["counts"]]).astype(np.float32))
         persons = np.arange(self.first_photo // PER_PERSON)
         # By the number that seeds a person, whichever parts are there.
         held = self.people["person"][::PER_PERSON] % HELD_OUT == HELD_OUT - 1
@@ -566,16 +577,19 @@ class Trainer:
             if arrays["features"] != DEEP or arrays.get("leak") != LEAK:
                 raise SystemExit(f"{self.checkpoint} is an older network's: delete it, and run restore.")
         else:
-            arrays = components(self.crops, joined["meshes"], usable, options.seed)
-        self.inputs = Inputs(self.crops, joined["meshes"], joined["blendshapes"], arrays)
-        self.twin = torch.from_numpy(mirrored_shapes(self.names))
-        self.shares = torch.from_numpy(shares_of_units(self.names)).to(self.device)
+            arrays = components(joined["crops"], joined["meshes"], usable, options.seed)
+        self.components = arrays
+        others = described(joined["crops"], joined["meshes"], joined["blendshapes"], arrays, options.threads)
+        self.others = others.to(self.device)
+        self.twin = self._tensor(mirrored_shapes(self.names))
+        self.gaze = self._tensor(np.array([name.startswith("eyeLook") for name in self.names]))
+        self.shares = self._tensor(shares_of_units(self.names))
         exact = self.targets[: self.first_photo]
-        self.shape_weights = weights_of(exact).to(self.device)
-        self.unit_weights = weights_of((exact @ self.shares.cpu()).clamp(0, 1)).to(self.device)
-        eyes, mouth = columns_around_eyes(self.names), columns_around_mouth(self.names)
+        self.shape_weights = weights_of(exact)
+        self.unit_weights = weights_of((exact @ self.shares).clamp(0, 1))
+        eyes, mouth = (of(self.names).to(self.device) for of in (columns_around_eyes, columns_around_mouth))
         columns = ((eyes, eyes[0]), (mouth, mouth))  # both eyes are weighed alike
-        self.around = [(shown, weights_of(exact[:, weighed]).to(self.device)) for shown, weighed in columns]
+        self.around = [(shown, weights_of(exact[:, weighed])) for shown, weighed in columns]
         self.net = ActionUnitNet(self.names).to(self.device, memory_format=torch.channels_last)
         self.average = torch.optim.swa_utils.AveragedModel(
             self.net, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.995), use_buffers=True
@@ -607,7 +621,7 @@ class Trainer:
                 f"{time.monotonic() - began:.0f} s\n"
             )
             state = {name: part.state_dict() for name, part in parts.items()}
-            arrays = {name: torch.from_numpy(array) for name, array in self.inputs.arrays.items()}
+            arrays = {name: torch.from_numpy(array) for name, array in self.components.items()}
             save({**state, "epoch": epoch + 1, "components": arrays}, self.checkpoint)
 
     def _epoch(self, epoch: int, optimizer, schedule) -> float:
@@ -617,40 +631,37 @@ class Trainer:
         generator = torch.Generator(device).manual_seed(options.seed * 100_003 + epoch)
         rng = np.random.default_rng([options.seed, epoch])
         quarters = size_at(epoch, options.small_quarters, 4, options.small_epochs, 1)
-        began, total = time.monotonic(), 0.0
+        began, total = time.monotonic(), torch.zeros((), device=device)
         for step, (rows, rest) in enumerate(batches(self.training, self.real, self.first_photo, options.steps, rng)):
             n = len(rows)
             # A person is mirrored or not, with its rest.
             sides = np.repeat(rng.random(PEOPLE) < 0.5, SEEN)
             sides = np.concatenate([sides, np.zeros(2 * DOUBLED, bool), rng.random(PHOTOS) < 0.5])
-            mirrored = torch.from_numpy(sides)
-            crops, mouths = (self._tensor(pictures[rows])[:, None] for pictures in (self.crops, self.mouths))
-            x = augment(cut(crops, *WINDOW, generator, mirrored.to(device), quarters), generator)
-            mouths = augment(cut(mouths, *CLOSE_UP_WINDOW, generator, mirrored.to(device), quarters), generator)
-            eyes = self._tensor(eyes_seen(self.eyes[rows], sides)).flatten(0, 1)[:, None]
+            index, rest, mirrored = (self._tensor(values) for values in (rows, rest, sides))
+            crops, mouths = (_light(pictures[index])[:, None] for pictures in (self.crops, self.mouths))
+            x = augment(cut(crops, *WINDOW, generator, mirrored, quarters), generator)
+            mouths = augment(cut(mouths, *CLOSE_UP_WINDOW, generator, mirrored, quarters), generator)
+            eyes = _light(eyes_seen(self.eyes[index], mirrored)).flatten(0, 1)[:, None]
             eyes = augment(cut(eyes, *CLOSE_UP_WINDOW, generator, quarters=quarters), generator)
-            index = torch.from_numpy(rows)
             y, count, least = self.targets[index], self.counts[index], self.least[index]
             y = torch.where(mirrored[:, None], y[:, self.twin], y)
             count = torch.where(mirrored[:, None], count[:, self.twin], count)
             twice = slice(n - PHOTOS - DOUBLED, n - PHOTOS)
-            gaze = torch.tensor([name.startswith("eyeLook") for name in self.names])
-            y[twice] = y[twice] * gaze  # a face beside itself has not moved
+            y[twice] = y[twice] * self.gaze  # a face beside itself has not moved
             count[twice] = torch.maximum(count[twice], torch.full_like(count[twice], options.real))
-            others = self.inputs.values[mirrored.long(), index]
-            known = torch.from_numpy(rest >= 0)[:, None].float()
+            others = self.others[mirrored.long(), index]
             with torch.autocast(device, torch.bfloat16):
                 found, *around = self.net(
                     x.contiguous(memory_format=torch.channels_last),
                     eyes.reshape(n, 2, *eyes.shape[2:]),
                     mouths,
-                    others[:, :HISTOGRAM_COMPONENTS].to(device),
-                    others[:, HISTOGRAM_COMPONENTS:].to(device),
-                    torch.from_numpy(np.maximum(rest, 0)).to(device),
-                    known.to(device),
+                    others[:, :HISTOGRAM_COMPONENTS],
+                    others[:, HISTOGRAM_COMPONENTS:],
+                    rest.clamp(min=0),
+                    (rest >= 0)[:, None].float(),
                 )
-            found, y = found.float(), y.to(device)
-            loss = (count.to(device) * error(found, y, least.to(device))).mean()
+            found = found.float()
+            loss = (count * error(found, y, least)).mean()
             taught = [
                 (found, y, self.shape_weights),
                 (found @ self.shares, (y @ self.shares).clamp(0, 1), options.units * self.unit_weights),
@@ -664,24 +675,25 @@ class Trainer:
             optimizer.step()
             schedule.step()
             self.average.update_parameters(self.net)
-            total += float(loss.detach())
+            total += loss.detach()
             if step % 10 == 9:
                 speed = (step + 1) * n / (time.monotonic() - began)
                 sys.stderr.write(f"\repoch {epoch + 1}/{options.epochs} {step + 1}/{options.steps} {speed:.0f}/s ")
-        return total / options.steps
+        return float(total) / options.steps
 
-    def _tensor(self, pictures: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(pictures).to(self.device).float() / 255
+    def _tensor(self, values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(values).to(self.device)
 
     @torch.no_grad()
     def describe(self, rows: np.ndarray) -> torch.Tensor:
         """Return descriptions (n, length) of pictures as they are."""
         net, parts = self.average.module.eval(), []
         for part in np.array_split(rows, -(-len(rows) // 256)):
-            x = self._tensor(self.crops[part][:, None, *WINDOW]).contiguous(memory_format=torch.channels_last)
-            eyes = self._tensor(self.eyes[part][:, :, *CLOSE_UP_WINDOW])
-            mouths = self._tensor(self.mouths[part][:, None, *CLOSE_UP_WINDOW])
-            parts.append(torch.cat([net.deep(x, eyes, mouths).cpu(), self.inputs.values[0, part]], 1))
+            index = self._tensor(part)
+            x = _light(self.crops[index][:, None, *WINDOW]).contiguous(memory_format=torch.channels_last)
+            eyes = _light(self.eyes[index][:, :, *CLOSE_UP_WINDOW])
+            mouths = _light(self.mouths[index][:, None, *CLOSE_UP_WINDOW])
+            parts.append(torch.cat([net.deep(x, eyes, mouths), self.others[0, index]], 1))
         return torch.cat(parts)
 
     @torch.no_grad()
@@ -690,7 +702,7 @@ class Trainer:
 
         By the one picture, and beside the person's rest in the other scene, under other light and from another side.
         """
-        said = self.describe(rows).to(self.device)
+        said = self.describe(rows)
         calm, head = said[_other_rest(len(rows))], self.average.module.head.eval()
         known = torch.ones(len(rows), 1, device=self.device)
         return torch.stack([head(said, calm, share * known) for share in (0.0, 1.0)]).cpu().numpy()
@@ -699,12 +711,20 @@ class Trainer:
         """Return the rows of the people held out."""
         return (self.held_out[:, None] * PER_PERSON + np.arange(PER_PERSON)).ravel()
 
+    def truth(self, rows: np.ndarray) -> np.ndarray:
+        """Return the shapes (n, outputs) that pictures given by `rows` show."""
+        return self.targets[self._tensor(rows)].cpu().numpy()
+
     def correlations(self) -> list[np.ndarray]:
         """Return each unit's PCC on the people held out, by one picture and beside a rest."""
         rows, meaning = self.held_rows(), ShapeMeaning(self.names)
-        truth = fuse(meaning.action_units(self.targets[rows].numpy()))
+        truth = fuse(meaning.action_units(self.truth(rows)))
         guesses = np.clip(self.predict(rows), 0, 1)
         return [correlation(fuse(meaning.action_units(guess)), truth) for guess in guesses]
+
+
+def _light(pictures: torch.Tensor) -> torch.Tensor:
+    return pictures.float() / 255
 
 
 def _other_rest(count: int) -> np.ndarray:
@@ -741,12 +761,12 @@ def fit_fusion(action_units: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 def arrays_of(trainer: Trainer) -> dict[str, np.ndarray]:
     """Return everything that follows the deep features, for ``action_units.npz``."""
-    arrays = {"shapes": np.array(trainer.names), **trainer.inputs.arrays}
+    arrays = {"shapes": np.array(trainer.names), **trainer.components}
     for i, layer in enumerate(trainer.average.module.head.layers):
         arrays[f"weight{i}"] = layer.weight.detach().cpu().numpy().astype(np.float16)
         arrays[f"bias{i}"] = layer.bias.detach().cpu().numpy()
     rows = trainer.held_rows()
-    truth = trainer.targets[rows].numpy()
+    truth = trainer.truth(rows)
     # [what, rest known or not, shape]
     arrays["off"], arrays["slope"] = np.stack([scales(said, truth) for said in trainer.predict(rows)], 1)
     return arrays
@@ -755,13 +775,13 @@ def arrays_of(trainer: Trainer) -> dict[str, np.ndarray]:
 def write(trainer: Trainer, folder: Path) -> None:
     """Write the convolutional parts as ONNX, and what comes after them as arrays."""
     folder.mkdir(parents=True, exist_ok=True)
-    net, some = trainer.average.module, trainer.held_rows()[:8]
+    net, some = trainer.average.module, torch.from_numpy(trainer.held_rows()[:8])
     gaps = [
-        export(part, pictures, folder / f"{name}.onnx", ("features",))
+        export(part, pictures.cpu().numpy(), folder / f"{name}.onnx", ("features",))
         for part, pictures, name in (
-            (net.features, trainer.crops[some, *WINDOW], "action_unit_net"),
-            (net.eyes, trainer.eyes[some, 0][:, *CLOSE_UP_WINDOW], "action_unit_eyes"),
-            (net.mouth, trainer.mouths[some, *CLOSE_UP_WINDOW], "action_unit_mouth"),
+            (net.features, trainer.crops[some][:, *WINDOW], "action_unit_net"),
+            (net.eyes, trainer.eyes[some][:, 0, *CLOSE_UP_WINDOW], "action_unit_eyes"),
+            (net.mouth, trainer.mouths[some][:, *CLOSE_UP_WINDOW], "action_unit_mouth"),
         )
     ]
     sys.stderr.write(f"torch and runtime differ by at most {max(gaps):.1e}\n")
@@ -786,8 +806,8 @@ def ablation(trainer: Trainer, epochs: int = 6) -> dict[str, dict[str, float]]:
     """
     people = trainer.training[:: -(-len(trainer.training) // 2500)]  # enough to tell the choices apart
     rows = (people[:, None] * PER_PERSON + np.arange(PER_PERSON)).ravel()
-    seen, held = trainer.describe(rows), trainer.describe(trainer.held_rows())
-    wanted, truth = trainer.targets[rows], trainer.targets[trainer.held_rows()].numpy()
+    seen, held = (trainer.describe(some).cpu() for some in (rows, trainer.held_rows()))
+    wanted, truth = torch.from_numpy(trainer.truth(rows)), trainer.truth(trainer.held_rows())
     meaning = ShapeMeaning(trainer.names)
     units = fuse(meaning.action_units(truth))
     table = {}

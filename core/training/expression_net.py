@@ -284,9 +284,9 @@ def train(options: argparse.Namespace) -> nn.Module:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     work = work_folder()
     arrays = prepare(work)
-    views = joined(arrays)
+    views = [pictures.to(device) for pictures in joined(arrays)]
     labels = np.concatenate([arrays["fer_labels"], arrays["mux_labels"]])
-    truth = F.one_hot(torch.from_numpy(labels), len(EXPRESSIONS)).float()
+    truth = F.one_hot(torch.from_numpy(labels), len(EXPRESSIONS)).float().to(device)
     held = np.isin(arrays["mux_blocks"], HELD_OUT_BLOCKS)
     usable = np.concatenate([np.arange(len(arrays["fer"])) < (options.pictures or len(labels)), ~held])
 
@@ -308,8 +308,7 @@ def train(options: argparse.Namespace) -> nn.Module:
 
     steps = len(order_of(0)) // options.batch
     rate = course(steps, options.epochs, 1 / 3)
-    said = torch.zeros(len(labels), len(EXPRESSIONS))
-    times_said = torch.zeros(len(labels), 1)
+    said, times_said = torch.zeros_like(truth), torch.zeros_like(truth[:, :1])
     checkpoint = work / "expression_net.pt"
     first, history = 0, []
     if checkpoint.is_file():
@@ -325,7 +324,7 @@ def train(options: argparse.Namespace) -> nn.Module:
             optimizer.load_state_dict(state["optimizer"])
         elif state["epoch"] >= options.epochs:
             raise SystemExit(f"The restored network has had {state['epoch']} epochs: ask for more with --epochs.")
-        said, times_said = state["said"].cpu(), state["times_said"].cpu()
+        said, times_said = state["said"], state["times_said"]
         first, history = state["epoch"], state["history"]
         sys.stderr.write(f"resuming after epoch {first}\n")
 
@@ -338,14 +337,13 @@ def train(options: argparse.Namespace) -> nn.Module:
         trust = options.trust * min(max(epoch - 4, 0) / 20, 1.0)
         fade = 0.35 + 0.65 * rate(max(epoch, 1) * steps)
         order = order_of(epoch)[: steps * options.batch]
-        began, total = time.monotonic(), 0.0
-        for step, chosen in enumerate(order.reshape(steps, options.batch)):
-            index = torch.from_numpy(chosen)
-            aligned = torch.rand(len(index), generator=generator, device=device).cpu() < 0.5
+        began, total = time.monotonic(), torch.zeros((), device=device)
+        for step, index in enumerate(torch.from_numpy(order).to(device).reshape(steps, options.batch)):
+            aligned = torch.rand(len(index), generator=generator, device=device) < 0.5
             x = torch.where(aligned[:, None, None], views[1][index], views[0][index])
-            x = augment(x.to(device)[:, None].float() / 255, size, generator, options.strength * fade)
+            x = augment(x[:, None].float() / 255, size, generator, options.strength * fade)
             before = torch.where(times_said[index] > 0, said[index], truth[index])
-            y = torch.lerp(truth[index], before, trust).to(device)
+            y = torch.lerp(truth[index], before, trust)
             x, y, mixed = blend(x, y, generator, options.mix * fade)
             with torch.autocast(device, torch.bfloat16):
                 logits = model(x.contiguous(memory_format=torch.channels_last))[1].float()
@@ -356,16 +354,16 @@ def train(options: argparse.Namespace) -> nn.Module:
             loss.backward()
             optimizer.step()
             average.update_parameters(model)
-            total += float(loss.detach())
-            alone = ~mixed.cpu()
-            index = index[alone]
+            total += loss.detach()
+            # A blended picture's word is about two. (Without a mask as an index, which would wait for the device.)
+            before, alone = said[index], ~mixed[:, None]
             weight = torch.where(times_said[index] > 0, 0.3, 1.0)
-            said[index] = torch.lerp(said[index], logits.detach().softmax(1).cpu()[alone], weight)
-            times_said[index] += 1
+            said[index] = torch.where(alone, torch.lerp(before, logits.detach().softmax(1), weight), before)
+            times_said[index] += alone.float()
             if step % 20 == 19:
                 done = (step + 1) * options.batch / (time.monotonic() - began)
                 sys.stderr.write(f"\repoch {epoch + 1}/{options.epochs} {step + 1}/{steps} {done:.0f} pictures/s ")
-        line = [epoch + 1, total / steps]
+        line = [epoch + 1, float(total) / steps]
         if epoch % 4 == 3 or epoch + 3 > options.epochs:
             for key, rows in (("public", slice(None)), ("mux", held)):
                 both = [predict(average, arrays[f"{key}{kind}"][rows], device) for kind in ("", "_aligned")]

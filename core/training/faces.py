@@ -6,6 +6,7 @@ python -m mien.core.training.faces
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import sys
 import time
@@ -25,39 +26,47 @@ from ..models import landmark_model
 from ..stills import StillLandmarker
 from ..units import ARKIT, LANDMARK_COUNT
 from .paths import data_folder, work_folder
+from .processes import each
 
 SETS = {"public": "fer2013_publictest.npz", "mux": "muxspace_train.tar", "fer": "fer2013_training.npz"}
 _CHUNK = 2000
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Write one file of landmarks per set, in pixels of the set's own pictures."""
-    argparse.ArgumentParser(description="Find faces in the expression sets.").parse_args(arguments)
-    work = work_folder()
+@contextlib.contextmanager
+def _finder():
+    """Open what looks for the faces of a list of pictures."""
     with Landmarker(landmark_model()) as landmarker:
         stills = StillLandmarker(landmarker, repeats=1)
-        for key, name in SETS.items():
-            target = work / f"faces_{key}.npz"
-            place = data_folder() / "expression" / name
-            digest = hashlib.sha256(place.read_bytes()).hexdigest()
-            if target.is_file() and _set_of(target) == digest:
-                continue
-            images = load_expression_set(place).images
-            chunks, parts = [], []
-            for start in range(0, len(images), _CHUNK):
-                part = work / f"_{key}_{digest[:8]}_{start:06d}.npz"
-                if not part.is_file():
-                    began = time.monotonic()
-                    write_arrays(part, **_find(stills, images[start : start + _CHUNK]))
-                    sys.stderr.write(f"{key} {start} of {len(images)}, {time.monotonic() - began:.0f} s\n")
-                chunks.append(part)
-                parts.append(dict(np.load(part, allow_pickle=False)))
-            joined = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
-            write_arrays(target, set=np.array(digest), **joined)
-            # Chunks left behind would stand in for a new look when the joined file is deleted.
-            for chunk in chunks:
-                chunk.unlink()
-            sys.stderr.write(f"{key}: found in {joined['found'].mean():.1%}\n")
+        yield lambda images: _find(stills, images)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write one file of landmarks per set, in pixels of the set's own pictures."""
+    parser = argparse.ArgumentParser(description="Find faces in the expression sets.")
+    parser.add_argument("--processes", type=int, default=1, help="that look at pictures at the same time")
+    options = parser.parse_args(arguments)
+    work = work_folder()
+    for key, name in SETS.items():
+        target = work / f"faces_{key}.npz"
+        place = data_folder() / "expression" / name
+        digest = hashlib.sha256(place.read_bytes()).hexdigest()
+        if target.is_file() and _set_of(target) == digest:
+            continue
+        images = load_expression_set(place).images
+        chunks = {start: work / f"_{key}_{digest[:8]}_{start:06d}.npz" for start in range(0, len(images), _CHUNK)}
+        missing = [start for start, chunk in chunks.items() if not chunk.is_file()]
+        began = time.monotonic()
+        found = each(_finder, (images[start : start + _CHUNK] for start in missing), options.processes)
+        for start, arrays in zip(missing, found, strict=True):
+            write_arrays(chunks[start], **arrays)
+            sys.stderr.write(f"{key} {start} of {len(images)}, {time.monotonic() - began:.0f} s\n")
+        parts = [dict(np.load(chunk, allow_pickle=False)) for chunk in chunks.values()]
+        joined = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
+        write_arrays(target, set=np.array(digest), **joined)
+        # Chunks left behind would stand in for a new look when the joined file is deleted.
+        for chunk in chunks.values():
+            chunk.unlink()
+        sys.stderr.write(f"{key}: found in {joined['found'].mean():.1%}\n")
     return 0
 
 

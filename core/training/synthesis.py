@@ -4,12 +4,13 @@
 
 Writes parts of 50 people each and goes on where it was cut off. A person's number seeds
 everything about it, so any part can be made again alone. On one core some 100,000 pictures
-an hour: the landmark model takes half of the time.
+an hour: the landmark model takes half of the time. With `--processes` several parts at once.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import sys
@@ -29,6 +30,7 @@ from ..models import landmark_model
 from ..preprocess import aligned_crop
 from ..units import ARKIT, LANDMARK_COUNT
 from .paths import data_folder, work_folder
+from .processes import each
 from .rasteriser import rasterise
 
 PEOPLE_PER_PART = 50
@@ -166,31 +168,40 @@ def _array(path: Path, name: str) -> np.ndarray:
         return part[name]
 
 
+@contextlib.contextmanager
+def _maker():
+    """Open what renders a part and writes it to its file, and returns a line about it."""
+    data = data_folder()
+    model, points68 = IctFace(data / "face3d" / "ict_facekit.npz"), landmark_vertices(data)
+    take = load_weights(data / "arkit" / "dao_arkit.csv")
+    cv2.setNumThreads(1)
+
+    def make(job: tuple[int, Path]) -> str:
+        part, target = job
+        began = time.monotonic()
+        clock = 2000 * _STEP * part  # time must grow; a part takes 1,000 steps
+        arrays = make_part(model, landmarker, part, take, points68, clock)
+        write_arrays(target, **arrays)
+        return f"part {part + 1}: faces found in {arrays['found'].mean():.1%}, {time.monotonic() - began:.0f} s"
+
+    with Landmarker(landmark_model()) as landmarker:
+        yield make
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Make the parts that are missing."""
     parser = argparse.ArgumentParser(description="Render people for training.")
     parser.add_argument("--people", type=int, default=11450, help="one past the number of the last one")
     parser.add_argument("--first", type=int, default=0, help="number of the first one, in whole parts of 50")
+    parser.add_argument("--processes", type=int, default=1, help="that render at the same time")
     options = parser.parse_args(arguments)
-    folder, data = work_folder() / "synthesis", data_folder()
+    folder = work_folder() / "synthesis"
     folder.mkdir(exist_ok=True)
-    model, points68 = IctFace(data / "face3d" / "ict_facekit.npz"), landmark_vertices(data)
-    take = load_weights(data / "arkit" / "dao_arkit.csv")
-    cv2.setNumThreads(1)
-    with Landmarker(landmark_model()) as landmarker:
-        last = -(-options.people // PEOPLE_PER_PART)
-        for part in range(options.first // PEOPLE_PER_PART, last):
-            target = folder / f"part{part:04d}.npz"
-            if is_whole(target):
-                continue
-            began = time.monotonic()
-            clock = 2000 * _STEP * part  # time must grow; a part takes 1,000 steps
-            arrays = make_part(model, landmarker, part, take, points68, clock)
-            write_arrays(target, **arrays)
-            sys.stderr.write(
-                f"part {part + 1}/{last}: faces found in {arrays['found'].mean():.1%}, "
-                f"{time.monotonic() - began:.0f} s\n"
-            )
+    last = -(-options.people // PEOPLE_PER_PART)
+    targets = {part: folder / f"part{part:04d}.npz" for part in range(options.first // PEOPLE_PER_PART, last)}
+    missing = [job for job in targets.items() if not is_whole(job[1])]
+    for done, line in enumerate(each(_maker, missing, options.processes), 1):
+        sys.stderr.write(f"{done}/{len(missing)} {line}\n")
     return 0
 
 

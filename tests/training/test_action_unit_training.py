@@ -138,8 +138,8 @@ def test_each_eye_is_taught_what_moves_on_its_own_side(data):
     shapes = torch.from_numpy(weights[1:, [model.index[name] for name in names]])
     blink, columns = AROUND_EYE.index("eyeBlink"), columns_around_eyes(names)
     for mirrored, place in ((False, 1), (True, 0)):
-        moved = [eyes_seen(eyes, np.array([mirrored])) for eyes in (still, closed)]
-        changed = np.abs(moved[1] - moved[0]).mean((0, 2, 3))
+        moved = [eyes_seen(torch.from_numpy(eyes), torch.tensor([mirrored])) for eyes in (still, closed)]
+        changed = (moved[1] - moved[0]).abs().float().mean((0, 2, 3))
         assert changed[place] > 5 * changed[1 - place]
         taught = (shapes[:, torch.from_numpy(mirrored_shapes(names))] if mirrored else shapes)[:, columns]
         assert taught[0, :, blink].tolist() == [float(place == 0), float(place == 1)]
