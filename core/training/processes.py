@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager
 from typing import Any
 
+_opened = contextlib.ExitStack()
+"""What a process of `each` opened: kept as long as the process lives, or it would be closed at once."""
 _work: Callable[[Any], Any]
 """In a process of `each`: what is called with a job."""
 
@@ -29,14 +32,15 @@ def each(
         with make() as work:
             yield from map(work, jobs)
         return
-    with multiprocessing.get_context("spawn").Pool(processes, _open, (make,)) as pool:
-        yield from pool.imap(_call, jobs)
+    spawn = multiprocessing.get_context("spawn")
+    # Not a Pool, which for a worker that fails to open tries another one for ever.
+    with ProcessPoolExecutor(processes, spawn, _open, (make,)) as pool:
+        yield from pool.map(_call, jobs)
 
 
 def _open(make):
     global _work
-    # Open as long as the process lives.
-    _work = contextlib.ExitStack().enter_context(make())
+    _work = _opened.enter_context(make())
 
 
 def _call(job):

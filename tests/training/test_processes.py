@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 
@@ -19,7 +20,17 @@ def counting():
         done.append(job)
         return os.getpid(), job, len(done)
 
-    yield work
+    try:
+        yield work
+    finally:
+        done = None  # a worker that was closed fails
+
+
+@contextlib.contextmanager
+def broken():
+    """Fail to open."""
+    raise ValueError("no worker")
+    yield
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -35,3 +46,9 @@ def test_results_come_in_order_from_workers_that_last(processes):
 def test_an_error_in_a_worker_is_told(processes):
     with pytest.raises(ValueError, match="no job"):
         list(each(counting, [1, None, 2], processes))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_worker_that_does_not_open_is_told(processes):
+    with pytest.raises((ValueError, BrokenProcessPool)):
+        list(each(broken, [1, 2], processes))
