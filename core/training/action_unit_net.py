@@ -862,7 +862,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--units", type=float, default=1.0, help="weight of the 11 units beside the shapes")
     parser.add_argument("--small-quarters", type=int, choices=(2, 3, 4), default=4, help="side of the first pictures")
     parser.add_argument("--small-epochs", type=int, default=0, help="over which pictures grow to their size")
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="of torch; processes that describe the pictures")
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--checkpoint", default="action_unit_net.pt")
     parser.add_argument("--folder", type=Path, default=MODELS, help="where the weights go")
