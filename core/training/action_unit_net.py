@@ -449,7 +449,7 @@ def _describing(arrays: dict[str, np.ndarray]):
 
 
 def described(
-    crops: np.ndarray, meshes: np.ndarray, blendshapes: np.ndarray, arrays: dict[str, np.ndarray], processes: int = 1
+    crops: np.ndarray, meshes: np.ndarray, blendshapes: np.ndarray, arrays: dict[str, np.ndarray], processes: int
 ) -> torch.Tensor:
     """Return what the head sees beside deep features, of every picture and of its mirror image.
 
@@ -573,14 +573,13 @@ class Trainer:
         self.checkpoint, self.state = work_folder() / options.checkpoint, None
         if self.checkpoint.is_file():
             self.state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-            arrays = {name: array.cpu().numpy() for name, array in self.state["components"].items()}
-            if arrays["features"] != DEEP or arrays.get("leak") != LEAK:
+            self.components = {name: array.cpu().numpy() for name, array in self.state["components"].items()}
+            if self.components["features"] != DEEP or self.components.get("leak") != LEAK:
                 raise SystemExit(f"{self.checkpoint} is an older network's: delete it, and run restore.")
         else:
-            arrays = components(joined["crops"], joined["meshes"], usable, options.seed)
-        self.components = arrays
-        others = described(joined["crops"], joined["meshes"], joined["blendshapes"], arrays, options.threads)
-        self.others = others.to(self.device)
+            self.components = components(joined["crops"], joined["meshes"], usable, options.seed)
+        seen = (joined[key] for key in ("crops", "meshes", "blendshapes"))
+        self.others = described(*seen, self.components, options.threads).to(self.device)
         self.twin = self._tensor(mirrored_shapes(self.names))
         self.gaze = self._tensor(np.array([name.startswith("eyeLook") for name in self.names]))
         self.shares = self._tensor(shares_of_units(self.names))

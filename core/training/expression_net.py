@@ -356,9 +356,9 @@ def train(options: argparse.Namespace) -> nn.Module:
             average.update_parameters(model)
             total += loss.detach()
             # A blended picture's word is about two. (Without a mask as an index, which would wait for the device.)
-            before, alone = said[index], ~mixed[:, None]
+            alone, known = ~mixed[:, None], said[index]
             weight = torch.where(times_said[index] > 0, 0.3, 1.0)
-            said[index] = torch.where(alone, torch.lerp(before, logits.detach().softmax(1), weight), before)
+            said[index] = torch.where(alone, torch.lerp(known, logits.detach().softmax(1), weight), known)
             times_said[index] += alone.float()
             if step % 20 == 19:
                 done = (step + 1) * options.batch / (time.monotonic() - began)
