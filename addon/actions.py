@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import bpy
 
 # Blender's enum values for keyframes, the same from 4.2 to 5.2 (a test checks them).
-CONSTANT, LINEAR, BEZIER = 0, 1, 2
+BEZIER = 2
 FREE, ALIGNED = 0, 3
 
 _BESIDE = 0.5
@@ -84,7 +84,7 @@ class CurveStore:
     def put(self, data_path, index, group, keyframes: Keyframes, span, rollback: contextlib.ExitStack) -> None:
         """Put keyframes on one channel, instead of those it has from ``span[0]`` to ``span[1]``.
 
-        Where it has others before or after, the curve stays as it was there, up to the frame next to the span.
+        Where it has others before or after, the curve stays as it was on both sides, up to the frame next to the span.
         """
         curve = self._bag.fcurves.find(data_path, index=index)
         if curve is None:
@@ -93,20 +93,38 @@ class CurveStore:
             curve.group = self._bag.groups.get(group) or self._new_group(group, rollback)
             _set(curve, _columns(keyframes))
             return
-        if curve.lock or (curve.group is not None and curve.group.lock):
-            raise MienError(
-                "curve-locked",
-                f'The F-curve {data_path} of the action "{self.action.name}" is locked.',
-                "Unlock it in the Graph Editor, or bake into a new action.",
-            )
+        self._check(curve)
         before = _get(curve)
         rollback.callback(_put_back, curve, before)
         old, x = before, before["co"][:, 0]
-        if (x < span[0] - _BESIDE).any():
-            old = _held(old, curve, span[0] - 1)
-        if (x > span[1] + _BESIDE).any():
-            old = _held(old, curve, span[1] + 1)
+        if ((x < span[0] - _BESIDE) | (x > span[1] + _BESIDE)).any():
+            for frame in (span[0] - 1, span[1] + 1):
+                old = _held(old, curve, frame)
         _set(curve, _merged(old, _columns(keyframes), span))
+
+    def _check(self, curve) -> None:
+        """Refuse a curve that would not play the keys put into it, or would change elsewhere by them."""
+        named = f'The F-curve {curve.data_path} of the action "{self.action.name}"'
+        if curve.lock or (curve.group is not None and curve.group.lock):
+            raise MienError(
+                "curve-locked",
+                f"{named} is locked.",
+                "Unlock it in the Graph Editor, or bake into a new action.",
+            )
+        modifier = next((modifier for modifier in curve.modifiers if not modifier.mute), None)
+        if modifier is not None:
+            kind = modifier.type.replace("_", " ").title()
+            raise MienError(
+                "curve-modified",
+                f"{named} has a modifier ({kind}), which would change what is baked.",
+                "Mute or remove it in the Graph Editor's sidebar, or bake into a new action.",
+            )
+        if len(curve.sampled_points):
+            raise MienError(
+                "curve-sampled",
+                f"{named} holds samples instead of keys.",
+                "Make keys of them in the Graph Editor (Key > Samples to Keys), or bake into a new action.",
+            )
 
     def _new_group(self, name, rollback):
         group = self._bag.groups.new(name)
@@ -314,17 +332,17 @@ def _held(columns, curve, frame) -> dict[str, np.ndarray]:
         row |= {"co": first[3], "handle_left": first[2], "handle_right": last[1]}
         row |= {"handle_left_type": ALIGNED, "handle_right_type": ALIGNED}
     else:
-        value = co[max(at - 1, 0)][1]
-        if inside and row["interpolation"] != CONSTANT:
-            linear = row["interpolation"] == LINEAR
-            value = np.interp(frame, x, co[:, 1]) if linear else curve.evaluate(frame)
-        row["co"] = np.array([frame, value])
-        row["handle_left"], row["handle_right"] = row["co"] - (1 / 3, 0), row["co"] + (1 / 3, 0)
-        row |= {"handle_left_type": FREE, "handle_right_type": FREE}
+        row["co"] = np.array([frame, curve.evaluate(frame)])
+        third = np.array([1 / 3, 0.0])
         if not inside:
-            # Before the first key and after the last one a curve is level.
+            # Before the first key and after the last one a curve goes straight on, level or not.
             handles, neighbour = (right, at - 1) if at else (left, 0)
-            handles[neighbour] = co[neighbour] + ((frame - x[neighbour]) / 3, 0)
+            way = row["co"] - co[neighbour]
+            handles[neighbour] = co[neighbour] + way / 3
+            third[1] = way[1] / way[0] / 3
+            row["interpolation"] = BEZIER
+        row["handle_left"], row["handle_right"] = row["co"] - third, row["co"] + third
+        row |= {"handle_left_type": FREE, "handle_right_type": FREE}
     for neighbour in {max(at - 1, 0), min(at, len(x) - 1)}:
         _freeze(columns, neighbour)
     return {name: np.insert(column, at, row[name], axis=0) for name, column in columns.items()}

@@ -44,8 +44,8 @@ class BakeOptions:
 
     Attributes
     ----------
-    start_frame : int
-        Scene frame of the source's first frame (time 0).
+    start_frame : float
+        Scene frame of the source's first frame (time 0); keys are on whole frames all the same.
     tolerance : float
         Largest allowed distance of a shape key's value at any frame; 0 keys every frame.
     rotation_tolerance : float
@@ -64,7 +64,7 @@ class BakeOptions:
         Move the scene's end frame if the performance is longer.
     """
 
-    start_frame: int = 1
+    start_frame: float = 1
     tolerance: float = 0.005
     rotation_tolerance: float = math.radians(0.1)
     new_action: bool = True
@@ -176,7 +176,9 @@ def plan(performance: Performance, rig: Rig, options: BakeOptions, fps: float) -
             f"No face was found in any of the {len(times)} frames.",
             "Use a clip in which the face is seen from the front, well lit, and at least 100 pixels wide.",
         )
-    count = math.floor(times[-1] * fps + 1e-6) + 1
+    start = round(options.start_frame)
+    before = options.start_frame - start  # frames from the first key to time 0
+    count = math.floor(times[-1] * fps + before + 1e-6) + 1
     if count > MAX_FRAMES:
         raise MienError(
             "performance-too-long",
@@ -185,7 +187,7 @@ def plan(performance: Performance, rig: Rig, options: BakeOptions, fps: float) -
         )
     # Two samples of one moment say nothing about the motion between them: the later one counts.
     keep = np.append(np.diff(times) > 1e-9, True)
-    at = np.arange(max(count, 1)) / fps
+    at = (np.arange(max(count, 1)) - before) / fps
 
     def sampled(values) -> npt.NDArray[np.float64]:
         return curves.resample(times[keep], np.asarray(values)[keep], at)
@@ -223,7 +225,7 @@ def plan(performance: Performance, rig: Rig, options: BakeOptions, fps: float) -
     owners, paths, indices, groups, samples, tolerances, low, high = zip(*rows, strict=True)
     fitted = curves.fit(np.array(samples), np.array(tolerances), np.array(low), np.array(high))
     channels = tuple(map(Channel, owners, paths, indices, groups, fitted))
-    return Plan(options.start_frame, options.start_frame + len(at) - 1, channels)
+    return Plan(start, start + len(at) - 1, channels)
 
 
 def _escaped(name: str) -> str:
@@ -365,6 +367,11 @@ def _unplayed(planned: Plan, target: Target) -> list[str]:
             notices.append(f'An NLA track plays alone, so the action "{name}" does not: turn off its star')
         elif data.action_influence < 1.0:
             notices.append(f'The action "{name}" plays with an influence of {data.action_influence:.2g}: set it to 1')
+        elif data.action_blend_type != "REPLACE" and any(not track.mute for track in data.nla_tracks):
+            notices.append(
+                f'The action "{name}" is blended with the NLA tracks below it: set its Blending to Replace, '
+                "or mute them"
+            )
     return notices
 
 

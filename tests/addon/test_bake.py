@@ -114,6 +114,17 @@ def test_time_is_kept_not_frames(rig):
     assert curve.evaluate(math.ceil(101 + after * fps)) > 0.998
 
 
+def test_a_performance_may_begin_between_two_frames(rig):
+    units = np.repeat(np.linspace(0, 0.5, 49)[:, None], len(UNITS), axis=1)
+    for start, first, last in ((100.4, 100, 148), (100.6, 101, 148), (100, 100, 148)):
+        summary = run(rig, make_performance(49, 24.0, units=units), start_frame=start, tolerance=0.0)
+        assert (summary.start, summary.end) == (first, last)
+        curve = curves_of(rig.data.shape_keys)['key_blocks["Smile"].value', 0]
+        frames = np.arange(first, last + 1)
+        expected = np.clip((frames - start) / 96, 0, 0.5)
+        np.testing.assert_allclose([curve.evaluate(frame) for frame in frames], expected, atol=1e-4)
+
+
 def test_time_stretching_is_told(rig):
     assert not any("Stretching" in notice for notice in run(rig, make_performance(5, 24.0)).notices)
     bpy.context.scene.render.frame_map_new = 200
@@ -274,9 +285,10 @@ def test_into_the_current_action_replaces_only_the_range(rig):
     assert summary.actions[0] == action.name
 
 
+@pytest.mark.parametrize("extrapolation", ["CONSTANT", "LINEAR"])
 @pytest.mark.parametrize("interpolation", ["BEZIER", "LINEAR", "CONSTANT"])
 @pytest.mark.parametrize("handles", ["AUTO", "AUTO_CLAMPED", "VECTOR", "ALIGNED", "FREE"])
-def test_what_stands_outside_of_the_range_stays_whatever_its_keys(rig, interpolation, handles):
+def test_what_stands_outside_of_the_range_stays_whatever_its_keys(rig, handles, interpolation, extrapolation):
     key = rig.data.shape_keys
     block = key.key_blocks["Smile"]
     # Half a frame beside the range, at it, and far from it; before and after it, or on one side alone.
@@ -285,6 +297,7 @@ def test_what_stands_outside_of_the_range_stays_whatever_its_keys(rig, interpola
             block.value = value
             block.keyframe_insert("value", frame=frame)
         curve = curves_of(key)['key_blocks["Smile"].value', 0]
+        curve.extrapolation = extrapolation
         for point in curve.keyframe_points:
             point.interpolation = interpolation
             point.handle_left_type = point.handle_right_type = handles
@@ -294,13 +307,13 @@ def test_what_stands_outside_of_the_range_stays_whatever_its_keys(rig, interpola
                 point.handle_right = (point.co.x + 40, point.co.y + 0.5)
                 point.handle_left = (point.co.x - 8, point.co.y + 0.2)
         curve.update()
-        early, late = min(frames) < 9.5, max(frames) > 50.5
-        outside = (*np.arange(-5, 9.1, 0.5),) * early + (*np.arange(51, 90.1, 0.5),) * late
+        inside = min(frames) > 9.5 and max(frames) < 50.5
+        outside = () if inside else (*np.arange(-5, 9.1, 0.5), *np.arange(51, 90.1, 0.5))
         stood = [curve.evaluate(frame) for frame in outside]
         run(rig, make_performance(41, 24.0), new_action=False, start_frame=10)
         curve = curves_of(key)['key_blocks["Smile"].value', 0]
         np.testing.assert_allclose([curve.evaluate(frame) for frame in outside], stood, atol=1e-4)
-        if not early and not late:
+        if inside:
             assert (curve.keyframe_points[0].co.x, curve.keyframe_points[-1].co.x) == (10, 50)
         key.animation_data_clear()
 
@@ -325,7 +338,8 @@ def test_what_else_keeps_keys_from_playing_is_told(rig):
     def told(**options):
         rig.data.shape_keys.key_blocks["Smile"].value = 0.0
         summary = run(rig, make_performance(24, 24.0), **options)
-        return [line for line in summary.notices if "muted" in line or "alone" in line or "influence" in line]
+        words = ("muted", "alone", "influence", "NLA")
+        return [line for line in summary.notices if any(word in line for word in words)]
 
     assert told() == []
     data, curves = rig.data.shape_keys.animation_data, curves_of(rig.data.shape_keys)
@@ -341,6 +355,10 @@ def test_what_else_keeps_keys_from_playing_is_told(rig):
     track = data.nla_tracks.new()
     track.strips.new("Old", 1, data.action)
     assert told(new_action=False) == []
+    data.action_blend_type = "ADD"
+    (blended,) = told(new_action=False)
+    assert "set its Blending to Replace" in blended
+    data.action_blend_type = "REPLACE"
     track.is_solo = True
     alone = f'An NLA track plays alone, so the action "{action}" does not: turn off its star'
     assert told(new_action=False) == [alone]
@@ -356,6 +374,20 @@ def test_a_locked_curve_stops_the_bake_and_everything_is_put_back(rig, unchanged
     with pytest.raises(MienError) as caught:
         run(rig, make_performance(30, 24.0), new_action=False)
     assert caught.value.code == "curve-locked"
+
+
+@pytest.mark.parametrize("kind", ["curve-modified", "curve-sampled"])
+def test_a_curve_that_would_not_play_its_keys_stops_the_bake(rig, unchanged, kind):
+    run(rig, make_performance(24, 24.0))
+    curve = curves_of(rig.data.shape_keys)['key_blocks["Smile"].value', 0]
+    if kind == "curve-modified":
+        curve.modifiers.new("CYCLES")
+    else:
+        curve.convert_to_samples(1, 24)
+    unchanged()
+    with pytest.raises(MienError) as caught:
+        run(rig, make_performance(30, 24.0), new_action=False, start_frame=40)
+    assert caught.value.code == kind
 
 
 def test_a_failure_leaves_no_group_in_the_action_in_use(rig):
