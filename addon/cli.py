@@ -173,7 +173,8 @@ def _bake(args, console) -> dict:
             for told in sound.place(scene, heard.absolute(), baked.start, mesh.name):
                 console.say(f"{told}.")
         if args.markers:
-            markers.mark(scene, markers.changes_in(take, hidden), args.start, baked.end)
+            shown_by = [each.mesh.name for each in (target, *others)]
+            markers.mark(scene, markers.changes_in(take, hidden), args.start, baked.end, shown_by)
         _save(out)
         for notice in baked.notices:
             console.say(f"Note: {notice}.")

@@ -19,7 +19,7 @@ SHORTEST = 0.2
 """Seconds for which an expression has to hold to be marked."""
 
 MARK = "mien_markers"
-"""Custom property of scenes: frame and name of each of Mien's markers, which can carry none of their own."""
+"""Custom property of scenes: frame, name and heads of each of Mien's markers, which can carry none of their own."""
 
 HIDDEN, VISIBLE = "Hidden", "Visible"
 """Names of markers: where something comes before the face, and after it where nothing else is to tell."""
@@ -78,41 +78,61 @@ def changes_in(take: Take, hidden: Sequence[tuple[float, float]]) -> list[tuple[
     return changes(take.times, list(names), hidden)
 
 
-def mark(scene: bpy.types.Scene, found: Sequence[tuple[float, str]], start: int, end: int) -> None:
+def mark(
+    scene: bpy.types.Scene, found: Sequence[tuple[float, str]], start: float, end: int, heads: Sequence[str]
+) -> None:
     """Set a marker at each change.
 
-    Those that Mien set before between the frames `start` and `end` make way; one that was
+    Those that Mien set before for these heads between the frames `start` and `end` make way; one that was
     moved, renamed or given a camera since is Mien's no more.
 
     Parameters
     ----------
     scene : bpy.types.Scene
     found : sequence of (seconds, name)
-    start : int
+    start : float
         Scene frame of the take's time 0.
     end : int
         Last baked frame.
+    heads : sequence of str
+        Names of the heads that show it.
     """
-    noted = str(scene.get(MARK, "")).split("\n")
-    mine = [marker for marker in scene.timeline_markers if marker.camera is None and _note(marker) in noted]
-    kept = [_note(marker) for marker in mine if not start <= marker.frame <= end]
-    for marker in mine:
-        if start <= marker.frame <= end:
+    kept = []
+    for marker, theirs in _noted(scene):
+        if round(start) <= marker.frame <= end and any(_concerns(theirs, head) for head in heads):
             scene.timeline_markers.remove(marker)
+        else:
+            kept.append(_note(marker, theirs))
     fps = scene.render.fps / scene.render.fps_base
     new = [scene.timeline_markers.new(name, frame=round(start + time * fps)) for time, name in found]
-    scene[MARK] = "\n".join([*kept, *map(_note, new)])
+    scene[MARK] = "\n".join([*kept, *(_note(marker, heads) for marker in new)])
 
 
-def label_at(scene: bpy.types.Scene, frame: int) -> str:
-    """Return the label that Mien's markers tell for a frame, as takes have it; ``""`` where they tell none."""
-    noted = str(scene.get(MARK, "")).split("\n")
-    mine = [marker for marker in scene.timeline_markers if marker.frame <= frame and _note(marker) in noted]
+def label_at(scene: bpy.types.Scene, frame: int, head: str) -> str:
+    """Return the label that Mien's markers tell of a head for a frame, as takes have it; ``""`` without any."""
+    mine = [marker for marker, heads in _noted(scene) if marker.frame <= frame and _concerns(heads, head)]
     name = max(mine, key=lambda marker: marker.frame).name if mine else ""
     if name in (HIDDEN, VISIBLE):
         return ""
     return name.lower() if name.lower() in EXPRESSIONS else name
 
 
-def _note(marker: bpy.types.TimelineMarker) -> str:
-    return f"{marker.frame} {marker.name}"
+def _noted(scene) -> list[tuple[bpy.types.TimelineMarker, Sequence[str]]]:
+    """Return the markers that are still Mien's, each with the heads it was set for."""
+    notes = [note.split("\t") for note in str(scene.get(MARK, "")).split("\n")]
+    found = []
+    for marker in scene.timeline_markers:
+        note = next((note for note in notes if marker.camera is None and note[0] == _note(marker, ())), None)
+        if note is not None:
+            notes.remove(note)
+            found.append((marker, note[1:]))
+    return found
+
+
+def _concerns(heads: Sequence[str], head: str) -> bool:
+    # A name that is no object's any more is that of a head which was renamed; older files note none.
+    return head in heads or not any(name in bpy.data.objects for name in heads)
+
+
+def _note(marker: bpy.types.TimelineMarker, heads: Sequence[str]) -> str:
+    return "\t".join((f"{marker.frame} {marker.name}", *heads))

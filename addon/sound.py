@@ -53,6 +53,9 @@ def place(
     marked = [strip for strip in strips if strip.type == "SOUND" and strip.get(MARK)]
     mine = [strip for strip in marked if strip[MARK] == head or strip[MARK] not in bpy.data.objects]
     strip = next((strip for strip in mine if strip.sound is not None and _is_file(strip.sound, path)), None)
+    meta = next((meta for meta in strips if strip is None and _holds(meta, path, head)), None)
+    if meta is not None:
+        return [f'The sound stays where it is in the meta strip "{meta.name}"']
     if strip is None:
         strip, trouble = _new(strips, path, frame)
         if strip is None:
@@ -70,7 +73,7 @@ def place(
     if replace:
         for other in others:
             other.mute = True
-    strip.channel = _free_channel(strips, strip)
+    strip.channel = _free_channel(scene, strip)
     _show(scene)
     return [f"Sound on channel {strip.channel} of the sequencer"]
 
@@ -103,6 +106,14 @@ def _new(strips, path: Path, frame: int):
     if sound is not None and sound not in known and not sound.users:
         bpy.data.sounds.remove(sound)
     return None, []
+
+
+def _holds(strip, path: Path, head: str) -> bool:
+    """Whether a head's sound was put into a meta strip."""
+    if strip.type == "META":
+        within = strip.strips if hasattr(strip, "strips") else strip.sequences
+        return any(_holds(each, path, head) for each in within)
+    return strip.type == "SOUND" and strip.get(MARK) == head and strip.sound is not None and _is_file(strip.sound, path)
 
 
 def _show(scene) -> None:
@@ -138,6 +149,7 @@ def _overlap(one, other) -> bool:
     return begin < other_end and other_begin < end
 
 
-def _free_channel(strips, strip) -> int:
-    taken = {other.channel for other in strips if other != strip and _overlap(other, strip)}
+def _free_channel(scene, strip) -> int:
+    taken = {other.channel for other in strips_of(scene) if other != strip and _overlap(other, strip)}
+    taken |= {number for number, channel in enumerate(scene.sequence_editor.channels) if channel.mute or channel.lock}
     return next(channel for channel in range(1, len(taken) + 2) if channel not in taken)

@@ -253,9 +253,12 @@ def bake_take(asked: Request, path: Path, source: Path | None = None) -> BakeSum
 
     scene = next((s for s in bpy.data.scenes if s.session_uid == asked.scene), None)
     mesh = next((o for o in bpy.data.objects if o.session_uid == asked.mesh), None)
-    if scene is None or mesh is None:
+    gone = [what for what, there in (("scene", scene), ("head", mesh)) if there is None]
+    if gone:
         raise MienError(
-            "target-gone", "The head was deleted while its performance was captured.", f"The take is kept in {path}."
+            "target-gone",
+            f"The {gone[0]} was deleted while the performance was captured.",
+            f"The take is kept in {path}.",
         )
     target = find_target(mesh, need_keys=asked.options.shape_keys)
     # All of the take is read before anything is written.
@@ -275,6 +278,8 @@ def bake_take(asked: Request, path: Path, source: Path | None = None) -> BakeSum
     summary = bake_into_scene(scene, target, performance, options, others)
     if along and not options.new_action:
         notices = [*_along_timeline(summary), *notices]
+    if summary.start < scene.frame_start:
+        notices.append(f"The scene begins at frame {scene.frame_start}: what comes before is not seen. Set Start Frame")
     summary = dataclasses.replace(summary, notices=(*notices, *left_out, *summary.notices))
     chosen = getattr(scene, SETTINGS)
     if source is not None or not sound.names(chosen.take, path):
@@ -282,10 +287,13 @@ def bake_take(asked: Request, path: Path, source: Path | None = None) -> BakeSum
     chosen.take = str(path)
     heard = heard_of(scene, path)
     if asked.sound and heard is not None:
-        told = sound.place(scene, heard, summary.start, mesh.name, delay=asked.sound_delay, replace=options.new_action)
+        told = sound.place(
+            scene, heard, options.start_frame, mesh.name, delay=asked.sound_delay, replace=options.new_action
+        )
         summary = dataclasses.replace(summary, notices=(*summary.notices, *told))
     if asked.markers:
-        markers.mark(scene, changes, options.start_frame, summary.end)
+        shown_by = [each.mesh.name for each in (target, *others)]
+        markers.mark(scene, changes, options.start_frame, summary.end, shown_by)
     for driver in (session.live, session.playback):
         if driver is not None:
             driver.cast.animation_changed()
@@ -420,7 +428,7 @@ def placed(options: BakeOptions, take: Take) -> BakeOptions:
     frame = take.header.extra.get("scene_frame")
     if not isinstance(frame, int | float) or not abs(frame) < 1e6:
         return options
-    return dataclasses.replace(options, start_frame=round(frame), new_action=False, extend_range=False)
+    return dataclasses.replace(options, start_frame=frame, new_action=False, extend_range=False)
 
 
 def _along_timeline(summary: BakeSummary) -> list[str]:
@@ -431,8 +439,8 @@ def _along_timeline(summary: BakeSummary) -> list[str]:
     ]
 
 
-def start_of(path: Path, scene: bpy.types.Scene) -> int:
-    """Return the frame of a scene at which a bake would begin a take's file.
+def start_of(path: Path, scene: bpy.types.Scene) -> float:
+    """Return the frame of a scene, not always a whole one, at which a bake would begin a take's file.
 
     Raises
     ------

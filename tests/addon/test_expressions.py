@@ -377,7 +377,23 @@ def test_particles_of_a_baked_head_follow_the_markers_of_its_bake(rig, take):
     assert bpy.ops.mien.bake_take(filepath=str(take)) == {"FINISHED"}
     told = [overlay.label_of(rig, None, scene, frame) for frame in (0, 1, 24, 25, 36, 37, 90)]
     assert told == ["", "neutral", "neutral", "surprise", "surprise", "smirk", "smirk"]
-    assert overlay.label_of(make_rig(), None, scene, 30) == ""  # a head that was never baked
+    other = make_rig()
+    assert overlay.label_of(other, None, scene, 30) == ""  # a head that was never baked
+
+    # Each character has its own, and a bake of the one leaves the other's alone.
+    scene.mien.target = other
+    scene.mien.use_markers = False
+    assert bpy.ops.mien.bake_take(filepath=str(take)) == {"FINISHED"}
+    assert overlay.label_of(other, None, scene, 30) == ""
+    scene.mien.use_markers, scene.mien.start_frame = True, 11
+    scene.mien_live.targets.add().mesh = make_rig()
+    assert bpy.ops.mien.bake_take(filepath=str(take)) == {"FINISHED"}
+    for shown_by in (other, scene.mien_live.targets[0].mesh):
+        told = [overlay.label_of(shown_by, None, scene, frame) for frame in (10, 11, 34, 35)]
+        assert told == ["", "neutral", "neutral", "surprise"]
+    assert overlay.label_of(rig, None, scene, 25) == "surprise"
+    rig.name = "Renamed"
+    assert overlay.label_of(rig, None, scene, 25) == "surprise"
 
 
 def test_the_preview_plays_a_take_with_what_each_frame_expresses(rig, take):

@@ -233,6 +233,11 @@ def test_bake_take(ready, fake_worker, tmp_path):
     key = ready.data.shape_keys
     assert key.animation_data.action.name == "monday"
     assert curves_of(key)['key_blocks["Frown"].value', 0].evaluate(13) == pytest.approx(0.5, abs=0.02)
+    unseen = "The scene begins at frame 1001: what comes before is not seen. Set Start Frame"
+    assert unseen not in session.outcome.lines
+    bpy.context.scene.frame_end, bpy.context.scene.frame_start = 1100, 1001
+    assert bpy.ops.mien.bake_take(filepath=str(path)) == {"FINISHED"}
+    assert unseen in session.outcome.lines
 
 
 def test_a_take_recorded_along_the_timeline_tells_what_it_replaced(ready, tmp_path):

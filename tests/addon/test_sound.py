@@ -161,6 +161,12 @@ def test_a_punched_in_take_is_heard_with_the_one_around_it(scene, take, folder, 
 
 
 @needs_audio
+def test_a_take_that_begins_between_two_frames_is_heard_there(scene, folder, tmp_path):
+    bake(make_take(folder / "punch.mien", clicks=(0.5,), scene_frame=25.4))
+    assert heard(scene, tmp_path) == pytest.approx([0.5 + 24.4 / 24], abs=MS)
+
+
+@needs_audio
 def test_what_is_on_the_sequencer_stays(scene, take, tmp_path):
     editor = scene.sequence_editor_create()
     collection = editor.strips if hasattr(editor, "strips") else editor.sequences
@@ -168,6 +174,26 @@ def test_what_is_on_the_sequencer_stays(scene, take, tmp_path):
     bake(take)
     assert (music.channel, music.mute) == (1, False)
     assert heard(scene, tmp_path) == pytest.approx([0.1, *CLICKS], abs=MS)
+
+
+@needs_audio
+def test_sound_keeps_off_channels_that_are_muted_or_locked(scene, take):
+    editor = scene.sequence_editor_create()
+    editor.channels[1].mute = editor.channels[2].lock = True
+    bake(take)
+    assert [strip.channel for strip in strips(scene)] == [3]
+
+
+@needs_audio
+def test_sound_in_a_meta_strip_stays_there(scene, take):
+    bake(take)
+    (strip,) = strips(scene)
+    editor = scene.sequence_editor
+    meta = (editor.strips if hasattr(editor, "strips") else editor.sequences).new_meta("Lines", 5, 1)
+    strip.move_to_meta(meta)
+    bake(take)
+    assert [each.type for each in strips(scene)] == ["META"]
+    assert 'The sound stays where it is in the meta strip "Lines"' in session.outcome.lines
 
 
 @needs_audio
