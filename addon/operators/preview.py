@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import bpy
@@ -23,6 +23,7 @@ from ..preview.properties import add_effects, settings
 from ..preview.reading import left_out, left_out_of_a_take
 from ..registration import register_classes, unregister_classes
 from ..rig.mapping import channels_worn, mapping_of
+from ..rig.targets import find_further, find_target, listed
 
 _START = "Start the preview first"
 
@@ -143,8 +144,8 @@ class MIEN_OT_preview_expression_save(bpy.types.Operator):
         if not name or name.casefold() in BASIC:
             self.report({"WARNING"}, "Give the expression a name of its own")
             return {"CANCELLED"}
-        heads = overlay.heads_of(context.scene)
-        obj = context.object if context.object in heads else heads[0]
+        active = context.object in overlay.heads_of(context.scene)
+        obj = context.object if active else overlay.main_face(context.scene)
         chosen = settings(context.scene)
         if name in chosen.expressions:
             self.report({"INFO"}, f"The earlier {name} was replaced")
@@ -190,6 +191,16 @@ def named_for(path: str, film: bool) -> str:
     return f"{stem}.mp4"
 
 
+def told_of(meshes: Iterable[bpy.types.Object]) -> list[str]:
+    """Return sentences about what the render of a take shows otherwise than a bake of it, each with whose it is."""
+    names: dict[str, list[str]] = {}
+    for mesh in meshes:
+        if not mesh.hide_render:
+            for notice in (*left_out(mesh, final=True), *left_out_of_a_take(mesh)):
+                names.setdefault(notice, []).append(mesh.name)
+    return [f"{listed(each)}: {notice}" for notice, each in names.items()]
+
+
 class MIEN_OT_preview_render_take(bpy.types.Operator, ExportHelper):
     bl_idname = OP_PREVIEW_RENDER_TAKE
     bl_label = "Render Take"
@@ -223,7 +234,7 @@ class MIEN_OT_preview_render_take(bpy.types.Operator, ExportHelper):
 
     def execute(self, context):
         chosen = workflow.settings(context)
-        head = chosen.target or next(iter(overlay.heads_of(context.scene)), None)
+        head = chosen.target or overlay.main_face(context.scene)
         if head is None:
             self.report({"ERROR"}, "There is no head to render: choose one as Target")
             return {"CANCELLED"}
@@ -232,14 +243,16 @@ class MIEN_OT_preview_render_take(bpy.types.Operator, ExportHelper):
             path = path.with_name(f"{path.name}_####")
         try:
             take = Path(bpy.path.abspath(chosen.take))
-            samples = playback.read_samples(take, head, context.scene)
+            further, notices = find_further(workflow.further_heads(context.scene))
             start = workflow.start_of(take, context.scene)
+            cast = playback.read_cast(take, [find_target(head, need_keys=False), *further], context.scene, start)
             scene = playback.begin(
                 context,
                 head,
-                samples,
+                cast[head.name],
                 path,
                 film=self.film,
+                along=cast,
                 start=start,
                 heard=workflow.heard_of(context.scene, take) if chosen.use_sound else None,
                 delay=chosen.sound_delay / 1000.0,
@@ -247,13 +260,15 @@ class MIEN_OT_preview_render_take(bpy.types.Operator, ExportHelper):
         except MienError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        for notice in (*left_out(head, final=True), *left_out_of_a_take(head)):
-            self.report({"WARNING"}, f"{head.name}: {notice}")
+        for notice in (*notices, *told_of(map(context.blend_data.objects.get, cast))):
+            self.report({"WARNING"}, notice)
         how = "EXEC_DEFAULT" if bpy.app.background else "INVOKE_DEFAULT"
         outcome = {"CANCELLED"}
         try:
             # With a window Blender's own render job: its progress bar, its Esc.
             outcome = bpy.ops.render.render(how, animation=True, scene=scene)
+        except RuntimeError as error:  # what Blender reports of a render that fails
+            self.report({"ERROR"}, str(error).removeprefix("Error: ").strip())
         finally:
             if "RUNNING_MODAL" in outcome:
                 bpy.app.timers.register(playback.look_for_end, first_interval=0.5)

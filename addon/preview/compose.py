@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 
 import bpy
 import gpu
 import numpy as np
 
-from ..rig.mapping import mapping_of
+from ..ids import SETTINGS
+from ..rig.mapping import armature_of, mapping_of
 from . import lights, properties, reading
 from .drawing import (
     AGX,
@@ -38,6 +40,8 @@ class Posed:
         Only for as long as the picture is drawn.
     label : str
         Expression of the face.
+    face : bool
+        Whether it is a face, rather than a part of one, as teeth are, or something else; see `mark_faces`.
     effects : dict of str to float
         Particles, by strength.
     """
@@ -45,6 +49,7 @@ class Posed:
     head: Head
     obj: bpy.types.Object
     label: str = ""
+    face: bool = False
     effects: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
@@ -137,6 +142,15 @@ def draw_background(chosen, width: float, height: float, curve: float) -> bool:
     return False
 
 
+def render_border(render, width: int, height: int) -> tuple[int, int, int, int]:
+    """Return the pixels of a picture that its Render Region keeps: left, low, right, high; as Blender rounds them."""
+    # In single precision: 0.65 of 100 is 65 there, and 64 otherwise.
+    size = np.array((width, height), np.float32)
+    left, low = map(int, size * np.float32((render.border_min_x, render.border_min_y)))
+    right, high = map(int, size * np.float32((render.border_max_x, render.border_max_y)))
+    return left, low, max(right, left + 1), max(high, low + 1)
+
+
 def ball(heads: list[Posed]) -> tuple[np.ndarray, float]:
     """Return centre and radius of a ball round all heads, as they stand at rest in the world."""
     centres, radii = zip(*(posed.head.ball() for posed in heads), strict=True)
@@ -155,10 +169,11 @@ def lighting_for(chosen, depsgraph, heads: list[Posed]) -> Lighting:
     name = "STUDIO" if chosen.lighting == "SCENE" else chosen.lighting
     if not heads:
         return lights.preset(name, (0.0, 0.0, 0.0), 1.0)
-    frame = heads[0].head.frame
+    first = faces_or_all(heads)[0].head
+    frame = first.frame
     unit = float(np.linalg.norm(frame[:3, 0]))
     # A head is some four distances between the eyes across; the lights stand round the first one's rest.
-    matrix = heads[0].head.matrix[:3, :3]
+    matrix = first.matrix[:3, :3]
     turn = matrix / np.maximum(np.linalg.norm(matrix, axis=0), 1e-9)
     return lights.preset(name, frame[:3, 3], 4.0 * unit, turn)
 
@@ -173,8 +188,8 @@ class ShadowMap:
         """Draw the strongest lights' shadows for a picture."""
         if self.target is None:
             self.target = Target(SHADOWS * SHADOW_SIZE, SHADOW_SIZE, "R32F")
-        # A floor round them would leave the faces next to none of the map.
-        centre, radius = ball([posed for posed in heads if posed.head.face] or heads)
+        # A floor round them would leave the faces, and what has shapes beside them, next to none of the map.
+        centre, radius = ball([posed for posed in heads if posed.head.channels] or heads)
         scene.cast_shadows(self.target, [posed.head.gpu for posed in heads], centre, radius)
 
 
@@ -218,6 +233,34 @@ def offset_matrix(obj) -> np.ndarray:
 def has_face(obj) -> bool:
     """Whether an object is a head: a mesh with at least one relative shape key that stands for a channel."""
     return obj.type == "MESH" and bool(reading.shape_keys(obj)) and bool(mapping_of(obj).channels)
+
+
+def faces_of(heads: Iterable[bpy.types.Object], target: bpy.types.Object | None = None) -> list[bpy.types.Object]:
+    """Return those of some heads that are faces: others on the same armature are parts of it, as teeth and brows.
+
+    Of one armature that is the target, else what has most channels, and of several the one with most vertices.
+    """
+    parts: dict[bpy.types.Object, list[bpy.types.Object]] = {}
+    for obj in heads:
+        parts.setdefault(armature_of(obj) or obj, []).append(obj)
+
+    def rank(obj) -> tuple[bool, int, int]:
+        return obj == target, len(mapping_of(obj).channels), len(obj.data.vertices)
+
+    return [max(each, key=rank) for each in parts.values()]
+
+
+def mark_faces(posed: list[Posed], scene: bpy.types.Scene) -> None:
+    """Mark those of a picture's heads that are faces: light, particles and portrait go by them alone."""
+    heads = [item.obj for item in posed if item.head.channels]
+    faces = faces_of(heads, getattr(scene, SETTINGS).target)
+    for item in posed:
+        item.face = item.obj in faces
+
+
+def faces_or_all(posed: list[Posed]) -> list[Posed]:
+    """Return the faces of a picture, or everything where it has none."""
+    return [item for item in posed if item.face] or posed
 
 
 _CONTRASTS = (

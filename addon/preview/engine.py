@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Hashable
 
 import bpy
 import gpu
@@ -12,8 +13,8 @@ from bpy.app.handlers import persistent
 
 from ...core.errors import MienError
 from ..ids import ENGINE
-from . import compose, overlay, playback, properties
-from .compose import ShadowMap
+from . import compose, overlay, playback, properties, reading
+from .compose import Posed, ShadowMap
 from .drawing import LINEAR, Target, View, draw_picture
 from .heads import Head
 
@@ -22,10 +23,10 @@ log = logging.getLogger(__name__)
 SAMPLES = 2
 """Pixels per side that are averaged to one, against jagged edges."""
 
-_kept: dict[int, Head] = {}
+_kept: dict[Hashable, Head] = {}
 """Meshes of the render under way: from frame to frame only what changed goes to the GPU again."""
 
-_view_kept: dict[int, Head] = {}
+_view_kept: dict[Hashable, Head] = {}
 """The same for Rendered view."""
 
 
@@ -76,7 +77,7 @@ class MienPreviewEngine(bpy.types.RenderEngine):
             return
         smoothed = pixels.reshape(height, SAMPLES, width, SAMPLES, 4).mean(axis=(1, 3))
         if scene.render.use_border:
-            left, low, right, high = render_border(scene.render, width, height)
+            left, low, right, high = compose.render_border(scene.render, width, height)
             smoothed = smoothed[low:high, left:right]
             height, width = smoothed.shape[:2]
         result = self.begin_result(0, 0, width, height, layer=depsgraph.view_layer.name)
@@ -91,8 +92,8 @@ class MienPreviewEngine(bpy.types.RenderEngine):
             for update in depsgraph.updates
             if update.is_updated_geometry and isinstance(update.id, bpy.types.Object)
         }
-        for uid in changed & set(_view_kept):
-            _view_kept[uid].suspect = True
+        for head in _view_kept.values():
+            head.suspect |= head.uid in changed
 
     def view_draw(self, context, depsgraph):
         overlay.guarded(lambda: self._view_draw(context, depsgraph))
@@ -113,15 +114,6 @@ class MienPreviewEngine(bpy.types.RenderEngine):
         if border is not None:
             gpu.state.scissor_test_set(False)
         gpu.state.blend_set("NONE")
-
-
-def render_border(render, width: int, height: int) -> tuple[int, int, int, int]:
-    """Return the pixels of a picture that its Render Region keeps: left, low, right, high; as Blender rounds them."""
-    # In single precision: 0.65 of 100 is 65 there, and 64 otherwise.
-    size = np.array((width, height), np.float32)
-    left, low = map(int, size * np.float32((render.border_min_x, render.border_min_y)))
-    right, high = map(int, size * np.float32((render.border_max_x, render.border_max_y)))
-    return left, low, max(right, left + 1), max(high, low + 1)
 
 
 def view_border(context, view: View) -> tuple[int, int, int, int] | None:
@@ -149,18 +141,35 @@ def view_border(context, view: View) -> tuple[int, int, int, int] | None:
 
 def meshes(depsgraph) -> list:
     """Return the evaluated mesh objects that a picture shows."""
-    final = depsgraph.mode == "RENDER"
-    result = []
-    for obj in depsgraph.objects:
-        original = obj.original
-        if obj.type != "MESH" or obj.display_type in {"BOUNDS", "WIRE"} or (final and original.hide_render):
+    return [obj for obj in depsgraph.objects if _is_shown(obj, depsgraph) and properties.head_settings(obj).show]
+
+
+def pose_instances(depsgraph, kept: dict[Hashable, Head]) -> list[Posed]:
+    """Bring up to date what a picture shows besides: instances, and what Blender makes meshes of, as curves and text.
+
+    Each is read while Blender's list stands at it: beyond that it is no more.
+    """
+    posed, twins = [], {}
+    for instance in depsgraph.object_instances:
+        obj, parent = instance.object, instance.parent
+        if not instance.is_instance or not _is_shown(obj, depsgraph) or reading.is_flat(obj):
             continue
-        if properties.head_settings(original).show:
-            result.append(obj)
-    return result
+        uid = obj.original.session_uid
+        key = (uid, parent.original.session_uid if parent else 0, *instance.persistent_id)
+        head = kept.setdefault(key, Head(uid))
+        head.sync_instance(obj, twins.setdefault(obj.data.as_pointer(), head))
+        if len(head.gpu.model.position):
+            head.pose(obj)
+            posed.append(Posed(head, obj.original))
+    return posed
 
 
-def draw(target: Target, depsgraph, view: View, kept: dict[int, Head], seconds: float, live) -> None:
+def _is_shown(obj, depsgraph) -> bool:
+    shown = depsgraph.mode != "RENDER" or not obj.hide_render
+    return shown and obj.type == "MESH" and obj.display_type not in {"BOUNDS", "WIRE"}
+
+
+def draw(target: Target, depsgraph, view: View, kept: dict[Hashable, Head], seconds: float, live) -> None:
     """Draw a scene's meshes, linear, into a target.
 
     Parameters
@@ -168,8 +177,8 @@ def draw(target: Target, depsgraph, view: View, kept: dict[int, Head], seconds: 
     target : Target
     depsgraph : bpy.types.Depsgraph
     view : View
-    kept : dict of int to Head
-        What is on the GPU already.
+    kept : dict to Head
+        What is on the GPU already, objects by their ``session_uid``.
     seconds : float
         Time of the particles.
     live : mapping of str to Sample
@@ -178,10 +187,9 @@ def draw(target: Target, depsgraph, view: View, kept: dict[int, Head], seconds: 
     scene = depsgraph.scene.original
     chosen = properties.settings(scene)
     posed = overlay.pose_heads(meshes(depsgraph), scene, depsgraph, kept, live)
+    posed += pose_instances(depsgraph, kept)
     for item in posed:
         item.effects = overlay.effects_of(chosen, item)
-    # Light and shadow follow the faces; clothes and props come after them.
-    posed.sort(key=lambda item: not item.head.face)
     compose.draw_picture_of(target, chosen, depsgraph, posed, view, curve=LINEAR, time=seconds, shadow=ShadowMap())
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
+import bpy
 import numpy as np
 
 from ..expressions import blend
@@ -59,7 +60,6 @@ class Head:
         self.matrix = np.eye(4)
         self.frame = np.eye(4)
         self.values: dict[str, float] = {}
-        self.face = False
         self._mapping = HeadMapping()
         self._eyes = np.zeros((2, 3))
         self._axes = np.eye(3)
@@ -86,8 +86,7 @@ class Head:
             # Half of the mesh lies elsewhere until Edit Mode is left, which tells of a change.
             self.suspect = False
             return
-        looks = [read_look(slot.material) for slot in original.material_slots] or [Look()]
-        colour = next((look.colour_attribute for look in looks if look.colour_attribute), None)
+        looks, colour = _looks_of(obj)
         mapping = mapping_of(original)
         if depsgraph is not None and not laid_on and not reading.is_exact(original, final=depsgraph.mode == "RENDER"):
             # Whatever changes a shape that was evaluated is told, and makes it suspect.
@@ -107,15 +106,38 @@ class Head:
             self._upload(reading.read_mesh(original, colour), looks, mapping, obj)
             self._structure = structure
         elif looks != self._looks:
-            occlusion = self.gpu.occlusion
-            self.gpu = GpuModel(self.gpu.model, looks)
-            self.gpu.dress(occlusion)
-            self._looks = looks
+            self._dress_as(self, looks)
+
+    def sync_instance(self, obj: bpy.types.Object, twin: Head) -> None:
+        """Read the mesh of an instance again if it changed since: it has no keys and no bones left.
+
+        Parameters
+        ----------
+        obj : bpy.types.Object
+            As `Depsgraph.object_instances` has it, and only for as long as that stands there.
+        twin : Head
+            The first instance of the same mesh, which the others take it from, or this one itself.
+        """
+        looks, colour = _looks_of(obj)
+        if twin is not self:
+            if self.gpu is None or self.gpu.model is not twin.gpu.model or looks != self._looks:
+                self._dress_as(twin, looks)
+            return
+        content = reading.content(obj) if self.suspect else self._content
+        if self.gpu is None or content != self._content or looks != self._looks:
+            self._upload(reading.read_still(obj.data, colour), looks, HeadMapping(), obj.original)
+        self._content, self.suspect = content, False
+
+    def _dress_as(self, twin: Head, looks: list[Look]) -> None:
+        """Show a twin's mesh, shaded as it is there, with materials of its own."""
+        occlusion = twin.gpu.occlusion
+        self.gpu = GpuModel(twin.gpu.model, looks)
+        self.gpu.dress(occlusion)
+        self._looks = looks
 
     def _upload(self, mesh, looks: list[Look], mapping: HeadMapping, obj) -> None:
         self.gpu = GpuModel(build_model(mesh), looks)
         self._looks, self._mapping = looks, mapping
-        self.face = bool(mapping.channels)
         self.uploads += 1
         if len(mesh.positions):
             self._eyes, self._axes = find_eyes(obj, mesh, mapping), find_axes(obj, mapping)
@@ -211,6 +233,12 @@ class Head:
         # A tenth more than the box's own ball leaves room for the pose.
         centre = self.matrix[:3, :3] @ model.centre + self.matrix[:3, 3]
         return centre, 0.55 * model.size * scale
+
+
+def _looks_of(obj) -> tuple[list[Look], str | None]:
+    """Return the looks of an object's materials, and the colour attribute that one of them names."""
+    looks = [read_look(slot.material) for slot in obj.material_slots] or [Look()]
+    return looks, next((look.colour_attribute for look in looks if look.colour_attribute), None)
 
 
 def lay_on(values: dict[str, float], sample: Sample, mapping: HeadMapping) -> None:

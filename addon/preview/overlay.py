@@ -17,6 +17,7 @@ from bpy.app.handlers import persistent
 
 from .. import session
 from ..expressions import BASIC, blend
+from ..ids import SETTINGS
 from ..markers import label_at
 from ..rig.mapping import mapping_of
 from ..rig.names import by_channel
@@ -106,6 +107,12 @@ def stop() -> None:
 def heads_of(scene: bpy.types.Scene) -> list[bpy.types.Object]:
     """Return the objects that the preview takes for heads, whether shown or not."""
     return [obj for obj in scene.objects if compose.has_face(obj)]
+
+
+def main_face(scene: bpy.types.Scene) -> bpy.types.Object | None:
+    """Return the face that is meant where none is named: the target, else the first one; None where there is none."""
+    heads, target = heads_of(scene), getattr(scene, SETTINGS).target
+    return target if target in heads else next(iter(compose.faces_of(heads)), None)
 
 
 def head(obj) -> Head | None:
@@ -223,11 +230,12 @@ def pose_heads(
             obj,
             sample,
             depsgraph=depsgraph,
-            offset=compose.offset_matrix(original),
+            offset=compose.offset_matrix(obj),
             expression=layered,
             strength=chosen.strength,
         )
         posed.append(Posed(kept, original, label_of(original, sample, scene.original, frame)))
+    compose.mark_faces(posed, scene)
     return posed
 
 
@@ -255,7 +263,7 @@ def label_of(obj, sample: Sample | None, scene, frame: int) -> str:
 
 def effects_of(chosen, posed: Posed) -> dict[str, float]:
     """Return which particles a head's face asks for, at full strength at once."""
-    if not chosen.use_particles or not posed.head.face:
+    if not chosen.use_particles or not posed.face:
         return {}
     label = posed.label
     # An expression that covers the face is as good as a captured one.
@@ -302,6 +310,7 @@ def _posed_for(context) -> list[Posed]:
         _state.last_values[obj.session_uid] = kept.weights(obj)
         if kept.suspect and not bpy.app.timers.is_registered(_settle):
             bpy.app.timers.register(_settle, first_interval=SETTLE)
+    compose.mark_faces(posed, scene)  # among all, now that they are together
     now = time.monotonic()
     passed = min(now - _state.posed_at, 0.2)
     _state.posed_at = now
@@ -444,10 +453,11 @@ def _sidebar_width(context) -> int:
 
 
 def portrait(posed: list[Posed], aspect: float) -> View:
-    """Return a portrait lens's view of all heads from the front.
+    """Return a portrait lens's view of all faces from the front.
 
     It stays where it is when a head turns: a camera on a stand, not on a helmet.
     """
+    posed = compose.faces_or_all(posed)
     frames = [item.head.frame for item in posed]
     first = posed[0].head
     turn = first.matrix[:3, :3] / np.maximum(np.linalg.norm(first.matrix[:3, :3], axis=0), 1e-9)

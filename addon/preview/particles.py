@@ -13,6 +13,8 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from ..rig.names import ARKIT_OF
+
 
 @dataclasses.dataclass(frozen=True)
 class Effect:
@@ -107,10 +109,20 @@ def wanted(rules, weights: Mapping[str, float], label: str) -> dict[str, float]:
         elif rule.trigger == "OWN":
             on = bool(label) and rule.own.strip().casefold() == label.casefold()
         elif rule.trigger == "UNIT":
-            on = weights.get(rule.unit, 0.0) > rule.threshold
+            on = _weight(rule.unit, weights) > rule.threshold
         if rule.use and on and rule.name in EFFECTS:
             result[rule.name] = rule.amount
     return result
+
+
+def _weight(channel: str, weights: Mapping[str, float]) -> float:
+    """Return the weight of a channel; on a head of the other kind, of what stands in for it there."""
+    if channel in weights:
+        return weights[channel]
+    parts = [weights[part] for part in ARKIT_OF.get(channel, ()) if part in weights]
+    if parts:
+        return sum(parts) / len(parts)
+    return max((weights.get(unit, 0.0) for unit, parts in ARKIT_OF.items() if channel in parts), default=0.0)
 
 
 def anchor_frame(left, right, turn: npt.ArrayLike) -> npt.NDArray[np.float64]:

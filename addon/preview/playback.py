@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import bpy
@@ -13,15 +14,16 @@ import numpy as np
 from ...core.errors import MienError
 from ...core.take import Take
 from .. import sound, workflow
-from ..bake import BakeOptions, plan
+from ..bake import BakeOptions, NothingToBake, plan
 from ..ids import ENGINE
 from ..rendering import write_as
 from ..rig.mapping import armature_of, mapping_of
-from ..rig.targets import Rig, find_target
+from ..rig.targets import Rig, Target, find_target, without_shared
 from ..triggers import Trigger, wear
+from . import compose
 from .heads import Sample
 from .properties import head_settings
-from .reading import shape_keys
+from .reading import armature_modifier, shape_keys
 
 _NAME = re.compile(r'\["(.*)"\]\.')
 
@@ -30,9 +32,9 @@ _SCENE = "Mien Preview Render"
 
 @dataclasses.dataclass
 class _Playing:
-    name: str
     start: int
-    samples: list[Sample]
+    count: int
+    samples: dict[str, list[Sample]]
     scene: str
     begun: bool = False
 
@@ -76,13 +78,62 @@ def read_samples(path: Path, obj: bpy.types.Object, scene: bpy.types.Scene) -> l
     ------
     MienError
     """
+    return next(iter(read_cast(path, [find_target(obj, need_keys=False)], scene).values()))
+
+
+def read_cast(
+    path: Path, targets: Sequence[Target], scene: bpy.types.Scene, start: float = 1
+) -> dict[str, list[Sample]]:
+    """Read a take as samples of every mesh that a bake of it would move.
+
+    Parameters
+    ----------
+    path : Path
+    targets : sequence of Target
+        The head, and further ones that follow the same face.
+    scene : bpy.types.Scene
+        Whose bake they are the values of.
+    start : float
+        Scene frame of the take's time 0; samples are those of whole frames.
+
+    Returns
+    -------
+    dict of str to list of Sample
+        By the object's name, the head first. All that has the shape keys of a target, or is on its armature, is there.
+
+    Raises
+    ------
+    MienError
+    """
     fps, solving, channels, triggers = _asked(scene)
-    rig = find_target(obj, need_keys=False).rig
     with Take(path) as take:
         performance = wear(workflow.solved(take, solving), take, triggers)
         own = take.column("own")
-        labels = np.where(own == "", take.column("expression"), own)
-        return samples_of(performance, rig, fps, BakeOptions(**channels), (take.times, labels))
+        labels = take.times, np.where(own == "", take.column("expression"), own)
+    options = BakeOptions(start_frame=start, **channels)
+    first, *others = without_shared(targets)
+    samples = samples_of(performance, first.rig, fps, options, labels)
+    played = [(first, samples)]
+    for target in others:
+        # A mesh without channels of its own is moved by what it shares.
+        with contextlib.suppress(NothingToBake):
+            played.append((target, samples_of(performance, target.rig, fps, options, labels)))
+    moved = {target.mesh.data.shape_keys: each for target, each in played if target.rig.keys}
+    turned = {target.armature: each for target, each in played if target.rig.bones}
+    still = [Sample()] * len(samples)
+    cast = {first.mesh.name: samples}
+    for obj in scene.objects:
+        if obj.type != "MESH" or obj == first.mesh:
+            continue
+        modifier = armature_modifier(obj)
+        shaped = moved.get(obj.data.shape_keys, still)
+        posed = turned.get(modifier.object, still) if modifier is not None else still
+        if shaped is not still or posed is not still:
+            cast[obj.name] = [
+                Sample(shape.weights, pose.bones, face.label)
+                for shape, pose, face in zip(shaped, posed, samples, strict=True)
+            ]
+    return cast
 
 
 def _asked(scene: bpy.types.Scene) -> tuple[float, dict, dict, tuple[Trigger, ...]]:
@@ -191,7 +242,8 @@ def samples_of(
     worn = np.full(count, "")
     if labels is not None and len(labels[0]):
         times, names = labels
-        worn = names[np.clip(np.searchsorted(times, np.arange(count) / fps + 1e-6, "right") - 1, 0, len(names) - 1)]
+        at_frames = (np.arange(count) + planned.start - every.start_frame) / fps
+        worn = names[np.clip(np.searchsorted(times, at_frames + 1e-6, "right") - 1, 0, len(names) - 1)]
     return [
         Sample(
             {name: float(values[i]) for name, values in weights.items()},
@@ -206,8 +258,8 @@ def at(frame: int) -> Mapping[str, Sample]:
     """Return the samples of a frame of the take that is being rendered; none while none is."""
     if _playing is None:
         return {}
-    index = min(max(frame - _playing.start, 0), len(_playing.samples) - 1)
-    return {_playing.name: _playing.samples[index]}
+    index = min(max(frame - _playing.start, 0), _playing.count - 1)
+    return {name: samples[index] for name, samples in _playing.samples.items()}
 
 
 def begin(
@@ -217,7 +269,8 @@ def begin(
     path: Path,
     *,
     film: bool,
-    start: int = 1,
+    along: Mapping[str, list[Sample]] | None = None,
+    start: float = 1,
     heard: Path | None = None,
     delay: float = 0.0,
 ) -> str:
@@ -229,13 +282,16 @@ def begin(
     obj : bpy.types.Object
         The head.
     samples : list of Sample
-        One per frame; see `read_samples`.
+        One per frame; see `read_cast`.
     path : Path
         The film, or the pictures without their numbers.
     film : bool
         MP4 rather than PNG.
-    start : int
-        Frame of the first sample. Of what comes before frame 0 Blender renders nothing.
+    along : mapping of str to list of Sample, optional
+        What moves with the head, by the object's name.
+    start : float
+        Scene frame of the take's time 0; the first sample is that of the frame next to it. Of what comes before
+        frame 0 Blender renders nothing.
     heard : Path, optional
         The take's sound, or its video, for the film.
     delay : float
@@ -260,7 +316,8 @@ def begin(
         _check_film(path)
     scene = context.scene.copy()
     scene.name = _SCENE
-    scene.frame_start, scene.frame_end, scene.frame_step = start, start + len(samples) - 1, 1
+    first = round(start)
+    scene.frame_start, scene.frame_end, scene.frame_step = first, first + len(samples) - 1, 1
     render = scene.render
     render.engine = ENGINE
     render.filepath = str(path)
@@ -273,7 +330,7 @@ def begin(
     if scene.sequence_editor is not None:  # a video may have no sound
         render.ffmpeg.audio_codec = "AAC"
         render.use_sequencer = True  # unasked Blender mixes no sound; one alone leaves the pictures to the scene
-    _playing = _Playing(obj.name, start, samples, scene.name)
+    _playing = _Playing(first, len(samples), {**(along or {}), obj.name: samples}, scene.name)
     return scene.name
 
 
@@ -308,6 +365,19 @@ def _set_format(render, film: bool) -> None:
         pixels = getattr(render, side) * render.resolution_percentage // 100
         setattr(render, side, pixels + pixels % 2)
     render.resolution_percentage = 100
+    if render.use_border and render.use_crop_to_border:
+        _make_region_even(render)
+
+
+def _make_region_even(render) -> None:
+    """Widen a Render Region of odd sides by a pixel, within the picture."""
+    width, height = render.resolution_x, render.resolution_y
+    left, low, right, high = compose.render_border(render, width, height)
+    for axis, first, last, side in (("x", left, right, width), ("y", low, high, height)):
+        if (last - first) % 2:
+            # To the middle of a pixel, where nothing rounds it elsewhere; an even picture has room on one side.
+            setattr(render, f"border_max_{axis}", (min(last + 1, side) + 0.5) / side)
+            setattr(render, f"border_min_{axis}", (first - (last == side) + 0.5) / side)
 
 
 def note_begun(scene: bpy.types.Scene) -> None:
@@ -358,7 +428,7 @@ def share_done(frame: int) -> float:
     """Return how much of the take's render is done with a frame of it, 0..1; 1 where no take is rendered."""
     if _playing is None:
         return 1.0
-    return min(max((frame - _playing.start + 1) / len(_playing.samples), 0.0), 1.0)
+    return min(max((frame - _playing.start + 1) / _playing.count, 0.0), 1.0)
 
 
 def busy() -> bool:

@@ -8,9 +8,13 @@ import bpy
 import numpy as np
 
 from ..rig.mapping import hangs_on_bone
+from ..rig.targets import listed
 from .render_data import Floats, MeshArrays
 
 Shape = bpy.types.ShapeKey
+
+_DEFORMING = ("ARMATURE", "LATTICE")
+"""Kinds of parent by which an armature or a lattice deforms what hangs on it."""
 
 
 def get_array(collection, attribute: str, width: int, dtype=np.float32) -> np.ndarray:
@@ -40,10 +44,23 @@ def left_out(obj, *, final: bool = False) -> list[str]:
         notices.append(f"Without the modifiers {', '.join(others)}")
     if armature and armature.use_deform_preserve_volume:
         notices.append("Bones bend without Preserve Volume")
+    if armature and armature.vertex_group:
+        notices.append(f"Bones move more than the vertex group {armature.vertex_group}")
+    bendy = _bendy_bones(obj, armature.object.data.bones) if armature else []
+    if bendy:
+        notices.append(f"Bendy bones stay straight: {listed(bendy)}")
+    # Blender lets such a parent deform without a modifier.
+    if obj.parent is not None and obj.parent_type in _DEFORMING:
+        notices.append(f"Without the deformation by its parent {obj.parent.name}")
     keys = obj.data.shape_keys
     if keys and not keys.use_relative:
         notices.append("Absolute shape keys stay at rest")
     return notices
+
+
+def _bendy_bones(obj, bones) -> list[str]:
+    names = (group.name for group in obj.vertex_groups if group.name in bones)
+    return [name for name in names if bones[name].use_deform and bones[name].bbone_segments > 1]
 
 
 def left_out_of_a_take(obj) -> list[str]:
@@ -125,9 +142,14 @@ def read_evaluated(obj, depsgraph, colour_name: str | None = None) -> MeshArrays
     evaluated = obj.evaluated_get(depsgraph)
     mesh = evaluated.to_mesh()
     try:
-        return MeshArrays(positions=get_array(mesh.vertices, "co", 3), **_surface(mesh, colour_name))
+        return read_still(mesh, colour_name)
     finally:
         evaluated.to_mesh_clear()
+
+
+def read_still(mesh: bpy.types.Mesh, colour_name: str | None = None) -> MeshArrays:
+    """Read a mesh as it is, without keys and bones."""
+    return MeshArrays(positions=get_array(mesh.vertices, "co", 3), **_surface(mesh, colour_name))
 
 
 def _surface(mesh, colour_name) -> dict:

@@ -252,6 +252,17 @@ def test_a_render_is_judged_by_what_it_shows(head):
     obj.modifiers.new("Smooth", "SMOOTH").show_viewport = False
     assert reading.is_exact(obj)
     assert reading.left_out(obj, final=True) == ["Without the modifiers Smooth"]
+    armature.vertex_group = "eye.L"
+    armature.object.data.bones["neck"].bbone_segments = 4
+    obj.parent_type = "ARMATURE"
+    assert reading.left_out(obj) == [
+        "Bones move more than the vertex group eye.L",
+        "Bendy bones stay straight: neck",
+        f"Without the deformation by its parent {obj.parent.name}",
+    ]
+    obj.vertex_groups.remove(obj.vertex_groups["neck"])  # no bone of this mesh's any more
+    armature.vertex_group, obj.parent_type = "", "OBJECT"
+    assert reading.is_exact(obj)
     assert reading.left_out_of_a_take(obj) == []
     armature.object.pose.bones["jaw"].constraints.new("COPY_ROTATION")
     assert "constraints" in reading.left_out_of_a_take(obj)[0]

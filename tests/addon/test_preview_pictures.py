@@ -13,6 +13,7 @@ bpy = pytest.importorskip("bpy")
 
 from mien.addon import preview  # noqa: E402
 from mien.addon.expressions import BASIC  # noqa: E402
+from mien.addon.preview.drawing import GpuModel  # noqa: E402
 from mien.addon.preview.particles import EFFECTS  # noqa: E402
 from mien.addon.sample_head import append_sample_head  # noqa: E402
 from mien.core.units import UNITS  # noqa: E402
@@ -234,7 +235,6 @@ def test_a_floor_takes_no_shadow_off_a_face(head):
 def test_the_cpu_gives_the_same_picture(head):
     """A head fused by numpy and then drawn without shapes, against the one fused by the vertex shader."""
     from mien.addon.preview import reading
-    from mien.addon.preview.drawing import GpuModel
     from mien.addon.preview.render_data import fuse, plane
 
     weights = {"Smile": 0.8, "BrowRaise": 0.6, "JawOpen": 0.5, "NoseWrinkle": 0.4}
@@ -464,6 +464,71 @@ def test_a_head_with_a_modifier_moves_from_frame_to_frame(head, tmp_path):
     bpy.ops.render.render(animation=True)
     closed, opened = (load(tmp_path / f"{frame}.png") for frame in (1, 2))
     assert np.abs(opened - closed).max() > 0.1
+
+
+def look_at_sheets():
+    """A camera at -Y that sees a square of 0.8 round the origin."""
+    camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
+    camera.data.type, camera.data.ortho_scale = "ORTHO", 0.8
+    camera.location, camera.rotation_euler = (0.0, -1.0, 0.0), (math.radians(90), 0.0, 0.0)
+    bpy.context.collection.objects.link(camera)
+    bpy.context.scene.camera = camera
+
+
+def test_a_film_follows_what_is_keyed_beside_shapes_and_bones(tmp_path):
+    """A material's colour, what appears, and the preview's own offset: each as in a still of that frame."""
+    look_at_sheets()
+    painted, appearing, moved = (make_sheet(name, 0.0, (0.0, 1.0, 0.0), 1.0) for name in ("a", "b", "c"))
+    painted.location.x, appearing.location.x, moved.location.x = -0.25, 0.0, 0.25
+    emission = painted.data.materials[0].node_tree.nodes["Principled BSDF"].inputs["Emission Color"]
+    for frame, red in ((1, 0.0), (2, 1.0)):
+        emission.default_value[0], appearing.hide_render, moved.mien_preview.location[2] = red, frame == 1, 0.3 * red
+        emission.keyframe_insert("default_value", frame=frame)
+        appearing.keyframe_insert("hide_render", frame=frame)
+        moved.keyframe_insert("mien_preview.location", frame=frame)
+    scene = bpy.context.scene
+    scene.frame_set(2)
+    still = render(tmp_path / "still.png", 32, 32)
+    assert still[16, [6, 16], 0] == pytest.approx([1.0, 0.0], abs=0.02)
+    assert still[[16, 28], 26, 3].tolist() == [0.0, 1.0]
+    scene.frame_start, scene.frame_end, scene.render.filepath = 1, 2, str(tmp_path / "#")
+    scene.frame_set(1)
+    bpy.ops.render.render(animation=True)
+    first, second = (load(tmp_path / f"{frame}.png") for frame in (1, 2))
+    assert first[16, [6, 16, 26], 3].tolist() == [1.0, 0.0, 1.0]
+    assert first[16, 6, 0] < 0.1
+    assert np.abs(second - still).max() < 1 / 255
+
+
+def test_instances_and_curves_are_rendered(tmp_path, monkeypatch):
+    """Twice the same collection, without what is not for renders there; a curve beside them."""
+    baked, bake = [], GpuModel.bake_occlusion
+    monkeypatch.setattr(GpuModel, "bake_occlusion", lambda model, *pose: (baked.append(model), bake(model, *pose)))
+    look_at_sheets()
+    props = bpy.data.collections.new("Props")
+    shown, hidden = make_sheet("shown", 0.0, (1.0, 0.0, 0.0), 1.0), make_sheet("hidden", -0.1, (0.0, 0.0, 1.0), 1.0)
+    hidden.hide_render = True
+    for obj in (shown, hidden):
+        bpy.context.collection.objects.unlink(obj)
+        props.objects.link(obj)
+    data = bpy.data.curves.new("Bar", "CURVE")
+    data.dimensions, data.bevel_depth = "3D", 0.05
+    line = data.splines.new("POLY")
+    line.points.add(1)
+    for point, x in zip(line.points, (-0.05, 0.05), strict=True):
+        point.co = (x, 0.0, 0.0, 1.0)
+    data.materials.append(hidden.data.materials[0])
+    for name, x, content in (("a", -0.25, None), ("b", 0.25, None), ("c", 0.0, data)):
+        obj = bpy.data.objects.new(name, content)
+        bpy.context.collection.objects.link(obj)
+        obj.location.x = x
+        if content is None:
+            obj.instance_type, obj.instance_collection = "COLLECTION", props
+    picture = render(tmp_path / "a.png", 32, 32)
+    expected = np.array([(1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (1.0, 0.0, 0.0)])
+    assert picture[16, [6, 16, 26], :3] == pytest.approx(expected, abs=0.15)  # as light falls on the curve's round
+    assert picture[2:6, :, 3].max() == 0.0
+    assert len(baked) == 2  # of a mesh's instances one
 
 
 def test_each_view_layer_has_its_own_picture(head, tmp_path):

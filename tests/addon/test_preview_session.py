@@ -39,9 +39,9 @@ from .test_sound import write_sound  # noqa: E402
 HANDLERS = [name for name in dir(bpy.app.handlers) if isinstance(getattr(bpy.app.handlers, name), list)]
 
 
-def make_rig():
+def make_rig(keys=UNITS):
     """The tests' small head, at rest: a new key's value is 1 from Blender 5.2 on."""
-    head = conftest.make_rig()
+    head = conftest.make_rig(keys)
     for key in head.data.shape_keys.key_blocks:
         key.value = 0.0
     return head
@@ -688,20 +688,76 @@ def test_a_file_is_named_after_the_take_and_not_after_the_last_file(operator, en
     assert proposed == [f"tuesday{ending}", f"/out/tuesday{ending}"]
 
 
+def add_part(head, key="JawOpen", name="Teeth"):
+    """A mesh with one shape key on a head's armature, as teeth and brows are; it comes before the head."""
+    mesh = bpy.data.meshes.new(name)
+    mesh.from_pydata([(0.2, 0, 0.4), (0.3, 0, 0.4), (0.3, 0, 0.5), (0.2, 0, 0.5)], [], [(0, 1, 2, 3)])
+    part = bpy.data.objects.new(name, mesh)
+    bpy.context.collection.objects.unlink(head)
+    for obj in (part, head):
+        bpy.context.collection.objects.link(obj)
+    part.shape_key_add(name="Basis")
+    for point in part.shape_key_add(name=key).data:
+        point.co.z += 0.3
+    part.data.shape_keys.key_blocks[key].value = 0.0
+    part.vertex_groups.new(name="head").add(range(4), 1.0, "REPLACE")
+    part.modifiers.new("Armature", "ARMATURE").object = head.parent
+    part.parent = head.parent
+    return part
+
+
+@pytest.mark.parametrize("chosen_as_target", [True, False])
+def test_parts_of_a_face_are_no_faces(chosen_as_target):
+    """Light, portrait, particles and Save Expression go by the target, else by what has most channels."""
+    head = make_rig(UNITS[:1]) if chosen_as_target else make_rig()
+    teeth, scene = add_part(head), bpy.context.scene
+    if chosen_as_target:
+        scene.mien.target = head
+        teeth.shape_key_add(name="Smile")
+    assert overlay.heads_of(scene) == [teeth, head]
+    other = make_rig()  # on an armature of its own
+    chosen = scene.mien_preview
+    chosen.use_particles = True
+    chosen.effects["tears"].use, chosen.effects["tears"].trigger = True, "ALWAYS"
+
+    def job(_depsgraph):
+        posed, alone = overlay._posed_for(viewport()), overlay.pose_heads([head, other], scene)
+        assert [item.obj for item in posed if overlay.effects_of(chosen, item)] == [head, other]
+        same = [compose.lighting_for(chosen, None, each).pack() for each in (posed, alone)]
+        same += [overlay.portrait(each, 0.8).view for each in (posed, alone)]
+        return same
+
+    light, light_alone, view, view_alone = with_gpu(job)
+    assert np.array_equal(light, light_alone)
+    assert np.array_equal(view, view_alone)
+    head.data.shape_keys.key_blocks[1].value = 0.7
+    bpy.context.view_layer.objects.active = head.parent
+    preview.start()
+    assert bpy.ops.mien.preview_expression_save(name="Grin") == {"FINISHED"}
+    assert chosen.expressions["Grin"].values.keys() == ["BrowRaise"]
+
+
 def test_particles_are_off_until_asked_for():
     head = make_rig()
     bpy.ops.mien.preview()
     chosen = bpy.context.scene.mien_preview
     assert not chosen.use_particles
     kept = Head(head.session_uid)
-    kept.face, kept.values = True, {"Smile": 0.9}
-    item = compose.Posed(kept, head)
+    kept.values = {"Smile": 0.9}
+    item = compose.Posed(kept, head, face=True)
     rule = chosen.effects["hearts"]
     rule.use, rule.trigger, rule.unit, rule.threshold = True, "UNIT", "Smile", 0.6
     assert overlay.effects_of(chosen, item) == {}
     chosen.use_particles = True
     assert overlay.effects_of(chosen, item) == {"hearts": 1.0}
-    kept.values["Smile"] = 0.5
+    for name in ("mouthSmileLeft", "mouthSmileRight"):  # on a head with ARKit's shapes, and the other way round
+        rule.unit = name
+        assert overlay.effects_of(chosen, item) == {"hearts": 1.0}
+    rule.unit, kept.values = "Smile", {"mouthSmileLeft": 0.9, "mouthSmileRight": 0.4}
+    assert overlay.effects_of(chosen, item) == {"hearts": 1.0}
+    kept.values["mouthSmileRight"] = 0.2
+    assert overlay.effects_of(chosen, item) == {}
+    kept.values = {"Smile": 0.5}
     assert overlay.effects_of(chosen, item) == {}
     rule.trigger = "LABEL"
     assert overlay.effects_of(chosen, item) == {}
@@ -951,6 +1007,7 @@ def test_a_take_renders_to_files(tmp_path, film):
     head = append_sample_head(bpy.context)[0]
     scene = bpy.context.scene
     scene.render.resolution_x, scene.render.resolution_y = 32, 40
+    crop_to(scene.render, (0.1, 0.57), (0.1, 0.61))  # 15 by 20 pixels; Blender makes no film of odd sides
     before = len(bpy.data.scenes)
     samples = playback.samples_of(performance(3), find_target(head).rig, 24.0)
     assert playback.share_done(1) == 1.0
@@ -964,6 +1021,26 @@ def test_a_take_renders_to_files(tmp_path, film):
     assert len(bpy.data.scenes) == before
     assert engine._kept == {}
     assert head.data.shape_keys.key_blocks["JawOpen"].value == 0.0
+
+
+def crop_to(render, across, up):
+    render.use_border = render.use_crop_to_border = True
+    (render.border_min_x, render.border_max_x), (render.border_min_y, render.border_max_y) = across, up
+
+
+@pytest.mark.parametrize(
+    ("region", "kept"),
+    [((0.1, 0.61), (3, 19)), ((0.1, 0.57), (3, 19)), ((0.55, 1.0), (16, 32)), ((0.0, 0.01), (0, 2))],
+)
+def test_a_film_of_a_render_region_has_even_sides(region, kept, tmp_path):
+    head, scene = make_rig(), bpy.context.scene
+    scene.camera, render = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera")), scene.render
+    render.resolution_x = render.resolution_y = 32
+    crop_to(render, region, region)
+    name = playback.begin(bpy.context, head, [Sample()], tmp_path / "a.mp4", film=True)
+    left, low, right, high = compose.render_border(bpy.data.scenes[name].render, 32, 32)
+    playback.finish()
+    assert (left, right) == (low, high) == kept
 
 
 def as_in_a_window(monkeypatch, start):
@@ -981,6 +1058,30 @@ def choose_take(tmp_path):
     write_take(tmp_path / "a.mien", 0.8, count=3)
     settings = bpy.context.scene.mien
     settings.take, settings.target = str(tmp_path / "a.mien"), head
+
+
+def test_a_takes_render_moves_all_that_a_bake_would(monkeypatch, tmp_path, capfd):
+    """Further heads, and what hangs on the same armature; nothing of another character."""
+    head, scene = make_rig(), bpy.context.scene
+    brows, hair, other = add_part(head, "Smile", "Brows"), add_part(head, name="Hair"), make_rig()
+    hair.shape_key_clear()
+    for part in (brows, hair):
+        part.modifiers.new("Smooth", "SMOOTH")
+    write_take(tmp_path / "a.mien", 0.8, "happiness", count=3, jaw=0.5)
+    scene.mien.take, scene.mien.target, scene.mien.neutral = str(tmp_path / "a.mien"), head, "none"
+    scene.mien_live.targets.add().mesh = brows
+    scene.camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
+    as_in_a_window(monkeypatch, lambda *_args, **_options: {"RUNNING_MODAL"})
+    assert bpy.ops.mien.preview_render_take(filepath=str(tmp_path / "a.mp4")) == {"FINISHED"}
+    played = playback.at(2)
+    assert set(played) == {head.name, brows.name, hair.name}
+    assert other.name not in played
+    assert played[brows.name].weights == {"Smile": pytest.approx(0.8, abs=0.02)}
+    assert played[hair.name].weights == {}
+    assert played[head.name].bones == played[brows.name].bones == played[hair.name].bones
+    assert played[head.name].bones["jaw"][0] < 0.999
+    assert "Brows, Hair: Without the modifiers Smooth" in "".join(capfd.readouterr())
+    playback.finish()
 
 
 def test_a_takes_render_is_over_when_no_job_runs_any_more(monkeypatch, tmp_path):
@@ -1032,12 +1133,12 @@ def test_a_render_that_does_not_begin_leaves_nothing(how, monkeypatch, tmp_path)
     def start(*_args, **_options):
         assert playback.busy()
         if how == "fails":
-            raise RuntimeError(how)
+            raise RuntimeError(f"Error: {how}\n")
         return {"CANCELLED"}
 
     as_in_a_window(monkeypatch, start)
     if how == "fails":
-        with pytest.raises(RuntimeError, match=how):
+        with pytest.raises(RuntimeError, match=r"^Error: fails\s*$"):  # a line, and no traceback
             bpy.ops.mien.preview_render_take(filepath=str(tmp_path / "a.mp4"))
     else:
         assert bpy.ops.mien.preview_render_take(filepath=str(tmp_path / "a.mp4")) == {"CANCELLED"}
