@@ -11,8 +11,8 @@ from pathlib import Path
 
 from ..core.client import WorkerClient, WorkerDied
 from ..core.errors import MienError
-from ..core.files import file_stem
-from ..core.jobs import PART_SUFFIX, CaptureSummary
+from ..core.files import file_stem, places
+from ..core.jobs import CaptureSummary
 from ..core.models import catalogue
 from ..core.pictures import is_sequence
 from ..core.protocol import Failed, Finished, Progress, StartCapture
@@ -141,7 +141,7 @@ class CaptureJob:
 
     @property
     def _part(self) -> Path:
-        return self.take.with_name(self.take.name + PART_SUFFIX)
+        return places(self.take)[0]
 
     def _frames_kept(self) -> int:
         """Return how many frames an ended worker left of a take."""

@@ -35,7 +35,7 @@ class Console:
 
     def say(self, text: str):
         if not self.quiet:
-            print(text, file=self._out, flush=True)
+            _print(text, self._out)
 
     def progress(self, title: str, unit: str = "frame"):
         """Return a callable ``(done, total)`` that draws a progress bar on stderr."""
@@ -56,6 +56,17 @@ class Console:
         """End bars that stand half-way, so that what is said next has a line of its own."""
         for bar in self._bars:
             bar.close()
+
+
+def _print(text: str, out: TextIO | None):
+    """Print a line; where nobody listens any more, as behind ``| head``, this and all that follows come to nothing."""
+    try:
+        print(text, file=out, flush=True)
+    except BrokenPipeError:
+        # The descriptor itself: what the stream still holds is written once more when it is closed.
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, out.fileno())
+        os.close(nothing)
 
 
 def number(low: float, high: float) -> Callable[[str], float]:
@@ -122,7 +133,7 @@ def _files(source: Path) -> list[Path]:
         return [source]
     from .capture.images import find_pictures
 
-    return [file for _number, file in find_pictures(source)]
+    return [file for _number, file in find_pictures(source)[0]]
 
 
 def capture_take(args: argparse.Namespace, take: Path, console: Console):
@@ -141,8 +152,7 @@ def capture_take(args: argparse.Namespace, take: Path, console: Console):
     )
     if summary.incomplete:
         _tell_incomplete(console, source)
-    for notice in summary.notices:
-        console.say(f"Note: {notice}")
+    _tell(console, summary.notices)
     return summary
 
 
@@ -157,6 +167,11 @@ def _add_rate(parser: argparse.ArgumentParser, or_csv: str = ""):
 
 def _tell_incomplete(console: Console, source: Path):
     console.say(f"Note: {source} is cut or damaged, so frames are missing.")
+
+
+def _tell(console: Console, notices: Iterable[str]):
+    for notice in notices:
+        console.say(f"Note: {notice}")
 
 
 def add_capture_arguments(parser: argparse.ArgumentParser):
@@ -249,10 +264,17 @@ def _landmarks(args, console):
     console.close()
     if found.incomplete:
         _tell_incomplete(console, args.source)
+    _tell(console, found.notices)
     if not found.found:
         console.say("Note: no face was found. Light it from the front and let it fill a third of the picture.")
     console.say(f"{args.csv}: {len(found.times)} frames, face in {found.found}")
-    return {"csv": str(args.csv), "frames": len(found.times), "found": found.found, "incomplete": found.incomplete}
+    return {
+        "csv": str(args.csv),
+        "frames": len(found.times),
+        "found": found.found,
+        "incomplete": found.incomplete,
+        "notices": list(found.notices),
+    }
 
 
 def _models_arguments(parser):
@@ -439,7 +461,7 @@ def main(argv: Sequence[str] | None = None, commands: Sequence = ()) -> int:
         outcome = _run(name, lambda: args.run(args, console))
         console.close()
     if as_json:
-        print(json.dumps(_plain(outcome), allow_nan=False), file=out, flush=True)
+        _print(json.dumps(_plain(outcome), allow_nan=False), out)
     elif not outcome["ok"]:
         error = MienError.from_dict(outcome["error"])
         print(f"{name}: {error}", file=sys.stderr)

@@ -4,6 +4,7 @@ Expression sets are either an ``.npz`` with ``images`` (n, H, W) uint8, ``labels
 into ``classes``) and ``classes`` (names), or a ``.tar`` of pictures with a ``labels.csv``
 whose columns are ``file,expression``. What these become on their way through other programs is
 read, too: whole numbers of another type, an axis of one channel, a ``;`` between columns.
+A picture that cannot be read is left out and told; it ends nothing.
 docs/models.md tells more.
 """
 
@@ -14,10 +15,11 @@ import dataclasses
 import io
 import lzma
 import os
+import posixpath
 import tarfile
 import zlib
 from collections.abc import Collection, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -52,12 +54,15 @@ class ExpressionSet:
         Indices into `EXPRESSIONS`.
     skipped : dict of str to int
         Labels that Mien has no class for, with how many pictures had them.
+    unreadable : tuple of str
+        What is wrong with each picture of a known label that could not be read.
     """
 
     name: str
     images: list[np.ndarray]
     labels: np.ndarray
     skipped: dict[str, int]
+    unreadable: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -94,18 +99,26 @@ def label_index(name: str) -> int | None:
     return EXPRESSIONS.index(word) if word in EXPRESSIONS else None
 
 
+def told(reasons: Sequence[str]) -> str:
+    """Return the first of what may be thousands of reasons, and how many more there are."""
+    return "; ".join([*reasons[:3], *([f"and {len(reasons) - 3} more"] if len(reasons) > 3 else [])])
+
+
 def load_expression_set(path: str | os.PathLike[str]) -> ExpressionSet:
     """Read an expression set, see the module's description for the formats.
 
     Raises
     ------
     MienError
-        ``set-not-found``, or ``set-unreadable`` with what is wrong.
+        ``set-not-found``, or ``set-unreadable`` with what is wrong; also where no picture of a
+        known label can be read.
     """
     path = Path(path)
     need_file(path, "Give an .npz or a .tar with labels.csv.")
     try:
-        names, images = _read_tar(path) if tarfile.is_tarfile(path) else _read_npz(path)
+        names, images, unreadable = _read_tar(path) if tarfile.is_tarfile(path) else (*_read_npz(path), ())
+        if unreadable and not any(image is not None for image in images):
+            raise ValueError(told(unreadable))
     except (ValueError, OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError, csv.Error) as error:
         raise MienError(
             "set-unreadable",
@@ -117,10 +130,10 @@ def load_expression_set(path: str | os.PathLike[str]) -> ExpressionSet:
         index = label_index(name)
         if index is None:
             skipped[name] = skipped.get(name, 0) + 1
-        else:
+        elif image is not None:
             kept.append(image)
             labels.append(index)
-    return ExpressionSet(path.stem, kept, np.array(labels, np.int64), skipped)
+    return ExpressionSet(path.stem, kept, np.array(labels, np.int64), skipped, unreadable)
 
 
 def _read_npz(path: Path) -> tuple[list[str], list[np.ndarray]]:
@@ -162,47 +175,81 @@ def _bytes_of(images: np.ndarray) -> np.ndarray:
     return images.astype(np.uint8)
 
 
-def _read_tar(path: Path) -> tuple[list[str], list[np.ndarray]]:
-    from .opencv import cv2
-
+def _read_tar(path: Path) -> tuple[list[str], list[np.ndarray | None], tuple[str, ...]]:
+    """Return labels, pictures, None for those that are not wanted or cannot be read, and why they cannot."""
     with tarfile.open(path) as archive:
         places: dict[str, tarfile.TarInfo] = {}
         ends: dict[str, list[tarfile.TarInfo]] = {}
         for member in archive:
             if member.isfile() or member.islnk():
-                parts = PurePosixPath(member.name).parts
-                places["/".join(parts)] = member
+                place = _place(member.name)
+                places[place] = member
+                parts = place.split("/")
                 for i in range(1, len(parts)):
                     ends.setdefault("/".join(parts[i:]), []).append(member)
 
-        def find(name: str) -> tarfile.TarInfo:
-            # By its place in the archive, or by the end of it where that is one file's alone.
-            place = str(PurePosixPath(name.replace("\\", "/")))
-            found = [places[place]] if place in places else ends.get(place, [])
+        def find(name: str, folder: str = "") -> tarfile.TarInfo:
+            # Beside the table, by its place in the archive, or by the end of it where that is one file's alone.
+            place = _place(name)
+            here = next((p for p in (_place(f"{folder}/{name}"), place) if p in places), None)
+            found = ends.get(place, []) if here is None else [places[here]]
             if len(found) != 1:
                 raise ValueError(f"{name} is {'there more than once' if found else 'missing'}")
             return found[0]
 
-        labels = _read_labels(archive.extractfile(find("labels.csv")).read())
-        members = [find(file) for file, _ in labels]
+        table = find("labels.csv")
+        labels = _read_labels(archive.extractfile(table).read())
+        members: dict[int, tarfile.TarInfo] = {}
         images: list[np.ndarray | None] = [None] * len(labels)
+        unreadable = []
+        for row, (file, name) in enumerate(labels):
+            if label_index(name) is not None:
+                try:
+                    members[row] = find(file, posixpath.dirname(table.name))
+                except ValueError as error:
+                    unreadable.append(str(error))
         # In the archive's order: in a compressed one each step back begins at its start again.
-        for row in sorted(range(len(labels)), key=lambda row: members[row].offset):
-            data = np.frombuffer(archive.extractfile(members[row]).read(), np.uint8)
-            images[row] = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE) if len(data) else None
+        for row in sorted(members, key=lambda row: members[row].offset):
+            try:
+                images[row] = _grey(archive.extractfile(members[row]).read())
+            except KeyError:  # a link to what is not there
+                pass
             if images[row] is None:
-                raise ValueError(f"{labels[row][0]} is not a picture")
-    return [name for _, name in labels], images
+                unreadable.append(f"{labels[row][0]} is not a picture")
+    return [name for _, name in labels], images, tuple(unreadable)
+
+
+def _place(name: str) -> str:
+    """Return a file's place in an archive, as it is compared."""
+    return posixpath.normpath(name.replace("\\", "/")).lstrip("/")
+
+
+def _grey(data: bytes) -> np.ndarray | None:
+    """Return an encoded picture as grey uint8 (H, W), or None if it is none."""
+    from .opencv import cv2
+
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
+        if image is not None and image.dtype == np.uint16:
+            # Programs that think in 16 bits write 0..255 as it is, too: nearly black, if taken at its word.
+            return (image if image.max() <= 255 else image >> 8).astype(np.uint8)
+        if image is not None and image.dtype != np.uint8:
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+    except cv2.error:  # no bytes at all, or more than 2^30 pixels by its own account
+        return None
+    return image
 
 
 def _read_labels(data: bytes) -> list[tuple[str, str]]:
     """Return file and expression of each line of a ``labels.csv``."""
-    # Spreadsheets write a mark before the text, and in half of Europe semicolons.
-    text = data.decode("utf-8-sig")
-    head = text.partition("\n")[0]
-    lines = csv.reader(
-        io.StringIO(text), delimiter=";" if ";" in head and "," not in head else ",", skipinitialspace=True
-    )
+    # Spreadsheets write a mark before the text, in half of Europe semicolons, and Macs' once ended lines with \r.
+    try:
+        text = io.StringIO(data.decode("utf-8-sig"), newline=None)
+    except UnicodeDecodeError as error:
+        raise ValueError("labels.csv is not in UTF-8") from error
+    head = text.readline()
+    text.seek(0)
+    lines = csv.reader(text, delimiter=";" if ";" in head and "," not in head else ",", skipinitialspace=True)
     columns = [name.strip().lower() for name in next(lines, [])]
     if not {"file", "expression"} <= set(columns):
         raise ValueError("labels.csv has no columns file and expression")

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from . import livelink_csv, relative
 from .action_units import BlendshapeEstimator
 from .capture.images import read_picture
-from .datasets import load_expression_set
+from .datasets import load_expression_set, told
 from .errors import MienError
 from .expression import LOOSE_FRAME
 from .files import need_file, read_arrays
@@ -33,7 +33,14 @@ from .stills import StillLandmarker
 from .units import ACTION_UNITS, EXPRESSIONS, UNITS
 
 _SMALLEST = 192
+_NO_PICTURE = "whose picture cannot be read"
 _IDENTITIES = "Give an .npz with an array identity, (n, 80) or (n, 26719, 3)."
+
+_SAME = 0.7
+"""Overlap of the windows of one face that is labelled twice."""
+
+_SIZES = 0.6, 1.5
+"""How wide, high and deep a head may be in parts of the base's; people of thrice the usual variety still are."""
 
 Progress = Callable[[int, int], None]
 
@@ -73,6 +80,9 @@ class Report:
         skipped = self.figures.get("skipped")
         if skipped:
             figures["skipped"] = ", ".join(f"{count} {label}" for label, count in skipped.items())
+        unreadable = self.figures.get("unreadable")
+        if unreadable:
+            figures["unreadable"] = told(unreadable)
         summary = [f"{key}: {show(value)}" for key, value in figures.items()]
         return "\n".join([self.title, *summary, "", lines[0], "-" * len(lines[0]), *lines[1:]])
 
@@ -158,7 +168,12 @@ def expression(
             probabilities[row] = alone[row] if face is None else classifier.classify_still(image, face)
             if progress:
                 progress(row + 1, len(pictures))
-    return expression_report(pictures.name, pictures.labels, probabilities, alone, found, pictures.skipped, THRESHOLD)
+    skipped = dict(pictures.skipped)
+    if pictures.unreadable:
+        skipped[_NO_PICTURE] = len(pictures.unreadable)
+    report = expression_report(pictures.name, pictures.labels, probabilities, alone, found, skipped, THRESHOLD)
+    report.figures["unreadable"] = list(pictures.unreadable)
+    return report
 
 
 def expression_report(
@@ -213,103 +228,137 @@ def calibration_error(truth: npt.NDArray, probabilities: npt.NDArray, bins: int 
 
 @dataclasses.dataclass(frozen=True)
 class LabelledFace:
-    """68 true points in px of one picture, shape (68, 2); fewer where not all are known."""
+    """68 true points in px of one picture, by its real place, shape (68, 2); fewer where not all are known."""
 
     picture: Path
     points: npt.NDArray[np.float32]
 
 
-def load_landmarks(path: str | os.PathLike[str]) -> tuple[list[LabelledFace], dict[str, int], list[LabelledFace]]:
+def load_landmarks(
+    path: str | os.PathLike[str],
+) -> tuple[list[LabelledFace], dict[str, int], list[LabelledFace], list[str]]:
     """Read the faces of one iBUG ``.xml``, or of all ``.xml`` and ``.pts`` in a folder and those in it.
 
     Returns
     -------
     faces : list of LabelledFace
     skipped : dict of str to int
-        How many labelled faces were passed over, by the reason. What is labelled twice, as in
-        the ``.pts`` of a picture that an ``.xml`` has, or a box of the same face, is none of them.
+        How many labelled faces, and label files, were passed over, by the reason. What is labelled
+        twice, as in the ``.pts`` of a picture that an ``.xml`` has, or a box of the same face, is
+        none of them.
     passed : list of LabelledFace
         Those of them that show where their face is, with the points or corners that are known.
+    unreadable : list of str
+        What is wrong with each label file that was passed over.
 
     Raises
     ------
     MienError
-        ``set-not-found`` or ``set-unreadable``.
+        ``set-not-found``, or ``set-unreadable`` where no face is left.
     """
+    from .landmarks68 import overlap, window_of
+
     whole = Path(path)
     if not whole.exists():
         raise MienError(
             "set-not-found", f"There is no folder {whole}.", "Give the folder of the pictures, or an .xml in it."
         )
-    folder = whole if whole.is_dir() else whole.parent
+    entries = _files_in(whole) if whole.is_dir() else [whole]
+    beside = entries if whole.is_dir() else sorted(whole.parent.iterdir())
+    by_name = {entry.with_suffix(""): entry for entry in beside if entry.suffix.lower() in EXTENSIONS}
     labelled: list[tuple[Path | None, npt.NDArray, bool]] = []
-    try:
-        for path in _labels(whole, ".xml") if whole.is_dir() else [whole]:
-            for image in ElementTree.parse(path).iter("image"):
-                # imglab writes the separators of the system that it runs on.
-                picture = path.parent / image.attrib["file"].replace("\\", "/")
-                for box in image.iter("box"):
-                    parts = {int(p.get("name")): (float(p.get("x")), float(p.get("y"))) for p in box.iter("part")}
-                    complete = sorted(parts) == list(range(68))
-                    points = [parts[i] for i in range(68)] if complete else [*parts.values(), *_corners(box)]
-                    labelled.append((picture, np.float32(points).reshape(-1, 2), complete))
-        known = {picture for picture, _points, complete in labelled if complete}
-        pictures = {}
-        for entry in sorted(folder.rglob("*")):
-            if entry.suffix.lower() in EXTENSIONS:
-                pictures[entry.with_suffix("")] = entry
-        for path in _labels(whole, ".pts") if whole.is_dir() else []:
-            body = path.read_text().split("{")[1].split("}")[0]
-            points = np.array(body.split(), np.float32).reshape(-1, 2)
-            picture = pictures.get(path.with_suffix(""))
-            if picture not in known:
-                labelled.append((picture, points - 1, len(points) == 68))  # .pts counts pixels from 1
-    except OSError as error:
-        raise MienError(
-            "set-unreadable", f"{path.name} cannot be read: {error.strerror or error}.", "Check that you may read it."
-        ) from error
-    except (ElementTree.ParseError, ValueError, TypeError, LookupError) as error:
-        raise MienError(
-            "set-unreadable",
-            f"{path.name} is not a landmark file: {error}.",
-            "A .pts holds 68 lines `x y` between braces, an iBUG .xml boxes of 68 parts each.",
-        ) from error
+    unreadable: list[str] = []
+    # The .xml first: where a face is in a .pts as well, its points come from there.
+    for file in sorted(entries, key=lambda entry: entry.suffix.lower() == ".pts"):
+        try:
+            if file.suffix.lower() == ".pts":
+                points = _read_pts(file)
+                labelled.append((by_name.get(file.with_suffix("")), points, len(points) == 68))
+            elif file.suffix.lower() == ".xml":
+                labelled += _read_xml(file)
+        except OSError as error:
+            unreadable.append(f"{file.name} cannot be read: {error.strerror or error}")
+        except ValueError as error:
+            unreadable.append(f"{file.name} {error}")
     faces, passed, skipped, seen = [], [], collections.Counter(), set()
-    middles: dict[Path, list[npt.NDArray]] = collections.defaultdict(list)
+    windows: dict[Path, list[npt.NDArray]] = collections.defaultdict(list)
+    if unreadable:
+        skipped["whose label file cannot be read"] = len(unreadable)
     # Those with all of their points come first, so that a box of the same face is known to be one.
     for picture, points, complete in sorted(labelled, key=lambda label: not label[2]):
-        if picture is None or not picture.is_file():
+        if picture is None or not os.path.isfile(picture):
             skipped["without a picture"] += 1
             continue
-        # dlib's set has all faces in one .xml, and once more in those for training and testing.
-        place = (picture.resolve(), points.tobytes())
+        picture = picture.resolve()  # one picture may be reached in many ways
+        if complete and _plausible(points):
+            # dlib's set has all faces in one .xml, and once more in those for training and testing; others round.
+            window = window_of(points)
+            if not any(overlap(window, other) > _SAME for other in windows[picture]):
+                faces.append(LabelledFace(picture, points))
+                windows[picture].append(window)
+            continue
+        place = (picture, points.tobytes())
         if place in seen:
             continue
         seen.add(place)
-        if complete and _plausible(points):
-            faces.append(LabelledFace(picture, points))
-            middles[place[0]].append((points.min(0) + points.max(0)) / 2)
-            continue
         points = points[np.isfinite(points).all(1) & (points >= 0).any(1)]
         if len(points) > 1:
             low, high = points.min(0), points.max(0)
-            if any((low <= middle).all() and (middle <= high).all() for middle in middles[place[0]]):
+            middles = [window[:2] + window[2:] / 2 for window in windows[picture]]
+            if any((low <= middle).all() and (middle <= high).all() for middle in middles):
                 continue
             passed.append(LabelledFace(picture, points))
         skipped["whose points are no face's" if complete else "without 68 points"] += 1
     if not faces:
-        told = "; ".join(f"{count} {reason}" for reason, count in skipped.items())
+        reasons = "; ".join([*(f"{count} {reason}" for reason, count in skipped.items()), *unreadable[:3]])
         raise MienError(
             "set-unreadable",
-            f"{whole.name} holds no pictures with 68 points{f' ({told})' if told else ''}.",
-            "Put .xml or .pts beside them.",
+            f"{whole.name} holds no pictures with 68 points{f' ({reasons})' if reasons else ''}.",
+            "Put .xml or .pts beside them: a .pts holds 68 lines `x y` between braces, an iBUG .xml boxes of 68 parts.",
         )
-    return faces, dict(skipped), passed
+    return faces, dict(skipped), passed, unreadable
 
 
-def _labels(folder: Path, suffix: str) -> list[Path]:
-    """Return the files of a suffix in a folder and those in it, without what macOS puts beside files (``._name``)."""
-    return [path for path in sorted(folder.rglob(f"*{suffix}")) if path.is_file() and not path.name.startswith(".")]
+def _files_in(folder: Path) -> list[Path]:
+    """Return the files in a folder and those in it, without what macOS puts beside files (``._name``)."""
+    return [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+
+
+def _read_pts(path: Path) -> npt.NDArray[np.float32]:
+    """Return the points of a ``.pts`` (n, 2); raises OSError, or ValueError with what is wrong."""
+    # What stands before the points may be in any encoding.
+    text = path.read_text("utf-8", errors="replace")
+    numbers = text.partition("{")[2].partition("}")[0].replace(",", " ").split()
+    try:
+        points = np.array(numbers, np.float32).reshape(-1, 2)
+    except ValueError:
+        points = np.empty((0, 2), np.float32)
+    if not len(points):
+        raise ValueError("holds no pairs of numbers between braces")
+    return points - 1  # they count pixels from 1
+
+
+def _read_xml(path: Path) -> list[tuple[Path, npt.NDArray[np.float32], bool]]:
+    """Return picture, points (n, 2) and whether they are all 68, of each box of an ``.xml``; raises as `_read_pts`."""
+    try:
+        images = list(ElementTree.parse(path).iter("image"))
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # LookupError: an encoding that is none
+        raise ValueError("is no .xml, or damaged") from error
+    found = []
+    for image in images:
+        if "file" not in image.attrib:  # other programs' .xml have images, too
+            continue
+        # imglab writes the separators of the system that it runs on.
+        picture = path.parent / image.attrib["file"].replace("\\", "/")
+        for box in image.iter("box"):
+            try:
+                parts = {int(p.get("name")): (float(p.get("x")), float(p.get("y"))) for p in box.iter("part")}
+            except (TypeError, ValueError):  # names instead of numbers
+                parts = {}
+            complete = sorted(parts) == list(range(68))
+            points = [parts[i] for i in range(68)] if complete else [*parts.values(), *_corners(box)]
+            found.append((picture, np.float32(points).reshape(-1, 2), complete))
+    return found
 
 
 def _corners(box: ElementTree.Element) -> list[tuple[float, float]]:
@@ -342,7 +391,7 @@ def landmarks(path: str | os.PathLike[str], progress: Progress | None = None) ->
     """
     from .landmarks68 import HogLandmarker, overlap, window_of
 
-    faces, skipped, passed = load_landmarks(path)
+    faces, skipped, passed, unreadable = load_landmarks(path)
     hog = HogLandmarker()
     columns = ("mesh", "histograms", "histograms, window given")
     errors: dict[str, list[float]] = {name: [] for name in (*columns, "mesh where histograms")}
@@ -360,7 +409,8 @@ def landmarks(path: str | os.PathLike[str], progress: Progress | None = None) ->
             except MienError as error:
                 # Thousands of pictures take an hour: one that is damaged does not end it.
                 trouble = error
-                skipped["whose picture cannot be read"] = skipped.get("whose picture cannot be read", 0) + 1
+                skipped[_NO_PICTURE] = skipped.get(_NO_PICTURE, 0) + 1
+                unreadable.append(error.message.rstrip("."))
                 continue
             window = window_of(face.points)
             guesses = {"mesh": _mesh_around(stills, image, window)}
@@ -399,6 +449,7 @@ def landmarks(path: str | os.PathLike[str], progress: Progress | None = None) ->
         "detector_recall": found_faces / len(rows),
         "detector_false_alarms": false_alarms,
         "skipped": skipped,
+        "unreadable": list(dict.fromkeys(unreadable)),  # a picture may have many faces
     }
     for name in errors:
         key = name.replace(", ", "_").replace(" ", "_")
@@ -447,7 +498,8 @@ def load_identities(path: str | os.PathLike[str], model) -> list[npt.NDArray[np.
     """Return neutral heads (26719, 3) from a set of identities.
 
     The ``.npz`` has an array ``identity`` or ``identities``, or one of another name alone: weights
-    (n, up to 80), or offsets from the mean face or whole heads (n, 26719, 3); without n for one person.
+    (n, up to 80), or offsets from the mean face or whole heads (n, 26719, 3), in the base's unit; without n
+    for one person.
 
     Raises
     ------
@@ -457,11 +509,10 @@ def load_identities(path: str | os.PathLike[str], model) -> list[npt.NDArray[np.
     path = Path(path)
     need_file(path, "Give an .npz of identities.")
     try:
-        arrays = read_arrays(path)
-        names = [name for name in ("identities", "identity") if name in arrays] or list(arrays)
-        if len(names) != 1:
-            raise ValueError(f"it holds {', '.join(names) or 'nothing'}")
-        values = arrays[names[0]].astype(np.float32)
+        arrays = read_arrays(path, ("identities", "identity")) or read_arrays(path)
+        if len(arrays) != 1:
+            raise ValueError(f"it holds {', '.join(arrays) or 'nothing'}")
+        values = next(iter(arrays.values())).astype(np.float32)
     except (ValueError, OSError) as error:
         raise MienError("set-unreadable", f"{path.name} is not a set of identities: {error}.", _IDENTITIES) from error
     if values.ndim == 1 or values.shape == model.neutral.shape:
@@ -471,12 +522,33 @@ def load_identities(path: str | os.PathLike[str], model) -> list[npt.NDArray[np.
             "set-unreadable", f"{path.name} holds no identities, or some that are not numbers.", _IDENTITIES
         )
     if values.ndim == 2 and values.shape[1] <= len(model.identity):
-        return [model.head(weights) for weights in values]
-    if values.ndim == 3 and values.shape[1:] == model.neutral.shape:
-        # Offsets are small beside the head itself, which is 34 units high.
-        whole = np.ptp(values[0], axis=0).max() > 15
-        return [value if whole else model.neutral + value for value in values]
-    raise MienError("set-unreadable", f"{path.name} has identities of shape {values.shape}.", _IDENTITIES)
+        heads = [model.head(weights) for weights in values]
+    elif values.ndim == 3 and values.shape[1:] == model.neutral.shape:
+        heads = [value if _is_whole(value, model.neutral) else model.neutral + value for value in values]
+    else:
+        raise MienError("set-unreadable", f"{path.name} has identities of shape {values.shape}.", _IDENTITIES)
+    size = np.ptp(model.neutral, axis=0)
+    for number, head in enumerate(heads):
+        its = np.ptp(head, axis=0)
+        if not ((its >= _SIZES[0] * size) & (its <= _SIZES[1] * size)).all():
+            told, base = (" x ".join(f"{side:.3g}" for side in sides) for sides in (its, size))
+            raise MienError(
+                "set-unreadable",
+                f"Identity {number} of {path.name} is no head of this base: it measures {told}, the base {base}.",
+                f"Give whole heads and offsets in the base's unit, in which a head is about {size[1]:.0f} high, y up"
+                " and z out of the face, and weights of about unit variance.",
+            )
+    return heads
+
+
+def _is_whole(value: npt.NDArray, neutral: npt.NDArray) -> bool:
+    """Whether vertices (26719, 3) are a head, in whatever unit, and not offsets from one."""
+    if np.ptp(value, axis=0).max() > np.ptp(neutral, axis=0).max() / 2:
+        return True
+    # Metres make a head as small as offsets are, but it stays the head, however it is turned: their best fit as
+    # of Procrustes is above 0.98 for heads, at most 0.97 for the offsets that make a face larger, for others 0.9.
+    a, b = (points - points.mean(0, dtype=np.float64) for points in (value, neutral))
+    return bool(np.linalg.norm(a.T @ b, "nuc") > 0.98 * np.linalg.norm(a) * np.linalg.norm(b))
 
 
 def units(

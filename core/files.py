@@ -20,24 +20,33 @@ PART_SUFFIX = ".part"
 """Added to a file's name until it is whole."""
 
 
+def places(path: str | os.PathLike[str]) -> tuple[Path, Path]:
+    """Return where to write a file until it is whole, and the place that it takes then.
+
+    Of a link, what it points to is replaced. What is no ordinary file, such as a pipe or a
+    device, is written to directly: then both are `path`.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        return Path(path), Path(path)
+    place = Path(os.path.realpath(path))
+    return place.with_name(place.name + PART_SUFFIX), place
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a path beside `path` to write to; it takes the place of `path` if nothing is raised, else it is removed.
-
-    What is no ordinary file, such as a pipe, is written to directly.
+    """Give the first of a path's `places` to write to; it takes the other if nothing is raised, else it is removed.
 
     Raises
     ------
     OSError
     """
-    if os.path.exists(path) and not os.path.isfile(path):
-        yield Path(path)
+    part, place = places(path)
+    if part == place:
+        yield part
         return
-    path = Path(os.path.realpath(path))
-    part = path.with_name(path.name + PART_SUFFIX)
     try:
         yield part
-        os.replace(part, path)
+        os.replace(part, place)
     except BaseException:
         with contextlib.suppress(OSError):
             part.unlink()

@@ -26,6 +26,8 @@ from .units import ARKIT, AU_INDEX
 
 Array = npt.NDArray[np.float32]
 
+_ARRAYS = ("neutral", "identity", "expression", "expression_names", "faces")
+
 Rasteriser = Callable[[Array, npt.NDArray[np.int32], Array, Array], None]
 
 REGIONS: dict[str, slice] = {
@@ -138,15 +140,21 @@ class IctFace:
         path = Path(path)
         need_file(path, "Give ICT-FaceKit as an .npz.")
         try:
-            arrays = read_arrays(path)
+            arrays = read_arrays(path, _ARRAYS)
+            missing = [name for name in _ARRAYS if name not in arrays]
+            if missing:
+                raise ValueError(f"it lacks {', '.join(missing)}")
             self.neutral = arrays["neutral"].astype(np.float32)
             self.identity = arrays["identity"]
             self.expression = arrays["expression"]
-            self.names = tuple(str(name) for name in arrays["expression_names"])
+            # Text that is bytes, and numbers of another type: what MATLAB and others save.
+            names = arrays["expression_names"].tolist()
+            self.names = tuple(name.decode() if isinstance(name, bytes) else str(name) for name in names)
             faces = arrays["faces"]
             self.index = {name: i for i, name in enumerate(self.names)}
             self._check(faces)
-        except (KeyError, ValueError, OSError) as error:
+            faces = faces.astype(np.int32)
+        except (ValueError, OSError) as error:
             raise MienError(
                 "set-unreadable",
                 f"{path.name} is not an ICT-FaceKit archive: {error}.",
@@ -169,6 +177,8 @@ class IctFace:
         ):
             if shape != wanted:
                 raise ValueError(f"{name} has shape {shape} where {wanted} belongs")
+        if faces.dtype.kind not in "iuf" or not np.array_equal(faces, np.rint(faces)):
+            raise ValueError("faces are not whole numbers")
         if not -1 <= faces.min() <= faces.max() < vertices:
             raise ValueError(f"faces name vertices up to {faces.max()} of {vertices}")
         missing = {shape for name in ARKIT if name != "tongueOut" for shape in arkit_shapes(name)} - set(self.index)

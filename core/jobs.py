@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import MienError
-from .files import PART_SUFFIX
+from .files import places
 from .pictures import is_recording
 from .take import TakeHeader, TakeWriter
 from .types import FrameResult
@@ -196,7 +196,7 @@ def record(source: Source, pipeline: Pipeline, take_path: str | os.PathLike[str]
         contextlib.closing(pipeline.run(pictures)) as results,
     ):
         summary = write_take(results, header, take_path, source.frame_count, **following)
-    notices = tuple(str(notice) for notice in pipeline.notices)
+    notices = (*source.notices, *map(str, pipeline.notices))
     return dataclasses.replace(summary, incomplete=source.incomplete, notices=notices)
 
 
@@ -216,13 +216,14 @@ def write_take(
     The take is written beside its place under a name ending in `PART_SUFFIX`, and takes
     its place when whole, so that a take of that name from before survives everything
     else. What stays of the part: nothing after a cancel or when no face was seen; every
-    frame so far, readable as a take, after an error or a crash.
+    frame so far, readable as a take, after an error or a crash. Pipes, devices and links: see `files.places`.
     """
     started = time.monotonic() if started is None else started
     take_path = Path(take_path)
     if take_path.is_dir():
         raise MienError("take-not-written", f"{take_path} is a folder.", "Give the name of a take in it.")
-    part = take_path.with_name(take_path.name + PART_SUFFIX)
+    part, place = places(take_path)
+    is_beside = part != place
     frames = found = 0
     first = last = 0.0
     begun = reported = time.monotonic()
@@ -249,19 +250,21 @@ def write_take(
                 f"No face was found in any of the {frames} pictures of {header.source}.",
                 "Use a picture where the face looks towards the camera, is well lit and not too small.",
             )
-        _put_in_place(part, take_path)
+        if is_beside:
+            _put_in_place(part, place)
         if on_progress:
             on_progress(CaptureProgress("capturing", frames, frames, found, 0.0))
     except MienError as error:
+        if not is_beside or str(part) in error.hint:
+            raise
         if error.code in ("cancelled", "no-face", "no-pictures") or not frames:
             _discard(part)
-            raise
-        if str(part) in error.hint:
             raise
         kept = f"The {frames} frames captured so far are kept in {part}."
         raise MienError(error.code, error.message, f"{error.hint} {kept}".strip()) from error
     except KeyboardInterrupt:
-        _discard(part)
+        if is_beside:
+            _discard(part)
         raise
     return CaptureSummary(frames, found, float(last - first), time.monotonic() - started, str(take_path))
 
@@ -283,12 +286,12 @@ def _discard(part: Path) -> None:
         part.unlink()
 
 
-def _put_in_place(part: Path, take_path: Path) -> None:
+def _put_in_place(part: Path, place: Path) -> None:
     try:
-        os.replace(part, take_path)
+        os.replace(part, place)
     except OSError as error:
         raise MienError(
             "take-not-written",
-            f"The take {take_path} cannot be replaced: {error.strerror or error}.",
+            f"The take {place} cannot be replaced: {error.strerror or error}.",
             f"Close what has it open. The whole take is in {part}.",
         ) from error

@@ -70,12 +70,15 @@ class Points68:
         px; NaN where there is no face.
     incomplete : bool
         Whether the film is cut or damaged, so that pictures are missing.
+    notices : tuple of str
+        What else its source tells.
     """
 
     indices: npt.NDArray[np.int64]
     times: npt.NDArray[np.float64]
     points: npt.NDArray[np.float32]
     incomplete: bool
+    notices: tuple[str, ...] = ()
 
     @property
     def found(self) -> int:
@@ -136,5 +139,5 @@ def read_points(
             points.append(nowhere if found is None else found.astype(np.float32))
             if progress:
                 progress(len(indices), film.frame_count)
-        incomplete = film.incomplete
-    return Points68(np.array(indices), np.array(times), np.array(points).reshape(-1, 68, 2), incomplete)
+    points = np.array(points).reshape(-1, 68, 2)
+    return Points68(np.array(indices), np.array(times), points, film.incomplete, film.notices)

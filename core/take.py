@@ -183,7 +183,9 @@ class TakeWriter:
             pass  # The reader copes with half a record; the first error is the one to tell.
 
     def _error(self, error: OSError) -> MienError:
-        kept = f"The {self.frames} frames written so far are kept in {self.path}." if self.frames else ""
+        # A pipe keeps nothing.
+        is_kept = self.frames and self.path.is_file()
+        kept = f"The {self.frames} frames written so far are kept in {self.path}." if is_kept else ""
         if error.errno in _FULL:
             return MienError(
                 "disk-full",

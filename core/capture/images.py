@@ -19,7 +19,7 @@ DEFAULT_FPS = 24.0
 """Pictures carry no rate; this is the one that Blender gives a new scene."""
 
 _MAX_GAP = 100
-"""A larger jump in a sequence's numbers ends it: those are other pictures of that name."""
+"""A larger jump in the numbers ends a sequence given by its first picture: those are others of that name."""
 
 _PATTERN = re.compile(r"%0?(\d*)d|#+")
 
@@ -60,7 +60,8 @@ class ImageSequence:
         self.name = path.name
         self.fps = fps
         self.incomplete = False
-        self._pictures = find_pictures(path)
+        self._pictures, left_out = find_pictures(path)
+        self.notices = (_told([path for _, path in self._pictures], left_out),) if left_out else ()
         self.frame_count = len(self._pictures)
         height, width = read_picture(self._pictures[0][1]).shape[:2]
         self.size = (width, height)
@@ -87,15 +88,15 @@ class ImageSequence:
         self.close()
 
 
-def find_pictures(path: Path) -> list[tuple[int, Path]]:
-    """Return (place in time, file) of each picture that a path names; see `ImageSequence`."""
+def find_pictures(path: Path) -> tuple[list[tuple[int, Path]], list[Path]]:
+    """Return (place in time, file) of each picture that a path names, and those left out; see `ImageSequence`."""
     if path.is_dir():
         pictures = [entry for entry in _entries(path) if entry.suffix.lower() in EXTENSIONS]
         if not pictures:
             raise MienError(
                 "no-pictures", f"There is no picture in {path}.", "Choose a folder of JPEG, PNG or TIFF pictures."
             )
-        return list(enumerate(sorted(pictures, key=_natural)))
+        return list(enumerate(sorted(pictures, key=_natural))), []
     match = _PATTERN.search(path.name)
     if match is not None and not os.path.isfile(path):
         prefix, suffix = path.name[: match.start()], path.name[match.end() :]
@@ -107,15 +108,19 @@ def find_pictures(path: Path) -> list[tuple[int, Path]]:
                 f"No picture's name fits {path.name} in {path.parent}.",
                 "Check the name; %04d or #### stands for the number.",
             )
-        return _without_start(numbered)
+        return _without_start(numbered), []
     check_readable(path)
     match = re.fullmatch(r"(.*?)(\d+)", path.stem)
     if match is None:
-        return [(0, path)]
+        return [(0, path)], []
     number, digits = int(match[2]), match[2]
     # Zero-padded numbers all have one width; others grow with the number.
     numbered = _numbered(path.parent, match[1], path.suffix, len(digits) if digits.startswith("0") else 0)
-    return _without_start([entry for entry in numbered if entry[0] >= number] or [(number, path)])
+    following = [entry for entry in numbered if entry[0] >= number] or [(number, path)]
+    numbers = [entry[0] for entry in following]
+    jumps = (i for i in range(1, len(numbers)) if numbers[i] - numbers[i - 1] > _MAX_GAP)
+    end = next(jumps, len(numbers))
+    return _without_start(following[:end]), [entry[1] for entry in following[end:]]
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -145,13 +150,17 @@ def _numbered(folder: Path, prefix: str, suffix: str, width: int) -> list[tuple[
 
 
 def _without_start(numbered: list[tuple[int, Path]]) -> list[tuple[int, Path]]:
-    """Count numbers from the first and end the run at a jump that is no dropped picture."""
-    run = [numbered[0]]
-    for entry in numbered[1:]:
-        if entry[0] - run[-1][0] > _MAX_GAP:
-            break
-        run.append(entry)
-    return [(number - run[0][0], path) for number, path in run]
+    """Count numbers from the first."""
+    return [(number - numbered[0][0], path) for number, path in numbered]
+
+
+def _told(pictures: list[Path], left_out: list[Path]) -> str:
+    first = pictures[0]
+    pattern = re.sub(r"\d+$", lambda digits: "#" * len(digits[0]), first.stem) + first.suffix
+    return (
+        f"The pictures end with {pictures[-1].name}: {len(left_out)} of that name with much higher numbers, "
+        f"from {left_out[0].name} on, are left out. To have all of that name, give {pattern}."
+    )
 
 
 def read_picture(path: Path) -> np.ndarray:

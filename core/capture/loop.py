@@ -32,6 +32,7 @@ class LoopSource:
         self.name = self._source.name
         self.size = self._source.size
         self.fps = self._source.fps
+        self.notices = self._source.notices
         self.frame_count = max(round(seconds * self.fps), 1) if self.fps else None
         self.incomplete = False
 

@@ -24,6 +24,8 @@ class Source(Protocol):
     incomplete : bool
         Whether pictures that the source should have could not be read: a cut or damaged
         file. Known only after iterating to the end.
+    notices : tuple of str
+        What else a person should know of it, sentences.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Source(Protocol):
     fps: float
     frame_count: int | None
     incomplete: bool
+    notices: tuple[str, ...]
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the pictures from the first; times start at 0 and grow strictly."""

@@ -49,6 +49,7 @@ class VideoFile:
         self._capture = _open(self._path)
         self.name = self._path.name
         self.incomplete = False
+        self.notices = ()
         fps = self._capture.get(cv2.CAP_PROP_FPS)
         self.fps = fps if math.isfinite(fps) and _PLAUSIBLE_FPS[0] <= fps <= _PLAUSIBLE_FPS[1] else 0.0
         self._contents = containers.read(self._path)

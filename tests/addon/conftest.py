@@ -208,7 +208,7 @@ def fake_worker(tmp_path):
         script.write_text(
             f"import sys\nsys.path.insert(0, {str(root)!r})\n"
             "import os, signal, time\nimport numpy as np\n"
-            "from core import jobs, worker\nfrom core.errors import MienError\n"
+            "from core import files, jobs, worker\nfrom core.errors import MienError\n"
             "from core.take import TakeHeader, TakeWriter\nfrom core.types import FrameResult\n"
             "def capture(source, take, *, on_progress=None, is_cancelled=None, **more):\n"
             f"{lines}\n"

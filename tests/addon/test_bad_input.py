@@ -21,7 +21,7 @@ import pytest
 from mien.addon import session
 from mien.addon.capturing import CaptureJob
 from mien.core.client import WorkerClient
-from mien.core.jobs import PART_SUFFIX
+from mien.core.files import PART_SUFFIX
 from mien.core.protocol import Progress
 from mien.core.take import Take
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mien.addon import session
-from mien.core.jobs import PART_SUFFIX
+from mien.core.files import PART_SUFFIX
 
 from .conftest import curves_of
 

@@ -14,7 +14,7 @@ import pytest
 from mien.addon import actions, preferences, session, workflow
 from mien.addon.capturing import CaptureJob, take_path
 from mien.addon.panels.main import MIEN_PT_further_heads, MIEN_PT_main
-from mien.core.jobs import PART_SUFFIX
+from mien.core.files import PART_SUFFIX
 from mien.core.solve import Neutral
 from mien.core.take import TakeHeader, TakeWriter
 from mien.core.types import FrameResult
@@ -461,7 +461,7 @@ def test_cancel_ends_the_worker_and_keeps_nothing(tmp_path, fake_worker):
     import time
 
     fake_worker(
-        "open(str(take) + jobs.PART_SUFFIX, 'w').close()\n"
+        "open(str(take) + files.PART_SUFFIX, 'w').close()\n"
         "on_progress(jobs.CaptureProgress('capturing', 3, 50, 3, 1.0))\n"
         "time.sleep(60)"
     )
@@ -489,7 +489,7 @@ def test_a_cancelled_capture_keeps_its_frames_for_bake_take(ready, fake_worker, 
 
     from mien.addon.operators.bake import MIEN_OT_bake
 
-    unfinished = CAPTURE.replace("TakeWriter(take,", "TakeWriter(str(take) + jobs.PART_SUFFIX,")
+    unfinished = CAPTURE.replace("TakeWriter(take,", "TakeWriter(str(take) + files.PART_SUFFIX,")
     fake_worker(unfinished.replace("return jobs", "time.sleep(60)\nreturn jobs"))
     job = CaptureJob(tmp_path / "a.mp4", tmp_path / "a.mien", command=session.worker_command)
     job.start()

@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 
 from mien.core.capture import ImageSequence, VideoFile, open_source, read_ahead
+from mien.core.capture.loop import LoopSource
 from mien.core.capture.video import _next_time
 from mien.core.errors import MienError
 from mien.core.opencv import cv2
+from mien.core.points68 import read_points
 from mien.core.types import Frame
 
 needs_ffmpeg = pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg is not installed")
@@ -269,11 +271,26 @@ def test_numbered_sequence(tmp_path, name):
     for number in (3, 4, 6):
         write_picture(tmp_path / f"face_{number:04d}.png", picture(value=number))
     write_picture(tmp_path / "other_0001.png", picture())
-    write_picture(tmp_path / "face_0900.png", picture())  # no dropped frames: another picture
     with open_source(tmp_path / name, fps=10) as source:
         frames = list(source)
+        assert source.notices == ()
     assert [frame.image[0, 0, 2] for frame in frames] == [3, 4, 6]
     np.testing.assert_allclose([frame.time for frame in frames], [0, 0.1, 0.3])  # the missing one leaves a gap
+
+
+def test_pictures_beyond_a_jump_are_told_and_a_pattern_has_them(tmp_path):
+    for number in (3, 4, 900, 901):
+        write_picture(tmp_path / f"face_{number:04d}.png", picture(value=number % 256))
+    first = tmp_path / "face_0003.png"
+    for opened in (open_source(first), LoopSource(lambda: open_source(first), 1)):
+        with opened as source:
+            (told,) = source.notices
+        assert "end with face_0004.png: 2 of" in told
+        assert told.endswith("from face_0900.png on, are left out. To have all of that name, give face_####.png.")
+    assert read_points(first, "histograms").notices == (told,)
+    with open_source(tmp_path / "face_####.png", fps=1) as source:
+        assert [frame.time for frame in source] == [0, 1, 897, 898]
+        assert source.notices == ()
 
 
 def test_sequence_begins_with_the_picture_given(tmp_path):

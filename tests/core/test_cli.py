@@ -254,6 +254,18 @@ def test_export_into_a_pipe(mien, take):
 
 
 @posix
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_a_command_goes_on_where_nobody_listens(mien_command, take, tmp_path, flags):
+    read, write = os.pipe()
+    os.close(read)
+    command = [*mien_command, "export", str(take), "--csv", "x.csv", *flags]
+    done = subprocess.run(command, cwd=tmp_path, stdout=write, stderr=subprocess.PIPE, timeout=120)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (tmp_path / "x.csv").read_text().startswith("Timecode,")
+
+
+@posix
 @needs_model
 @pytest.mark.data
 def test_ctrl_c_leaves_what_was_there(mien_command, data, tmp_path):

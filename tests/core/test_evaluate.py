@@ -125,16 +125,28 @@ def test_coloured_pictures_become_grey_in_little_room(tmp_path):
     assert peak < 3 * colour.nbytes
 
 
-PICTURE = cv2.imencode(".png", np.full((20, 30), 90, np.uint8))[1].tobytes()
+def encoded(image):
+    return cv2.imencode(".png", image)[1].tobytes()
 
 
-def write_tar(path, labels, *names, mode="w"):
-    """Write a set: the text of labels.csv, and a picture under each of these names."""
+PICTURE = encoded(np.full((20, 30), 90, np.uint8))
+
+
+def add(archive, name, data):
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    archive.addfile(info, io.BytesIO(data))
+
+
+def write_tar(path, labels, *names, mode="w", more=()):
+    """Write a set: the text of labels.csv, a picture under each of these names, and further files."""
     with tarfile.open(path, mode) as archive:
-        for name, data in (*((name, PICTURE) for name in names), ("labels.csv", labels.encode())):
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
+        for name, data in {
+            **dict.fromkeys(names, PICTURE),
+            **dict(more),
+            "labels.csv": labels.encode(errors="surrogateescape"),
+        }.items():
+            add(archive, name, data)
     return path
 
 
@@ -149,26 +161,25 @@ def test_tar_set_is_read(tmp_path, mode):
     assert list(found.blocks) == [0, BLOCKS // 2]
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("head", ["file;expression", " File , Expression", "who,expression,file"])
-def test_tables_as_other_programs_write_them(tmp_path, head):
+def test_tables_as_other_programs_write_them(tmp_path, head, end):
     values = {"file": ("b.png", "a.png"), "expression": ("sad", "happy"), "who": ("1", "2")}
     split = ";" if ";" in head else ","
     lines = [split.join(values[name.strip().lower()][i] for name in head.split(split)) for i in (0, 1)]
-    found = load_expression_set(write_tar(tmp_path / "x.tar", "\n".join([head, *lines, ""]), "a.png", "b.png"))
+    found = load_expression_set(write_tar(tmp_path / "x.tar", end.join([head, *lines, ""]), "a.png", "b.png"))
     assert [EXPRESSIONS[i] for i in found.labels] == ["sadness", "happiness"]
 
 
 def test_pictures_keep_the_order_of_their_labels_and_links_are_followed(tmp_path):
-    first, second = (cv2.imencode(".png", np.full((8, 8), shade, np.uint8))[1].tobytes() for shade in (10, 200))
+    first, second = (encoded(np.full((8, 8), shade, np.uint8)) for shade in (10, 200))
     with tarfile.open(tmp_path / "x.tgz", "w:gz") as archive:
         for name, data in (
             ("a.png", first),
             ("b.png", second),
             ("labels.csv", b"file,expression\nb.png,sad\nc.png,happy\na.png,anger\n"),
         ):
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
+            add(archive, name, data)
         link = tarfile.TarInfo("c.png")
         link.type, link.linkname = tarfile.LNKTYPE, "a.png"
         archive.addfile(link)
@@ -183,10 +194,55 @@ def test_pictures_in_folders_of_a_tar_are_found(tmp_path):
     found = load_expression_set(write_tar(tmp_path / "x.tar", text, *names))
     assert [EXPRESSIONS[i] for i in found.labels] == ["sadness", "happiness", "anger", "fear"]
     names = [f"set/{name}" for name in names[:4]]
-    with pytest.raises(MienError, match=r"a\.png is there more than once"):
-        load_expression_set(write_tar(tmp_path / "y.tar", text, *names))
-    found = load_expression_set(write_tar(tmp_path / "y.tar", text.replace("a.png,fear\n", ""), *names))
-    assert len(found) == 3
+    found = load_expression_set(write_tar(tmp_path / "y.tar", text, *names))
+    assert [EXPRESSIONS[i] for i in found.labels] == ["sadness", "happiness", "anger"]
+    assert found.unreadable == ("a.png is there more than once",)
+
+
+@pytest.mark.parametrize("place", ["1.png", "/set/new/1.png", "./1.png", "../new/1.png"])
+def test_a_picture_is_looked_for_beside_its_table_first(tmp_path, place):
+    shades = {"set/new/1.png": 10, "set/old/1.png": 200, "1.png": 200}
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        for name, data in (
+            ("set/new/labels.csv", f"file,expression\n{place},sad\n".encode()),
+            *((name, encoded(np.full((8, 8), shade, np.uint8))) for name, shade in shades.items()),
+        ):
+            add(archive, name, data)
+    assert load_expression_set(tmp_path / "x.tar").images[0].max() == 10
+
+
+def test_what_cannot_be_read_of_a_tar_is_left_out_and_told(tmp_path):
+    rows = "a.png,sad\nb.png,happy\nc.png,happy\nd.png,contempt\nnone.png,contempt\n"
+    write_tar(tmp_path / "x.tar", f"file,expression\n{rows}", "a.png", more={"b.png": b"", "d.png": b"no picture"})
+    found = load_expression_set(tmp_path / "x.tar")
+    assert (len(found), found.skipped) == (1, {"contempt": 2})
+    assert found.unreadable == ("c.png is missing", "b.png is not a picture")
+    write_tar(tmp_path / "x.tar", f"file,expression\n{rows}", more={"b.png": b"", "d.png": b"no picture"})
+    with pytest.raises(MienError, match=r"a\.png is missing; c\.png is missing; b\.png is not a picture\."):
+        load_expression_set(tmp_path / "x.tar")
+
+
+@needs_model
+def test_pictures_left_out_are_in_the_report(tmp_path):
+    rows = "".join(f"{i}.png,happy\n" for i in range(6))
+    report = evaluate.expression(write_tar(tmp_path / "x.tar", f"file,expression\n{rows}a.png,shy\n", "0.png"))
+    assert report.figures["skipped"] == {"shy": 1, "whose picture cannot be read": 5}
+    assert report.figures["unreadable"] == [f"{i}.png is missing" for i in range(1, 6)]
+    text = str(report)
+    assert "skipped: 1 shy, 5 whose picture cannot be read\n" in text
+    assert "unreadable: 1.png is missing; 2.png is missing; 3.png is missing; and 2 more\n" in text
+
+
+def test_deep_pictures_that_hold_bytes_are_not_black(tmp_path):
+    """What converters make of 8 bits: the same numbers in 16, or these spread over the range."""
+    picture = np.random.default_rng(0).integers(0, 256, (9, 9)).astype(np.uint8)
+    deep = picture.astype(np.uint16)
+    shown = {"a.png": picture, "b.png": deep, "c.png": deep * 257, "d.png": deep << 8}
+    rows = "".join(f"{name},sad\n" for name in shown)
+    write_tar(tmp_path / "x.tar", f"file,expression\n{rows}", more={name: encoded(p) for name, p in shown.items()})
+    for image in load_expression_set(tmp_path / "x.tar").images:
+        assert image.dtype == np.uint8
+        np.testing.assert_array_equal(image, picture)
 
 
 @pytest.mark.parametrize(
@@ -197,6 +253,7 @@ def test_pictures_in_folders_of_a_tar_are_found(tmp_path):
         ("file,expression\none/a.png\n", "line 2 of labels.csv lacks"),
         ("name,emotion\none/a.png,sad\n", "no columns file and expression"),
         ("file,expression\nlabels.csv,sad\n", "labels.csv is not a picture"),
+        ("file,expression\none/\udce9.png,sad\n", "labels.csv is not in UTF-8"),
     ],
 )
 def test_what_is_wrong_with_a_tar_is_told(tmp_path, labels, wrong):
@@ -310,7 +367,7 @@ def test_landmark_files_are_read(tmp_path):
         f"<dataset><images><image file='a.png'><box top='0' left='0' width='9' height='9'>{parts}</box></image>"
         "</images></dataset>"
     )
-    (from_xml, from_pts), skipped, passed = evaluate.load_landmarks(tmp_path)
+    (from_xml, from_pts), skipped, passed, _ = evaluate.load_landmarks(tmp_path)
     assert not passed
     assert skipped == {"without a picture": 1}
     assert (from_xml.picture.name, from_pts.picture.name) == ("a.png", "b.PNG")
@@ -323,14 +380,68 @@ def test_landmark_files_are_read(tmp_path):
         (points[:60], "without 68 points"),
     ):
         pts("b.pts", wrong)
-        faces, skipped, passed = evaluate.load_landmarks(tmp_path)
+        faces, skipped, passed, _ = evaluate.load_landmarks(tmp_path)
         assert (len(faces), skipped) == (1, {"without a picture": 1, reason: 1})
         if (wrong > 0).any():
             (other,) = passed
             assert (other.points > 0).all()
+    (tmp_path / "a.pts").unlink()
     (tmp_path / "c.pts").write_text("no points")
-    with pytest.raises(MienError, match="68 lines"):
+    (tmp_path / "d.pts").touch()
+    (tmp_path / "set.xml").write_text("<dataset>")
+    with pytest.raises(MienError, match=r"set\.xml is no \.xml.*; c\.pts holds no pairs.*; d\.pts holds.* 68 lines"):
         evaluate.load_landmarks(tmp_path)
+
+
+def write_face(folder, points):
+    """Write a.png and the a.pts of its face."""
+    (folder / "a.png").write_bytes(PICTURE)
+    body = "\n".join(f"{x + 1} {y + 1}" for x, y in points)
+    (folder / "a.pts").write_text(f"{{\n{body}\n}}\n")
+
+
+def test_label_files_that_cannot_be_read_are_passed_over_and_told(tmp_path):
+    points = np.random.default_rng(0).uniform(1, 90, (68, 2)).round(2)
+    write_face(tmp_path, points)
+    (tmp_path / "b.pts").touch()
+    (tmp_path / "c.xml").write_text("<dataset>")
+    other = "<image name='a.png'><box label='face' xtl='1'/></image>"  # as CVAT writes them
+    named = "<box left='200' top='9' width='9' height='9'><part name='nose' x='1' y='2'/></box>"
+    (tmp_path / "d.xml").write_text(f"<annotations>{other}<image file='a.png'>{named}</image></annotations>")
+    faces, skipped, passed, unreadable = evaluate.load_landmarks(tmp_path)
+    assert [face.picture.name for face in faces] == ["a.png"]
+    assert skipped == {"whose label file cannot be read": 2, "without 68 points": 1}
+    assert len(passed) == 1
+    assert unreadable == ["c.xml is no .xml, or damaged", "b.pts holds no pairs of numbers between braces"]
+
+
+def test_pts_as_other_programs_write_them(tmp_path):
+    points = np.random.default_rng(0).uniform(1, 90, (68, 2)).round(2)
+    write_face(tmp_path, points)
+    text = (tmp_path / "a.pts").read_text()
+    (tmp_path / "a.pts").unlink()
+    (tmp_path / "a.PTS").write_bytes("# José\n".encode("latin-1") + text.replace(" ", ", ").encode())
+    (face,), skipped, _, unreadable = evaluate.load_landmarks(tmp_path)
+    np.testing.assert_allclose(face.points, points, atol=1e-4)
+    assert (skipped, unreadable) == ({}, [])
+
+
+def test_a_face_labelled_twice_in_other_ways_counts_once(tmp_path):
+    """Once from another folder and in whole pixels; and a neighbour is none of it."""
+    points = np.random.default_rng(0).uniform(1, 90, (68, 2)).round(2)
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    write_face(tmp_path / "images", points)
+    boxes = ""
+    for where in (points.round(), points + 40):
+        parts = "".join(f"<part name='{i}' x='{x}' y='{y}'/>" for i, (x, y) in enumerate(where))
+        boxes += f"<box>{parts}</box>"
+    (tmp_path / "labels" / "all.xml").write_text(f"<images><image file='../images/a.png'>{boxes}</image></images>")
+    (one, other), skipped, *_ = evaluate.load_landmarks(tmp_path)
+    np.testing.assert_array_equal(one.points, points.round())
+    np.testing.assert_allclose(other.points, points + 40, atol=1e-4)
+    assert one.picture == other.picture == (tmp_path / "images" / "a.png").resolve()
+    assert skipped == {}
 
 
 def test_landmark_files_in_folders_and_twice(tmp_path):
@@ -342,14 +453,14 @@ def test_landmark_files_in_folders_and_twice(tmp_path):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "a.png").write_bytes(PICTURE)
         (tmp_path / folder / "a.pts").write_text(f"{{\n{body}\n}}\n")
-    faces, _, _ = evaluate.load_landmarks(tmp_path)
+    faces, *_ = evaluate.load_landmarks(tmp_path)
     assert sorted(face.picture.parent.name for face in faces) == ["indoor", "outdoor"]
     for name, chosen in (("all.xml", ("indoor", "outdoor")), ("test.xml", ("indoor",))):
         rows = "".join(f"<image file='{folder}/a.png'><box>{parts}</box></image>" for folder in chosen)
         (tmp_path / name).write_text(f"<dataset><images>{rows}</images></dataset>")
-    faces, skipped, _ = evaluate.load_landmarks(tmp_path)
+    faces, skipped, *_ = evaluate.load_landmarks(tmp_path)
     assert (len(faces), skipped) == (2, {})
-    (face,), _, _ = evaluate.load_landmarks(tmp_path / "test.xml")
+    (face,), *_ = evaluate.load_landmarks(tmp_path / "test.xml")
     np.testing.assert_allclose(face.points, points, atol=1e-4)
 
 
@@ -359,7 +470,7 @@ def test_a_box_of_a_labelled_face_is_no_other_face(data, tmp_path):
     folder = data / "landmarks68"
     text = next(folder.glob("*.xml")).read_text()
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
-    whole, skipped, passed = evaluate.load_landmarks(tmp_path)
+    whole, skipped, passed, _ = evaluate.load_landmarks(tmp_path)
     assert (len(whole), skipped, passed) == (20, {}, [])
     boxes = re.sub("<part [^>]*/>", "", text)
     for name in ("takeo.ppm", "breakingbad.jpg"):  # these have .pts
@@ -368,14 +479,14 @@ def test_a_box_of_a_labelled_face_is_no_other_face(data, tmp_path):
         box = f"<box left='{left}' top='{top}' width='{width}' height='{height}'/>"
         boxes = boxes.replace("<images>", f"<images><image file='{name}'>{box}</image>")
     (tmp_path / "boxes.xml").write_text(boxes)
-    again, skipped, passed = evaluate.load_landmarks(tmp_path)
+    again, skipped, passed, _ = evaluate.load_landmarks(tmp_path)
     assert (len(again), skipped, passed) == (20, {}, [])
     # Two parts less, and with two corners of the box there are 68 points again.
     fewer = re.sub("<part name='0[01]'[^>]*/>", "", text, count=2)
     shutil.rmtree(tmp_path)
     shutil.copytree(folder, tmp_path, ignore=shutil.ignore_patterns("*.xml", "*.pts"))
     (tmp_path / "fewer.xml").write_text(fewer)
-    faces, skipped, passed = evaluate.load_landmarks(tmp_path)
+    faces, skipped, passed, _ = evaluate.load_landmarks(tmp_path)
     assert (len(faces), skipped, len(passed)) == (17, {"without 68 points": 1}, 1)
 
 
@@ -391,7 +502,7 @@ def test_sets_that_went_through_other_systems(data, tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"\0\5\x16\7\0\2\0\0Mac OS X\xff")
     (tmp_path / "a.pts").mkdir()
-    faces, skipped, _passed = evaluate.load_landmarks(tmp_path)
+    faces, skipped, *_ = evaluate.load_landmarks(tmp_path)
     assert (len(faces), skipped) == (18, {})
 
 
@@ -431,6 +542,7 @@ def test_labels_beyond_the_picture_and_damaged_pictures_are_told(tmp_path):
     told = []
     figures = evaluate.landmarks(tmp_path, lambda done, total: told.append((done, total))).figures
     assert (figures["faces"], figures["skipped"]) == (1, {"whose picture cannot be read": 1})
+    assert figures["unreadable"] == ["a.png is not a picture that can be read"]
     assert [row["face"] for row in figures["each"]] == ["b.png 1"]
     assert told[-1] == (2, 2)
     (tmp_path / "b.png").unlink()
@@ -507,10 +619,23 @@ def test_identities_are_read_as_what_they_are(data, tmp_path):
         {"weights": weights[None]},
         {"identity": head},
         {"x": (head - model.neutral)[None]},
+        {"identities": weights, "names": np.array([{}], object)},  # not read
     ):
         np.savez(tmp_path / "x.npz", **arrays)
         (found,) = evaluate.load_identities(tmp_path / "x.npz", model)
         np.testing.assert_allclose(found, head, atol=1e-4)
+    for scale in (0.005, 0.2, 0.5, 5):  # metres, inches, centimetres, millimetres
+        np.savez(tmp_path / "x.npz", identity=np.stack([head, head * scale]))
+        with pytest.raises(MienError, match=r"Identity 1 of x\.npz .* a head is about 34 high"):
+            evaluate.load_identities(tmp_path / "x.npz", model)
+    for wrong in (head[:, [0, 2, 1]] / 200, head[:, [0, 2, 1]], weights * 1e6, (head - model.neutral) * 200):
+        np.savez(tmp_path / "x.npz", identity=wrong)
+        with pytest.raises(MienError, match="Identity 0"):
+            evaluate.load_identities(tmp_path / "x.npz", model)
+    # The mode that makes a face larger is the offset that is most like a head.
+    np.savez(tmp_path / "x.npz", identity=np.stack([-model.identity[0], np.zeros_like(model.neutral), head]))
+    found = evaluate.load_identities(tmp_path / "x.npz", model)
+    np.testing.assert_allclose(found, [model.neutral - model.identity[0], model.neutral, head], atol=1e-4)
     np.savez(tmp_path / "x.npz", expression=np.zeros((5, 57)), weights=weights[None])
     with pytest.raises(MienError, match="it holds expression, weights"):
         evaluate.load_identities(tmp_path / "x.npz", model)
@@ -526,10 +651,31 @@ def test_bases_that_do_not_fit_are_told(data, tmp_path):
         ({"faces": arrays["faces"] + 9}, "faces name vertices"),
         ({"expression_names": np.char.replace(arrays["expression_names"], "eyeLookUp", "look")}, "eyeLookUp_L"),
         ({"expression": arrays["expression"][:50]}, "expression has shape"),
+        ({"faces": arrays["faces"] + 0.5}, "faces are not whole numbers"),
+        ({"faces": arrays["faces"].astype(str)}, "faces are not whole numbers"),
+        ({"faces": None}, "it lacks faces"),
     ):
-        np.savez(tmp_path / "x.npz", **{**arrays, **wrong})
+        chosen = {name: array for name, array in {**arrays, **wrong}.items() if array is not None}
+        np.savez(tmp_path / "x.npz", **chosen)
         with pytest.raises(MienError, match=told):
             IctFace(tmp_path / "x.npz")
+
+
+@pytest.mark.data
+def test_a_base_that_other_programs_saved_is_the_same(data, tmp_path):
+    path = data / "face3d" / "ict_facekit.npz"
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    other = {
+        "faces": arrays["faces"].astype(np.float64),
+        "expression_names": arrays["expression_names"].astype(bytes),
+        "meta": np.array([{}], object),  # not read
+    }
+    np.savez(tmp_path / "x.npz", **{**arrays, **other})
+    plain, found = IctFace(path), IctFace(tmp_path / "x.npz")
+    assert found.names == plain.names
+    assert found.triangles.dtype == np.int32
+    np.testing.assert_array_equal(found.triangles, plain.triangles)
 
 
 def test_correlation_is_pearsons():

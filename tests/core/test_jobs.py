@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -13,11 +15,13 @@ from mien.core.errors import MienError
 from mien.core.take import Take
 from mien.core.types import Frame, FrameResult
 
+posix = pytest.mark.skipif(sys.platform == "win32", reason="named pipes and links")
+
 
 class Pictures:
     """A source without a file."""
 
-    name, size, fps, incomplete = "pictures", (8, 6), 25.0, False
+    name, size, fps, incomplete, notices = "pictures", (8, 6), 25.0, False, ()
 
     def __init__(self, count, error_at=None, error=None):
         self.frame_count = count
@@ -97,8 +101,10 @@ def test_a_job_cancelled_before_its_turn_loads_nothing(tmp_path):
 
 def test_what_a_capture_had_to_do_without_is_in_its_summary(tmp_path):
     notice = MienError("model-missing", "The model is missing.", "Install it again.")
-    summary = jobs.record(Pictures(3), Faces(notices=[notice]), tmp_path / "a.mien")
-    assert summary.notices == ("The model is missing. Install it again.",)
+    source = Pictures(3)
+    source.notices = ("Some are left out.",)
+    summary = jobs.record(source, Faces(notices=[notice]), tmp_path / "a.mien")
+    assert summary.notices == ("Some are left out.", "The model is missing. Install it again.")
     assert summary.to_dict()["notices"] == list(summary.notices)
     with Take(tmp_path / "a.mien") as take:
         assert take.header.extra["estimator"] == "landmark"
@@ -152,6 +158,47 @@ def test_a_take_that_cannot_be_replaced(tmp_path):
     assert caught.value.code == "take-not-written"
     with Take(tmp_path / "a.mien.part") as take:
         assert len(take) == 3
+
+
+@posix
+def test_a_take_goes_into_a_pipe_and_the_pipe_stays(tmp_path):
+    place = tmp_path / "pipe"
+    os.mkfifo(place)
+    came = []
+    reader = threading.Thread(target=lambda: came.append(place.read_bytes()))
+    reader.start()
+    jobs.record(Pictures(3), Faces(), place)
+    reader.join(10)
+    assert place.is_fifo()
+    (tmp_path / "copy.mien").write_bytes(came[0])
+    with Take(tmp_path / "copy.mien") as take:
+        assert len(take) == 3
+    assert files(tmp_path) == ["copy.mien", "pipe"]
+
+
+@posix
+def test_a_pipe_that_closes_keeps_nothing_and_stays(tmp_path):
+    place = tmp_path / "pipe"
+    os.mkfifo(place)
+    reader = os.open(place, os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(MienError) as caught:
+        jobs.record(Pictures(9), Faces(), place, on_result=lambda result: result.index == 3 and os.close(reader))
+    assert caught.value.code == "take-not-written"
+    assert "kept" not in caught.value.hint
+    assert place.is_fifo()
+
+
+@posix
+def test_a_link_stays_and_what_it_points_to_is_the_take(tmp_path):
+    (tmp_path / "disk").mkdir()
+    link = tmp_path / "a.mien"
+    link.symlink_to(tmp_path / "disk" / "b.mien")
+    for count in (3, 4):  # once without what it points to
+        assert jobs.record(Pictures(count), Faces(), link).take == str(link)
+        assert link.is_symlink()
+        with Take(tmp_path / "disk" / "b.mien") as take:
+            assert len(take) == count
+    assert files(tmp_path / "disk") == ["b.mien"]
 
 
 def test_an_actors_file_that_is_not_there_is_told_before_anything_is_opened(tmp_path):
