@@ -55,7 +55,7 @@ class ExpressionSet:
     skipped : dict of str to int
         Labels that Mien has no class for, with how many pictures had them.
     unreadable : tuple of str
-        What is wrong with each picture of a known label that could not be read.
+        What is wrong with each picture of a known label, and each line of a table, that could not be read.
     """
 
     name: str
@@ -198,10 +198,9 @@ def _read_tar(path: Path) -> tuple[list[str], list[np.ndarray | None], tuple[str
             return found[0]
 
         table = find("labels.csv")
-        labels = _read_labels(archive.extractfile(table).read())
+        labels, unreadable = _read_labels(archive.extractfile(table).read())
         members: dict[int, tarfile.TarInfo] = {}
         images: list[np.ndarray | None] = [None] * len(labels)
-        unreadable = []
         for row, (file, name) in enumerate(labels):
             if label_index(name) is not None:
                 try:
@@ -240,8 +239,8 @@ def _grey(data: bytes) -> np.ndarray | None:
     return image
 
 
-def _read_labels(data: bytes) -> list[tuple[str, str]]:
-    """Return file and expression of each line of a ``labels.csv``."""
+def _read_labels(data: bytes) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return file and expression of each line of a ``labels.csv``, and what is wrong with the others."""
     # Spreadsheets write a mark before the text, in half of Europe semicolons, and Macs' once ended lines with \r.
     try:
         text = io.StringIO(data.decode("utf-8-sig"), newline=None)
@@ -249,15 +248,16 @@ def _read_labels(data: bytes) -> list[tuple[str, str]]:
         raise ValueError("labels.csv is not in UTF-8") from error
     head = text.readline()
     text.seek(0)
-    lines = csv.reader(text, delimiter=";" if ";" in head and "," not in head else ",", skipinitialspace=True)
+    separator = next((mark for mark in ",;\t" if mark in head), ",")
+    lines = csv.reader(text, delimiter=separator, skipinitialspace=True)
     columns = [name.strip().lower() for name in next(lines, [])]
     if not {"file", "expression"} <= set(columns):
         raise ValueError("labels.csv has no columns file and expression")
-    labels = []
-    for line in lines:
+    labels, unreadable = [], []
+    for line in filter(None, lines):
         row = dict(zip(columns, map(str.strip, line), strict=False))
-        if line and not (row.get("file") and row.get("expression")):
-            raise ValueError(f"line {lines.line_num} of labels.csv lacks a file or an expression")
-        if line:
+        if row.get("file") and row.get("expression"):
             labels.append((row["file"], row["expression"]))
-    return labels
+        else:
+            unreadable.append(f"line {lines.line_num} of labels.csv lacks a file or an expression")
+    return labels, unreadable

@@ -170,7 +170,7 @@ def expression(
                 progress(row + 1, len(pictures))
     skipped = dict(pictures.skipped)
     if pictures.unreadable:
-        skipped[_NO_PICTURE] = len(pictures.unreadable)
+        skipped["that cannot be read"] = len(pictures.unreadable)
     report = expression_report(pictures.name, pictures.labels, probabilities, alone, found, skipped, THRESHOLD)
     report.figures["unreadable"] = list(pictures.unreadable)
     return report

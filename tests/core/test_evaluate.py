@@ -217,6 +217,8 @@ def test_what_cannot_be_read_of_a_tar_is_left_out_and_told(tmp_path):
     found = load_expression_set(tmp_path / "x.tar")
     assert (len(found), found.skipped) == (1, {"contempt": 2})
     assert found.unreadable == ("c.png is missing", "b.png is not a picture")
+    found = load_expression_set(write_tar(tmp_path / "y.tar", "expression\tfile\nsad\ta.png\n\nsad\n", "a.png"))
+    assert (len(found), found.unreadable) == (1, ("line 4 of labels.csv lacks a file or an expression",))
     write_tar(tmp_path / "x.tar", f"file,expression\n{rows}", more={"b.png": b"", "d.png": b"no picture"})
     with pytest.raises(MienError, match=r"a\.png is missing; c\.png is missing; b\.png is not a picture\."):
         load_expression_set(tmp_path / "x.tar")
@@ -226,10 +228,10 @@ def test_what_cannot_be_read_of_a_tar_is_left_out_and_told(tmp_path):
 def test_pictures_left_out_are_in_the_report(tmp_path):
     rows = "".join(f"{i}.png,happy\n" for i in range(6))
     report = evaluate.expression(write_tar(tmp_path / "x.tar", f"file,expression\n{rows}a.png,shy\n", "0.png"))
-    assert report.figures["skipped"] == {"shy": 1, "whose picture cannot be read": 5}
+    assert report.figures["skipped"] == {"shy": 1, "that cannot be read": 5}
     assert report.figures["unreadable"] == [f"{i}.png is missing" for i in range(1, 6)]
     text = str(report)
-    assert "skipped: 1 shy, 5 whose picture cannot be read\n" in text
+    assert "skipped: 1 shy, 5 that cannot be read\n" in text
     assert "unreadable: 1.png is missing; 2.png is missing; 3.png is missing; and 2 more\n" in text
 
 
