@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -119,14 +120,12 @@ def label_at(scene: bpy.types.Scene, frame: int, head: str) -> str:
 
 def _noted(scene) -> list[tuple[bpy.types.TimelineMarker, Sequence[str]]]:
     """Return the markers that are still Mien's, each with the heads it was set for."""
-    notes = [note.split("\t") for note in str(scene.get(MARK, "")).split("\n")]
-    found = []
-    for marker in scene.timeline_markers:
-        note = next((note for note in notes if marker.camera is None and note[0] == _note(marker, ())), None)
-        if note is not None:
-            notes.remove(note)
-            found.append((marker, note[1:]))
-    return found
+    notes = collections.defaultdict(list)  # two heads may be told the same at one frame
+    for note in str(scene.get(MARK, "")).split("\n"):
+        told, *heads = note.split("\t")
+        notes[told].append(heads)
+    free = (marker for marker in scene.timeline_markers if marker.camera is None)
+    return [(marker, notes[told].pop(0)) for marker in free if notes.get(told := _note(marker, ()))]
 
 
 def _concerns(heads: Sequence[str], head: str) -> bool:

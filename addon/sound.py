@@ -86,9 +86,12 @@ def moved(old: Path, new: Path) -> None:
 
 
 def strips_of(scene):
-    editor = scene.sequence_editor or scene.sequence_editor_create()
+    return _strips_in(scene.sequence_editor or scene.sequence_editor_create())
+
+
+def _strips_in(owner):
     # Blender 4.4 gave the collection its new name, 5.0 took the old one away.
-    return editor.strips if hasattr(editor, "strips") else editor.sequences
+    return owner.strips if hasattr(owner, "strips") else owner.sequences
 
 
 def _new(strips, path: Path, frame: int):
@@ -111,8 +114,7 @@ def _new(strips, path: Path, frame: int):
 def _holds(strip, path: Path, head: str) -> bool:
     """Whether a head's sound was put into a meta strip."""
     if strip.type == "META":
-        within = strip.strips if hasattr(strip, "strips") else strip.sequences
-        return any(_holds(each, path, head) for each in within)
+        return any(_holds(each, path, head) for each in _strips_in(strip))
     return strip.type == "SOUND" and strip.get(MARK) == head and strip.sound is not None and _is_file(strip.sound, path)
 
 

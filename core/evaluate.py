@@ -531,10 +531,10 @@ def load_identities(path: str | os.PathLike[str], model) -> list[npt.NDArray[np.
     for number, head in enumerate(heads):
         its = np.ptp(head, axis=0)
         if not ((its >= _SIZES[0] * size) & (its <= _SIZES[1] * size)).all():
-            told, base = (" x ".join(f"{side:.3g}" for side in sides) for sides in (its, size))
+            measured, base = (" x ".join(f"{side:.3g}" for side in sides) for sides in (its, size))
             raise MienError(
                 "set-unreadable",
-                f"Identity {number} of {path.name} is no head of this base: it measures {told}, the base {base}.",
+                f"Identity {number} of {path.name} is no head of this base: it measures {measured}, the base {base}.",
                 f"Give whole heads and offsets in the base's unit, in which a head is about {size[1]:.0f} high, y up"
                 " and z out of the face, and weights of about unit variance.",
             )

@@ -249,10 +249,9 @@ class MIEN_OT_preview_render_take(bpy.types.Operator, ExportHelper):
             scene = playback.begin(
                 context,
                 head,
-                cast[head.name],
+                cast,
                 path,
                 film=self.film,
-                along=cast,
                 start=start,
                 heard=workflow.heard_of(context.scene, take) if chosen.use_sound else None,
                 delay=chosen.sound_delay / 1000.0,

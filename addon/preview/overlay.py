@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import bpy
 import gpu
@@ -189,7 +189,7 @@ def pose_heads(
     depsgraph=None,
     cache: dict[int, Head] | None = None,
     live: Mapping[str, Sample] | None = None,
-    **options,
+    moving: Collection[int] = (),
 ) -> list[Posed]:
     """Bring heads up to date and into their pose.
 
@@ -203,8 +203,8 @@ def pose_heads(
         Where heads are kept; the viewport's by default.
     live : mapping of str to Sample, optional
         Values that stand in for the scene's, by the object's name; those of live sessions by default.
-    **options
-        For `Head.sync`.
+    moving : collection of int, optional
+        ``session_uid`` of heads whose values change right now: their coordinates are not compared.
 
     Returns
     -------
@@ -223,7 +223,7 @@ def pose_heads(
         sample = sample_for(original, scene, frame, live)
         laid_on = sample is not None and bool(sample.weights or sample.bones)
         laid_on |= layered is not None and chosen.strength > 0.0 and compose.has_face(original)
-        kept.sync(obj, depsgraph, laid_on=laid_on, **options)
+        kept.sync(obj, depsgraph, thorough=original.session_uid not in moving, laid_on=laid_on)
         if not len(kept.gpu.model.position):
             continue
         kept.pose(
@@ -296,21 +296,18 @@ def _posed_for(context) -> list[Posed]:
         _state.faders.pop(uid, None)
         _state.last_values.pop(uid, None)
         playback.forget(uid)
-    posed = []
+    moving = set()
     for obj in objects:
         kept = _state.heads.get(obj.session_uid)
         # While a slider is dragged its own changes hide whether the mesh changed too: look when it rests.
         values = None if kept is None or kept.gpu is None else kept.weights(obj)
-        resting = values == _state.last_values.get(obj.session_uid)
-        found = pose_heads([obj], scene, thorough=resting)
-        if not found:
-            continue
-        posed += found
-        kept = found[0].head
-        _state.last_values[obj.session_uid] = kept.weights(obj)
-        if kept.suspect and not bpy.app.timers.is_registered(_settle):
+        if values != _state.last_values.get(obj.session_uid):
+            moving.add(obj.session_uid)
+    posed = pose_heads(objects, scene, moving=moving)
+    for item in posed:
+        _state.last_values[item.obj.session_uid] = item.head.weights(item.obj)
+        if item.head.suspect and not bpy.app.timers.is_registered(_settle):
             bpy.app.timers.register(_settle, first_interval=SETTLE)
-    compose.mark_faces(posed, scene)  # among all, now that they are together
     now = time.monotonic()
     passed = min(now - _state.posed_at, 0.2)
     _state.posed_at = now

@@ -265,11 +265,10 @@ def at(frame: int) -> Mapping[str, Sample]:
 def begin(
     context,
     obj: bpy.types.Object,
-    samples: list[Sample],
+    cast: dict[str, list[Sample]],
     path: Path,
     *,
     film: bool,
-    along: Mapping[str, list[Sample]] | None = None,
     start: float = 1,
     heard: Path | None = None,
     delay: float = 0.0,
@@ -281,14 +280,12 @@ def begin(
     context : bpy.types.Context
     obj : bpy.types.Object
         The head.
-    samples : list of Sample
-        One per frame; see `read_cast`.
+    cast : dict of str to list of Sample
+        One per frame for all that moves; see `read_cast`.
     path : Path
         The film, or the pictures without their numbers.
     film : bool
         MP4 rather than PNG.
-    along : mapping of str to list of Sample, optional
-        What moves with the head, by the object's name.
     start : float
         Scene frame of the take's time 0; the first sample is that of the frame next to it. Of what comes before
         frame 0 Blender renders nothing.
@@ -316,8 +313,8 @@ def begin(
         _check_film(path)
     scene = context.scene.copy()
     scene.name = _SCENE
-    first = round(start)
-    scene.frame_start, scene.frame_end, scene.frame_step = first, first + len(samples) - 1, 1
+    first, count = round(start), len(cast[obj.name])
+    scene.frame_start, scene.frame_end, scene.frame_step = first, first + count - 1, 1
     render = scene.render
     render.engine = ENGINE
     render.filepath = str(path)
@@ -330,7 +327,7 @@ def begin(
     if scene.sequence_editor is not None:  # a video may have no sound
         render.ffmpeg.audio_codec = "AAC"
         render.use_sequencer = True  # unasked Blender mixes no sound; one alone leaves the pictures to the scene
-    _playing = _Playing(first, len(samples), {**(along or {}), obj.name: samples}, scene.name)
+    _playing = _Playing(first, count, cast, scene.name)
     return scene.name
 
 

@@ -1011,7 +1011,7 @@ def test_a_take_renders_to_files(tmp_path, film):
     before = len(bpy.data.scenes)
     samples = playback.samples_of(performance(3), find_target(head).rig, 24.0)
     assert playback.share_done(1) == 1.0
-    name = playback.begin(bpy.context, head, samples, tmp_path / ("a.mp4" if film else "a_##"), film=film)
+    name = playback.begin(bpy.context, head, {head.name: samples}, tmp_path / ("a.mp4" if film else "a_##"), film=film)
     assert playback.share_done(1) == pytest.approx(1 / 3)
     bpy.ops.render.render(animation=True, scene=name)
     playback.finish()
@@ -1037,7 +1037,7 @@ def test_a_film_of_a_render_region_has_even_sides(region, kept, tmp_path):
     scene.camera, render = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera")), scene.render
     render.resolution_x = render.resolution_y = 32
     crop_to(render, region, region)
-    name = playback.begin(bpy.context, head, [Sample()], tmp_path / "a.mp4", film=True)
+    name = playback.begin(bpy.context, head, {head.name: [Sample()]}, tmp_path / "a.mp4", film=True)
     left, low, right, high = compose.render_border(bpy.data.scenes[name].render, 32, 32)
     playback.finish()
     assert (left, right) == (low, high) == kept
@@ -1120,7 +1120,7 @@ def test_a_film_of_before_is_kept_until_it_is_rendered_anew(tmp_path):
     old, new = tmp_path / "old.mp4", tmp_path / "folder" / "new.mp4"
     old.write_bytes(b"before")
     for film in (old, new):
-        playback.begin(bpy.context, head, samples, film, film=True)
+        playback.begin(bpy.context, head, {head.name: samples}, film, film=True)
         playback.finish()
     assert old.read_bytes() == b"before"
     assert not new.exists()
@@ -1149,7 +1149,7 @@ def test_a_render_that_does_not_begin_leaves_nothing(how, monkeypatch, tmp_path)
 def test_a_file_saved_during_a_takes_render_opens_without_its_scene(tmp_path):
     head = append_sample_head(bpy.context)[0]
     samples = playback.samples_of(performance(3), find_target(head).rig, 24.0)
-    name = playback.begin(bpy.context, head, samples, tmp_path / "a.mp4", film=True)
+    name = playback.begin(bpy.context, head, {head.name: samples}, tmp_path / "a.mp4", film=True)
     bpy.data.scenes[name].use_fake_user = True  # as if a window showed it: a scene that nothing uses is not saved
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "a.blend"))
     bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "a.blend"))
@@ -1164,7 +1164,7 @@ def test_an_undo_brings_no_scene_of_a_takes_render_back(ended, tmp_path):
     samples, name = playback.samples_of(performance(3), find_target(head).rig, 24.0), head.name
     heard = write_sound(tmp_path / "a.wav")
     bpy.ops.ed.undo_push(message="before")
-    playback.begin(bpy.context, head, samples, tmp_path / "a.mp4", film=True, heard=heard)
+    playback.begin(bpy.context, head, {head.name: samples}, tmp_path / "a.mp4", film=True, heard=heard)
     assert len(bpy.data.sounds) == 1
     bpy.data.objects[name].location.x = 1.0
     bpy.ops.ed.undo_push(message="while it renders")
@@ -1183,7 +1183,7 @@ def test_an_undo_brings_no_scene_of_a_takes_render_back(ended, tmp_path):
 def test_no_window_is_left_in_the_scene_of_a_takes_render(tmp_path):
     head = append_sample_head(bpy.context)[0]
     samples = playback.samples_of(performance(3), find_target(head).rig, 24.0)
-    name = playback.begin(bpy.context, head, samples, tmp_path / "a.mp4", film=True)
+    name = playback.begin(bpy.context, head, {head.name: samples}, tmp_path / "a.mp4", film=True)
     for window in bpy.context.window_manager.windows:
         window.scene = bpy.data.scenes[name]
     playback.finish()

@@ -240,7 +240,7 @@ def live(chosen, head, preview, _space):
     parts = []
     for _ in range(100):
         began = time.perf_counter()
-        overlay.pose_heads([head], bpy.context.scene, thorough=False)
+        overlay.pose_heads([head], bpy.context.scene, moving={head.session_uid})
         parts.append(time.perf_counter() - began)
     report["pose, median ms"] = round(1e3 * statistics.median(parts), 3)
     report["label"] = session.live.label
@@ -254,7 +254,7 @@ def take(_chosen, head, _preview, _space):
     scene = bpy.context.scene
     scene.render.resolution_x, scene.render.resolution_y, scene.render.resolution_percentage = 480, 576, 100
     samples = [heads.Sample({"Smile": 0.5 + 0.5 * math.sin(i / 4)}) for i in range(60)]
-    name = playback.begin(bpy.context, head, samples, SHARE / "frames" / "a_####", film=False)
+    name = playback.begin(bpy.context, head, {head.name: samples}, SHARE / "frames" / "a_####", film=False)
     call(bpy.ops.render.render, "INVOKE_DEFAULT", animation=True, scene=name)
     bpy.app.timers.register(playback.look_for_end)
     yield from wait(lambda: len(list(SHARE.glob("frames/*.png"))) > 3, 200)
