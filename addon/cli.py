@@ -12,7 +12,7 @@ from ..core.pictures import heard_in, is_recording
 from ..core.units import EXPRESSIONS
 from .expressions import BASIC
 from .ids import HEAD_SHAPES
-from .rig.mapping import armature_of, mapping_of, seen_along
+from .rig.mapping import armature_of, likeliness, seen_along
 
 NAME = "bake"
 HELP = "put the face of a video or of a phone's recording on a rig: a .blend, a contact sheet and the take"
@@ -235,10 +235,4 @@ def _heads(objects, names: list[str] | None) -> list:
     meshes = [o for o in objects if o.type == "MESH"]
     if not meshes:
         raise MienError("no-mesh", "The rig file holds no mesh.", "Choose a .blend with a head that has shape keys.")
-    return [max(meshes, key=_likely)]
-
-
-def _likely(mesh) -> tuple[int, int]:
-    """Return how likely a mesh is the head: teeth and eyes, which move along, are smaller."""
-    known = len(mapping_of(mesh).channels) if mesh.data.shape_keys else -1
-    return known, len(mesh.data.vertices)
+    return [max(meshes, key=likeliness)]

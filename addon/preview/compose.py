@@ -10,7 +10,7 @@ import gpu
 import numpy as np
 
 from ..ids import SETTINGS
-from ..rig.mapping import armature_of, mapping_of
+from ..rig.mapping import armature_of, likeliness, mapping_of
 from . import lights, properties, reading
 from .drawing import (
     AGX,
@@ -244,10 +244,7 @@ def faces_of(heads: Iterable[bpy.types.Object], target: bpy.types.Object | None 
     for obj in heads:
         parts.setdefault(armature_of(obj) or obj, []).append(obj)
 
-    def rank(obj) -> tuple[bool, int, int]:
-        return obj == target, len(mapping_of(obj).channels), len(obj.data.vertices)
-
-    return [max(each, key=rank) for each in parts.values()]
+    return [target if target in each else max(each, key=likeliness) for each in parts.values()]
 
 
 def mark_faces(posed: list[Posed], scene: bpy.types.Scene) -> None:

@@ -99,6 +99,12 @@ def _armatures_of(mesh) -> list:
     return found if above is None else [*found, above]
 
 
+def likeliness(mesh) -> tuple[int, int]:
+    """Return how likely a mesh is the head among others: teeth and eyes, which move along, are smaller."""
+    known = len(mapping_of(mesh).channels) if mesh.data.shape_keys else -1
+    return known, len(mesh.data.vertices)
+
+
 def hangs_on_bone(obj) -> bool:
     """Whether an object, or one above it, is parented to a bone."""
     while obj.parent is not None and obj.parent_type != "BONE":
