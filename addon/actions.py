@@ -266,7 +266,8 @@ def _assign(owner, action, slot, rollback):
 
 def _restore(data, action, slot):
     data.action = action
-    if slot is not None:
+    if action is not None and slotted():
+        # Also where there was none: an action that is set chooses one by itself.
         data.action_slot = slot
 
 

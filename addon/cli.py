@@ -170,10 +170,10 @@ def _bake(args, console) -> dict:
         scene.frame_set(baked.start)
         heard = takes.sound_of(take_path) if captured is None else heard_in(args.source)
         if not args.no_sound and heard is not None and heard.is_file():
-            for told in sound.place(scene, heard.absolute(), baked.start, mesh.name):
+            for told in sound.place(scene, heard.absolute(), baked.start, mesh):
                 console.say(f"{told}.")
         if args.markers:
-            shown_by = [each.mesh.name for each in (target, *others)]
+            shown_by = [each.mesh for each in (target, *others)]
             markers.mark(scene, markers.changes_in(take, hidden), args.start, baked.end, shown_by)
         _save(out)
         for notice in baked.notices:

@@ -1,11 +1,11 @@
-"""Settings of a head, kept on its mesh object: what its shape keys and bones stand for."""
+"""What is kept of a head on its mesh object: what its shape keys and bones stand for, and the names it had."""
 
 from __future__ import annotations
 
 import bpy
 
 from ..core.units import ARKIT, UNITS
-from .ids import HEAD_BONES, HEAD_SHAPES
+from .ids import HEAD_BONES, HEAD_NAMES, HEAD_SHAPES
 from .registration import register_classes, unregister_classes
 from .rig.mapping import armature_of
 
@@ -61,6 +61,7 @@ PROPERTIES = {
     HEAD_BONES["jaw"]: _bone("Jaw", "opens the mouth"),
     HEAD_BONES["eye.L"]: _bone("Left Eye", "turns the character's left eye, or that this eye looks at"),
     HEAD_BONES["eye.R"]: _bone("Right Eye", "turns the character's right eye, or that this eye looks at"),
+    HEAD_NAMES: bpy.props.StringProperty(options={"HIDDEN"}, override=_OVERRIDABLE),
 }
 
 

@@ -34,6 +34,9 @@ HEAD_BONES = {
 }
 """Names of the mapping's bones on a head's object."""
 
+HEAD_NAMES = "mien_names"
+"""Name of what keeps, on a head's object, the names by which its sounds and markers were marked."""
+
 OP_ADD_HEAD_BONES = "mien.add_head_bones"
 OP_MAP_SHAPES = "mien.map_shapes"
 OP_MAP_BY_NAME = "mien.map_by_name"

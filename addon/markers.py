@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..core.units import EXPRESSIONS
+from . import marks
 
 if TYPE_CHECKING:
     from ..core.take import Take
@@ -80,7 +81,11 @@ def changes_in(take: Take, hidden: Sequence[tuple[float, float]]) -> list[tuple[
 
 
 def mark(
-    scene: bpy.types.Scene, found: Sequence[tuple[float, str]], start: float, end: int, heads: Sequence[str]
+    scene: bpy.types.Scene,
+    found: Sequence[tuple[float, str]],
+    start: float,
+    end: int,
+    heads: Sequence[bpy.types.Object],
 ) -> None:
     """Set a marker at each change.
 
@@ -95,8 +100,8 @@ def mark(
         Scene frame of the take's time 0.
     end : int
         Last baked frame.
-    heads : sequence of str
-        Names of the heads that show it.
+    heads : sequence of bpy.types.Object
+        Those that show it.
     """
     kept = []
     for marker, theirs in _noted(scene):
@@ -105,33 +110,34 @@ def mark(
         else:
             kept.append(_note(marker, theirs))
     fps = scene.render.fps / scene.render.fps_base
+    names = [marks.sign(head) for head in heads]
     new = [scene.timeline_markers.new(name, frame=round(start + time * fps)) for time, name in found]
-    scene[MARK] = "\n".join([*kept, *(_note(marker, heads) for marker in new)])
+    scene[MARK] = "\n".join([*kept, *(_note(marker, names) for marker in new)])
 
 
-def label_at(scene: bpy.types.Scene, frame: int, head: str) -> str:
+def label_at(scene: bpy.types.Scene, frame: int, head: bpy.types.Object) -> str:
     """Return the label that Mien's markers tell of a head for a frame, as takes have it; ``""`` without any."""
-    mine = [marker for marker, heads in _noted(scene) if marker.frame <= frame and _concerns(heads, head)]
-    name = max(mine, key=lambda marker: marker.frame).name if mine else ""
+    before = [each for each in _noted(scene) if each[0].frame <= frame]
+    before.sort(key=lambda each: each[0].frame, reverse=True)
+    name = next((marker.name for marker, names in before if _concerns(names, head)), "")
     if name in (HIDDEN, VISIBLE):
         return ""
     return name.lower() if name.lower() in EXPRESSIONS else name
 
 
 def _noted(scene) -> list[tuple[bpy.types.TimelineMarker, Sequence[str]]]:
-    """Return the markers that are still Mien's, each with the heads it was set for."""
+    """Return the markers that are still Mien's, each with the names of the heads it was set for."""
     notes = collections.defaultdict(list)  # two heads may be told the same at one frame
     for note in str(scene.get(MARK, "")).split("\n"):
-        told, *heads = note.split("\t")
-        notes[told].append(heads)
+        told, *names = note.split("\t")
+        notes[told].append(names)
     free = (marker for marker in scene.timeline_markers if marker.camera is None)
     return [(marker, notes[told].pop(0)) for marker in free if notes.get(told := _note(marker, ()))]
 
 
-def _concerns(heads: Sequence[str], head: str) -> bool:
-    # A name that is no object's any more is that of a head which was renamed; older files note none.
-    return head in heads or not any(name in bpy.data.objects for name in heads)
+def _concerns(names: Sequence[str], head: bpy.types.Object) -> bool:
+    return any(marks.signed_by(name, head) for name in names)
 
 
-def _note(marker: bpy.types.TimelineMarker, heads: Sequence[str]) -> str:
-    return "\t".join((f"{marker.frame} {marker.name}", *heads))
+def _note(marker: bpy.types.TimelineMarker, names: Sequence[str]) -> str:
+    return "\t".join((f"{marker.frame} {marker.name}", *names))

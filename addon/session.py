@@ -76,8 +76,13 @@ previews: Any = None
 
 
 def running() -> bool:
-    """Whether a capture is on."""
-    return job is not None and job.running
+    """Whether a capture is on, or has yet to be baked, since a render ends first."""
+    return job is not None
+
+
+def busy() -> bool:
+    """Whether heads, and how they are driven, are in use."""
+    return running() or live_running()
 
 
 def live_running() -> bool:

@@ -15,13 +15,20 @@ from pathlib import Path
 import bpy
 
 from ..core import containers
+from . import marks
 
 MARK = "mien_sound_of"
 """Custom property of Mien's strips: the name of the head that speaks."""
 
 
 def place(
-    scene: bpy.types.Scene, path: Path, start: float, head: str, *, delay: float = 0.0, replace: bool = True
+    scene: bpy.types.Scene,
+    path: Path,
+    start: float,
+    head: bpy.types.Object,
+    *,
+    delay: float = 0.0,
+    replace: bool = True,
 ) -> list[str]:
     """Put a sound on the sequencer; one that is there already for this head is moved.
 
@@ -32,8 +39,8 @@ def place(
         A sound file, or a video; one without sound is passed over.
     start : float
         Scene frame of the first picture.
-    head : str
-        Name of the head that was baked.
+    head : bpy.types.Object
+        The one that was baked.
     delay : float
         Seconds by which it comes later.
     replace : bool
@@ -49,9 +56,7 @@ def place(
     frame = math.floor(exact + 1e-6)
     had_editor = scene.sequence_editor is not None
     strips = strips_of(scene)
-    # A mark that names no object any more is that of a head which was renamed.
-    marked = [strip for strip in strips if strip.type == "SOUND" and strip.get(MARK)]
-    mine = [strip for strip in marked if strip[MARK] == head or strip[MARK] not in bpy.data.objects]
+    mine = [strip for strip in strips if _speaks(strip, head)]
     strip = next((strip for strip in mine if strip.sound is not None and _is_file(strip.sound, path)), None)
     meta = next((meta for meta in strips if strip is None and _holds(meta, path, head)), None)
     if meta is not None:
@@ -63,7 +68,7 @@ def place(
                 scene.sequence_editor_clear()
             return trouble
     for each in (*mine, strip):
-        each[MARK] = head
+        each[MARK] = marks.sign(head)
     strip.mute = False
     _move(strip, frame)
     if hasattr(strip, "sound_offset"):
@@ -111,11 +116,15 @@ def _new(strips, path: Path, frame: int):
     return None, []
 
 
-def _holds(strip, path: Path, head: str) -> bool:
+def _speaks(strip, head: bpy.types.Object) -> bool:
+    return strip.type == "SOUND" and marks.signed_by(strip.get(MARK, ""), head)
+
+
+def _holds(strip, path: Path, head: bpy.types.Object) -> bool:
     """Whether a head's sound was put into a meta strip."""
     if strip.type == "META":
         return any(_holds(each, path, head) for each in _strips_in(strip))
-    return strip.type == "SOUND" and strip.get(MARK) == head and strip.sound is not None and _is_file(strip.sound, path)
+    return _speaks(strip, head) and strip.sound is not None and _is_file(strip.sound, path)
 
 
 def _show(scene) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import filecmp
 import os
 import shutil
 from collections.abc import Sequence
@@ -288,11 +289,11 @@ def bake_take(asked: Request, path: Path, source: Path | None = None) -> BakeSum
     heard = heard_of(scene, path)
     if asked.sound and heard is not None:
         told = sound.place(
-            scene, heard, options.start_frame, mesh.name, delay=asked.sound_delay, replace=options.new_action
+            scene, heard, options.start_frame, mesh, delay=asked.sound_delay, replace=options.new_action
         )
         summary = dataclasses.replace(summary, notices=(*summary.notices, *told))
     if asked.markers:
-        shown_by = [each.mesh.name for each in (target, *others)]
+        shown_by = [each.mesh for each in (target, *others)]
         markers.mark(scene, changes, options.start_frame, summary.end, shown_by)
     for driver in (session.live, session.playback):
         if driver is not None:
@@ -363,9 +364,8 @@ def export_csv(
 
     performance = solve(take, solving(context))
     try:
-        again = path.exists()
         rows = livelink_csv.export(performance, path, fps=fps)
-        also = _export_sound(take, path, again) if with_sound else ""
+        also = _export_sound(take, path) if with_sound else ""
     except OSError as error:
         raise MienError(
             "csv-not-written", f"{path} cannot be written: {error.strerror or error}.", "Choose another folder."
@@ -374,14 +374,16 @@ def export_csv(
     return {"FINISHED"}
 
 
-def _export_sound(take: Path, path: Path, again: bool) -> str:
+def _export_sound(take: Path, path: Path) -> str:
     """Put the take's sound beside the file; returns what to tell."""
     heard, beside = takes.sound_of(take), sound_path(path)
     if heard is None or heard == beside:
         return ""
-    if beside.exists() and not again:
+    if not beside.exists():
+        shutil.copyfile(heard, beside)
+    elif not filecmp.cmp(heard, beside, shallow=False):
+        # Nobody was asked whether it may be replaced.
         return f", without the sound: there is another {beside.name}"
-    shutil.copyfile(heard, beside)
     return f", the sound to {beside.name}"
 
 

@@ -70,6 +70,8 @@ class MIEN_OT_bake(bpy.types.Operator):
     def cancel(self, context):
         """Blender ends the operator, with its window or its file."""
         self._job.cancel()
+        if session.job is self._job and self._job.error is not None:  # a new file has no outcome
+            session.outcome = session.Outcome(self._job.error.lines)
         self._end(context)
 
     def _prepare(self, context) -> bool:

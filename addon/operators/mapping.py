@@ -28,7 +28,7 @@ class _OnHead:
         if not is_ours(mesh):
             cls.poll_message_set("The head is linked from another file: make it local, or override it")
             return False
-        if session.running() or session.live_running():
+        if session.busy():
             cls.poll_message_set("Mien is at work on the head: wait for it, or stop it")
             return False
         return True

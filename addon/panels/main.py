@@ -42,7 +42,7 @@ class MIEN_PT_main(Sidebar, bpy.types.Panel):
         running = session.running()
 
         column = layout.column()
-        column.enabled = not running
+        column.enabled = not session.busy()
         column.label(text="Target", icon="USER")
         row = column.row(align=True)
         row.prop(chosen, "target", text="")
@@ -144,7 +144,7 @@ class MIEN_PT_further_heads(Sidebar, bpy.types.Panel):
 
     def draw(self, context):
         layout = self.layout
-        layout.enabled = not (session.running() or session.live_running())
+        layout.enabled = not session.busy()
         column = layout.column(align=True)
         for i, entry in enumerate(getattr(context.scene, LIVE_SETTINGS).targets):
             row = column.row(align=True)
@@ -206,7 +206,7 @@ class MIEN_PT_channels(Sidebar, bpy.types.Panel):
         layout = self.layout
         layout.use_property_split = True
         layout.use_property_decorate = False
-        layout.enabled = not session.running()
+        layout.enabled = not session.busy()
         chosen = workflow.settings(context)
         column = layout.column(heading="Bake")
         column.prop(chosen, "use_shape_keys")

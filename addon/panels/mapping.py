@@ -47,7 +47,7 @@ class MIEN_PT_mapping(Sidebar, bpy.types.Panel):
             layout.label(text="Choose a head under Target", icon="INFO")
             return
         # A session has looked up what it drives when it began.
-        layout.enabled = not (session.running() or session.live_running())
+        layout.enabled = not session.busy()
         rows = getattr(mesh, HEAD_SHAPES)
         if rows:
             layout.template_list(LIST_SHAPES, "", mesh, HEAD_SHAPES, settings, "mapping_row", rows=6)

@@ -258,7 +258,7 @@ def label_of(obj, sample: Sample | None, scene, frame: int) -> str:
         return sample.label
     keys = getattr(obj.data, "shape_keys", None)
     baked = keys is not None and keys.animation_data is not None and keys.animation_data.action is not None
-    return label_at(scene, frame, obj.name) if baked else ""
+    return label_at(scene, frame, obj) if baked else ""
 
 
 def effects_of(chosen, posed: Posed) -> dict[str, float]:

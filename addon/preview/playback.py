@@ -323,7 +323,7 @@ def begin(
     # What is cut in the scene itself belongs to its own pictures.
     scene.sequence_editor_clear()
     if film and heard is not None:
-        sound.place(scene, heard, start, obj.name, delay=delay)
+        sound.place(scene, heard, start, obj, delay=delay)
     if scene.sequence_editor is not None:  # a video may have no sound
         render.ffmpeg.audio_codec = "AAC"
         render.use_sequencer = True  # unasked Blender mixes no sound; one alone leaves the pictures to the scene

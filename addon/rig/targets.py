@@ -176,6 +176,12 @@ def find_target(mesh: bpy.types.Object | None, *, need_keys: bool = True) -> Tar
             if instanced
             else "Make it local with Object > Relations > Make Local, or work in its own file.",
         )
+    if mesh.users_collection and not mesh.users_scene:
+        raise MienError(
+            "target-instanced",
+            f'"{mesh.name}" is in no scene: what is seen are instances of its collection.',
+            "Drag its collection into the scene in the Outliner, or choose another head under Target.",
+        )
     if not mesh.users_scene:
         # The setting that names it keeps it alive.
         raise MienError("target-gone", f'"{mesh.name}" was deleted.', "Choose another head under Target.")

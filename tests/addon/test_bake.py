@@ -421,6 +421,21 @@ def test_a_failure_half_way_leaves_nothing(rig, unchanged, monkeypatch):
         run(rig, make_performance(30, 24.0))
 
 
+@pytest.mark.skipif(not actions.slotted(), reason="actions have no slots")
+def test_a_failure_leaves_an_action_unplayed_that_was(rig, monkeypatch):
+    rig.data.shape_keys.key_blocks["Smile"].keyframe_insert("value", frame=1)
+    data = rig.data.shape_keys.animation_data
+    before, data.action_slot = data.action, None
+
+    def failing(*_args):
+        raise RuntimeError("half way")
+
+    monkeypatch.setattr(actions.CurveStore, "put", failing)
+    with pytest.raises(RuntimeError, match="half way"):
+        run(rig, make_performance(30, 24.0))
+    assert (data.action, data.action_slot) == (before, None)
+
+
 def test_no_face_at_all(rig, unchanged):
     unchanged()
     with pytest.raises(MienError) as caught:

@@ -394,6 +394,15 @@ def test_particles_of_a_baked_head_follow_the_markers_of_its_bake(rig, take):
     assert overlay.label_of(rig, None, scene, 25) == "surprise"
     rig.name = "Renamed"
     assert overlay.label_of(rig, None, scene, 25) == "surprise"
+    # Under another name, too, it keeps them from the other's bake, and they make way for its own.
+    scene.mien.start_frame = 1
+    assert bpy.ops.mien.bake_take(filepath=str(take)) == {"FINISHED"}
+    assert overlay.label_of(rig, None, scene, 25) == "surprise"
+    count = len(scene.timeline_markers)
+    scene.mien.target = rig
+    scene.mien_live.targets.clear()
+    assert bpy.ops.mien.bake_take(filepath=str(take)) == {"FINISHED"}
+    assert len(scene.timeline_markers) == count
 
 
 def test_the_preview_plays_a_take_with_what_each_frame_expresses(rig, take):

@@ -20,6 +20,7 @@ from mien.addon import bake, live, live_workflow, session, takes
 from mien.addon.live_properties import FORMATS
 from mien.addon.operators.take_list import MIEN_OT_take_rename
 from mien.addon.panels.live import MIEN_PT_live, MIEN_PT_live_expressions, MIEN_PT_live_options, MIEN_PT_live_output
+from mien.addon.panels.main import MIEN_PT_channels, MIEN_PT_main
 from mien.addon.rig.puppet import Channels, Puppet, Sample
 from mien.addon.rig.targets import find_target
 from mien.core import clock, livelink_csv, network
@@ -234,6 +235,16 @@ def test_any_number_of_heads(device, head):
     bpy.context.scene.mien_live.targets.add().mesh = second
     start()
     assert values(head) == pytest.approx(values(second), abs=1e-5)
+
+
+def test_what_start_took_over_is_not_open_to_change_while_live(device, head):
+    where = {MIEN_PT_main: "target", MIEN_PT_channels: "use_head"}
+    assert all(drawn_by(panel)[name].usable for panel, name in where.items())
+    start()
+    assert not any(drawn_by(panel)[name].usable for panel, name in where.items())
+    assert drawn_by(MIEN_PT_main)["source"].usable
+    assert bpy.ops.mien.live_stop() == {"FINISHED"}
+    assert all(drawn_by(panel)[name].usable for panel, name in where.items())
 
 
 def test_a_further_head_that_cannot_be_driven_is_told(device, head):

@@ -497,9 +497,15 @@ def test_a_cancelled_capture_keeps_its_frames_for_bake_take(ready, fake_worker, 
     deadline = time.monotonic() + 20
     while job.poll() and (job.progress is None or job.progress.frame < 40) and time.monotonic() < deadline:
         time.sleep(0.02)
-    job.cancel()
+    session.job = job
+    operator = SimpleNamespace(_job=job, _end=lambda _context: setattr(session, "job", None))
+    MIEN_OT_bake.cancel(operator, None)  # its window was closed
+    assert str(part) in " ".join(session.outcome.lines)
+    session.outcome = None
+    MIEN_OT_bake.cancel(operator, None)  # its file was: `session.stop` came first
+    assert session.outcome is None
     said = []
-    operator = SimpleNamespace(_job=job, report=lambda _kind, text: said.append(text))
+    operator.report = lambda _kind, text: said.append(text)
     assert MIEN_OT_bake._conclude(operator) == {"CANCELLED"}
     assert str(part) in said[0]
     assert str(part) in " ".join(session.outcome.lines)
@@ -529,7 +535,9 @@ def test_a_capture_that_ends_while_blender_renders_waits_for_it(monkeypatch):
     job = SimpleNamespace(running=False, poll=lambda: False)
     operator = SimpleNamespace(_job=job, _end=lambda _context: None, _conclude=lambda: {"FINISHED"})
     tick = SimpleNamespace(type="TIMER", value="NOTHING")
+    monkeypatch.setattr(session, "job", job)
     assert bake.MIEN_OT_bake.modal(operator, None, tick) == {"PASS_THROUGH"}
+    assert not bpy.ops.mien.bake.poll()  # another one would take its place
     rendering[0] = False
     assert bake.MIEN_OT_bake.modal(operator, None, tick) == {"FINISHED"}
 

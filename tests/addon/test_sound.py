@@ -20,6 +20,8 @@ from mien.core.take import TakeHeader, TakeWriter
 from mien.core.types import FrameResult
 from mien.core.wav import WavWriter, sound_path
 
+from .conftest import make_rig
+
 RATE = 48_000
 CLICKS = (0.25, 1.0, 1.75)
 SECONDS = 2.0
@@ -138,6 +140,30 @@ def test_the_sound_of_a_renamed_head_is_not_doubled(scene, take):
     bake(take)
     assert len(strips(scene)) == 1
     assert strips(scene)[0]["mien_sound_of"] == "Renamed"
+
+
+@needs_audio
+def test_a_head_leaves_the_sound_of_one_that_was_renamed(scene, take, folder):
+    anna, bob = scene.mien.target, make_rig()
+    bake(take)
+    scene.mien.target = bob
+    bake(make_take(folder / "Bob.mien"))
+    bob.name = "Robert"
+    scene.mien.target = anna
+    bake(make_take(folder / "Anna.mien"))
+    assert [(strip.name, strip.mute) for strip in strips(scene)] == [
+        ("Mien Scene 1", True),
+        ("Mien Bob", False),
+        ("Mien Anna", False),
+    ]
+    # That of one which is no more makes way.
+    bpy.data.objects.remove(bob)
+    bake(take)
+    assert [(strip.name, strip.mute) for strip in strips(scene)] == [
+        ("Mien Scene 1", False),
+        ("Mien Bob", True),
+        ("Mien Anna", True),
+    ]
 
 
 @needs_audio
@@ -377,6 +403,9 @@ def test_export_puts_the_sound_beside_the_file(scene, take, tmp_path):
     assert bpy.ops.mien.export_csv(filepath=str(tmp_path / "a.csv")) == {"FINISHED"}
     assert (tmp_path / "a.wav").read_bytes() == sound_path(take).read_bytes()
     (tmp_path / "b.wav").write_bytes(b"somebody else's")
+    assert bpy.ops.mien.export_csv(filepath=str(tmp_path / "b.csv")) == {"FINISHED"}
+    assert (tmp_path / "b.wav").read_bytes() == b"somebody else's"
+    # Also where Blender asked whether the table may be replaced: it asked for that alone.
     assert bpy.ops.mien.export_csv(filepath=str(tmp_path / "b.csv")) == {"FINISHED"}
     assert (tmp_path / "b.wav").read_bytes() == b"somebody else's"
     assert bpy.ops.mien.export_csv(filepath=str(tmp_path / "c.csv"), sound=False) == {"FINISHED"}

@@ -95,6 +95,17 @@ def test_a_deleted_head_that_a_setting_still_names(rig):
     assert refused(bpy.context.scene.mien.target) == "target-gone"
 
 
+def test_a_head_that_only_instances_show(rig):
+    aside = bpy.data.collections.new("Aside")
+    bpy.context.scene.mien.target = rig
+    for collection in list(rig.users_collection):
+        collection.objects.unlink(rig)
+    aside.objects.link(rig)
+    assert refused(rig) == "target-instanced"
+    bpy.context.scene.collection.children.link(aside)
+    assert find_target(rig).mesh == rig
+
+
 def test_edit_mode(rig):
     bpy.context.view_layer.objects.active = rig
     bpy.ops.object.mode_set(mode="EDIT")
