@@ -39,12 +39,15 @@ class Contents:
     sound_lead : float or None
         Seconds from the first sample of the sound to the first picture, negative where the
         picture comes first. None without sound, or where it is not told.
+    mirrored : bool
+        Whether the pictures are to be shown upside down, before they are turned.
     """
 
     pictures: int | None = None
     seconds: float | None = None
     cut: bool = False
     sound_lead: float | None = None
+    mirrored: bool = False
 
 
 def read(path: str | os.PathLike[str]) -> Contents | None:
@@ -122,6 +125,7 @@ class _Track:
     kind: bytes = b""
     id: int = 0
     scale: int = 1
+    mirrored: bool = False
     edits: list[tuple[int, int]] = dataclasses.field(default_factory=list)
     steps: npt.NDArray[np.int64] = dataclasses.field(default_factory=lambda: np.zeros((0, 2), np.int64))
     shifts: npt.NDArray[np.int64] = dataclasses.field(default_factory=lambda: np.zeros((0, 2), np.int64))
@@ -163,7 +167,7 @@ def _read_mp4(file: BinaryIO, size: int) -> Contents:
     lead = None
     if sound is not None and (len(sound.steps) or sound.in_fragments):
         lead = start - _start(sound, 0, film_scale)
-    return Contents(int(shown.sum()) + video.in_fragments, cut=cut, sound_lead=lead)
+    return Contents(int(shown.sum()) + video.in_fragments, cut=cut, sound_lead=lead, mirrored=video.mirrored)
 
 
 def _read_index(data: bytes, tracks: list[_Track]) -> int:
@@ -180,6 +184,10 @@ def _read_index(data: bytes, tracks: list[_Track]) -> int:
             track.scale = _number(body, 20 if wide else 12)
         elif kind == b"tkhd":
             track.id = _number(body, 20 if wide else 12)
+            # Where x and y of a picture go: what turns it alone keeps their order.
+            at = 52 if wide else 40
+            (a, b), (c, d) = np.frombuffer(body[at : at + 24], ">i4").reshape(2, 3)[:, :2].tolist()
+            track.mirrored = a * d < b * c
         elif kind == b"hdlr" and not track.kind:  # another one in MOV tells of the file
             track.kind = body[8:12]
         elif kind == b"elst":

@@ -180,7 +180,7 @@ def _record_table(
 
     table = load(path, fps)
     header = TakeHeader(source=table.name, fps=table.fps)
-    summary = write_take(table, header, take_path, len(table), **following)
+    summary = write_take(table, header, take_path, lambda: len(table), **following)
     unlabelled = ("The actor's own expressions are not labelled: a CSV has no pictures.",) if has_actor else ()
     return dataclasses.replace(summary, incomplete=table.incomplete, notices=(*table.notices, *unlabelled))
 
@@ -195,7 +195,7 @@ def record(source: Source, pipeline: Pipeline, take_path: str | os.PathLike[str]
         contextlib.closing(read_ahead(source)) as pictures,
         contextlib.closing(pipeline.run(pictures)) as results,
     ):
-        summary = write_take(results, header, take_path, source.frame_count, **following)
+        summary = write_take(results, header, take_path, lambda: source.frame_count, **following)
     notices = (*source.notices, *map(str, pipeline.notices))
     return dataclasses.replace(summary, incomplete=source.incomplete, notices=notices)
 
@@ -204,7 +204,7 @@ def write_take(
     results: Iterable[FrameResult],
     header: TakeHeader,
     take_path: str | os.PathLike[str],
-    total: int | None = None,
+    count: Callable[[], int | None],
     *,
     on_progress: Callable[[CaptureProgress], None] | None = None,
     on_result: Callable[[FrameResult], None] | None = None,
@@ -213,10 +213,11 @@ def write_take(
 ) -> CaptureSummary:
     """Write results to a take, and tell how far it is; parameters as in `capture`.
 
-    The take is written beside its place under a name ending in `PART_SUFFIX`, and takes
-    its place when whole, so that a take of that name from before survives everything
-    else. What stays of the part: nothing after a cancel or when no face was seen; every
-    frame so far, readable as a take, after an error or a crash. Pipes, devices and links: see `files.places`.
+    `count` tells how many results are thought to come in all. The take is written beside its
+    place under a name ending in `PART_SUFFIX`, and takes its place when whole, so that a take
+    of that name from before survives everything else. What stays of the part: nothing after a
+    cancel or when no face was seen; every frame so far, readable as a take, after an error or
+    a crash. Pipes, devices and links: see `files.places`.
     """
     started = time.monotonic() if started is None else started
     take_path = Path(take_path)
@@ -240,6 +241,7 @@ def write_take(
                 now = time.monotonic()
                 if on_progress and now - reported >= PROGRESS_INTERVAL:
                     reported = now
+                    total = count()  # a film of varying rate may think better of it
                     left = _seconds_left(frames, total, now - begun)
                     on_progress(CaptureProgress("capturing", frames, total, found, left))
         if not frames:

@@ -16,11 +16,11 @@ class Source(Protocol):
     name : str
         What to call it to a person: a file's name, a folder's.
     size : tuple of int
-        (width, height) of its pictures in px, upright as a person sees them.
+        (width, height) of its pictures in px, upright and in square pixels, as a person sees them.
     fps : float
         Nominal pictures per second; 0 where unknown. `Frame.time` is what counts.
     frame_count : int or None
-        How many pictures it is thought to have; None where it cannot be told.
+        How many pictures it is thought to have; None where it cannot be told. May change while iterating.
     incomplete : bool
         Whether pictures that the source should have could not be read: a cut or damaged
         file. Known only after iterating to the end.

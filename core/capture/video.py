@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
 
 from .. import containers
 from ..errors import MienError
@@ -14,6 +19,7 @@ from ..types import Frame
 
 _FALLBACK_FPS = 30.0
 _PLAUSIBLE_FPS = (1.0, 1000.0)  # raw streams claim 0, or their time base (90000)
+_PLAUSIBLE_PIXELS = (0.1, 10.0)
 _DAMAGE_PATIENCE = 64
 """Undecodable pictures in a row after which a file is given up."""
 
@@ -27,6 +33,7 @@ _ROTATE = {
 class VideoFile:
     """A video file; see `Source` for its attributes.
 
+    Pictures are upright, unmirrored and of square pixels, as players show them.
     Times are the file's own presentation times, so video of variable frame rate keeps its
     timing. Where a file has none or they stand still, pictures follow each other at the
     nominal rate.
@@ -59,8 +66,7 @@ class VideoFile:
         # OpenCV's own rotation is off by default in some builds and on in others.
         self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
         self._rotation = _ROTATE.get(int(self._capture.get(cv2.CAP_PROP_ORIENTATION_META)) % 360)
-        width = int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH))
-        height = int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+        width, height = self._stored = self._stored_size()
         turned = self._rotation in (cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_90_COUNTERCLOCKWISE)
         self.size = (height, width) if turned else (width, height)
         self._used = False
@@ -90,15 +96,42 @@ class VideoFile:
             if index == 0:
                 start = stamp
             time = _next_time(time, stamp - start, step)
-            if self._rotation is not None:
-                image = cv2.rotate(image, self._rotation)
-            cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+            image = self._as_shown(image)
+            self._expect(index, time)
             yield Frame(index, time, image)
             lost, failures = lost + failures, 0
             index += 1
         if index == 0:
             raise _codec_error(self._path, self._capture)
-        self.incomplete = lost > 0 or not self._is_all(index, time, step)
+        # In a time-lapse the last picture is shown longer than any rate tells.
+        self.incomplete = lost > 0 or not self._is_all(index, time, max(step, time / max(index - 1, 1)))
+
+    def _stored_size(self) -> tuple[int, int]:
+        """Return width and height of the pictures before they are turned, their pixels made square."""
+        width = int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH))
+        height = int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+        across, down = self._capture.get(cv2.CAP_PROP_SAR_NUM), self._capture.get(cv2.CAP_PROP_SAR_DEN)
+        aspect = across / down if across > 0 and down > 0 else 1.0
+        if not _PLAUSIBLE_PIXELS[0] <= aspect <= _PLAUSIBLE_PIXELS[1]:
+            aspect = 1.0
+        # Nothing is made smaller, so that no detail is lost.
+        return round(width * max(aspect, 1.0)), round(height * max(1 / aspect, 1.0))
+
+    def _as_shown(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Return a decoded picture as players show it, RGB."""
+        if image.shape[1::-1] != self._stored:
+            image = cv2.resize(image, self._stored, interpolation=cv2.INTER_LINEAR)
+        if self._contents is not None and self._contents.mirrored:
+            image = cv2.flip(image, 0)
+        if self._rotation is not None:
+            image = cv2.rotate(image, self._rotation)
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
+
+    def _expect(self, index: int, time: float) -> None:
+        """Count anew, where only time is told, by the pace of the pictures so far: the rate may vary."""
+        told = self._contents
+        if told is not None and told.pictures is None and told.seconds is not None and time > 1.0:
+            self.frame_count = max(round(told.seconds * index / time), index + 1)
 
     def _count(self) -> int | None:
         """Return how many pictures there are: as the container counts them, else as FFmpeg estimates it.
@@ -164,11 +197,34 @@ def check_readable(path: Path) -> None:
 
 
 def _open(path: Path) -> cv2.VideoCapture:
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    # FFmpeg takes the cover of a record for a film of one picture.
+    if _sniff(path)[0] == "audio":
+        raise _why_not(path)
+    with _name_in_utf8(path) as name:
+        capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
     if capture.isOpened():
         return capture
     capture.release()
     raise _why_not(path)
+
+
+@contextlib.contextmanager
+def _name_in_utf8(path: Path) -> Iterator[str]:
+    """Yield a name under which OpenCV can open a file: it dies of others, as old drives and archives have them."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        with tempfile.TemporaryDirectory() as folder:
+            link = Path(folder, "video")
+            try:
+                link.symlink_to(path.absolute())
+            except OSError as error:  # Windows asks for a right
+                raise MienError(
+                    "source-unreadable", f"The name {path.name!a} cannot be read.", "Rename the file."
+                ) from error
+            yield str(link)
+    else:
+        yield str(path)
 
 
 def _codec_error(path: Path, capture: cv2.VideoCapture) -> MienError:
@@ -207,15 +263,19 @@ def _why_not(path: Path) -> MienError:
     )
 
 
-_AUDIO_STARTS = (b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b"\xff\xf1", b"fLaC", b"OggS", b"#!AMR", b"FORM")
+_AUDIO_STARTS = (b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b"\xff\xf1", b"fLaC", b"#!AMR", b"FORM")
+_OGG_VIDEO = (b"theora", b"BBCD", b"OVP80")
+_MOST_INDEX = 1 << 24  # bytes
 
 
 def _sniff(path: Path) -> tuple[str, str]:
     """Return what a file holds, ``"video"``, ``"audio"``, ``"cut"`` or ``""``, and its codec's four letters."""
     with path.open("rb") as file:
-        start = file.read(16)
+        start = file.read(4096)
     if containers.is_mp4(start):
         return _sniff_mp4(path)
+    if start.startswith(b"OggS"):
+        return ("video" if any(codec in start for codec in _OGG_VIDEO) else "audio"), ""
     if start.startswith(_AUDIO_STARTS) or (start[:4] == b"RIFF" and start[8:12] == b"WAVE"):
         return "audio", ""
     if start.startswith(b"\x1a\x45\xdf\xa3") or (start[:4] == b"RIFF" and start[8:12] == b"AVI "):
@@ -230,10 +290,12 @@ def _sniff_mp4(path: Path) -> tuple[str, str]:
         for kind, begin, end in containers.boxes(file, path.stat().st_size):
             if kind == b"moov":
                 file.seek(begin)
-                index = file.read(min(end - begin, 1 << 24))
+                index = file.read(min(end - begin, _MOST_INDEX))
                 break
     if b"vide" in index:
         table = index.find(b"stsd", index.find(b"vide"))
         codec = index[table + 16 : table + 20].decode("ascii", "replace") if table >= 0 else ""
         return "video", codec if codec.isprintable() else ""
+    if len(index) == _MOST_INDEX:  # pictures may be told of further on
+        return "video", ""
     return ("audio", "") if b"soun" in index else ("cut", "")

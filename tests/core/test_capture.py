@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
 import subprocess
 import sys
 import time
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -127,6 +129,68 @@ def test_rotation_in_the_metadata_is_honoured(tmp_path):
     np.testing.assert_array_equal(second, np.rot90(first, int(float(rotation)) // 90))  # both count counter-clockwise
 
 
+@needs_ffmpeg
+@pytest.mark.parametrize(
+    ("matrix", "shown"),
+    [
+        ((-1, 0, 0, 1, 64, 0), lambda picture: picture[:, ::-1]),
+        ((1, 0, 0, -1, 0, 48), lambda picture: picture[::-1]),
+        ((0, 1, 1, 0, 0, 0), lambda picture: picture.swapaxes(0, 1)),
+    ],
+)
+def test_mirrored_tracks_are_shown_as_players_show_them(tmp_path, matrix, shown):
+    """The matrix of a track says where x, y and the first corner go (14496-12, 8.3.2)."""
+    flat, mirrored = tmp_path / "flat.mp4", tmp_path / "mirrored.mp4"
+    ffmpeg("-f", "lavfi", "-i", "testsrc=d=0.2:r=25:s=64x48", flat)
+    data = bytearray(flat.read_bytes())
+    at = data.index(b"tkhd") + 4 + 40
+    for place, number in zip((0, 1, 3, 4, 6, 7), matrix, strict=True):
+        struct.pack_into(">i", data, at + 4 * place, number << 16)
+    mirrored.write_bytes(data)
+    with open_source(flat) as before, open_source(mirrored) as after:
+        expected, found = shown(next(iter(before)).image), next(iter(after)).image
+        assert after.size == found.shape[1::-1]
+    np.testing.assert_array_equal(found, expected)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(("aspect", "size"), [("4/3", (96, 64)), ("8/9", (72, 72)), ("1/100", (72, 64))])
+def test_pixels_are_square(tmp_path, aspect, size):
+    path = tmp_path / "anamorphic.mp4"
+    ffmpeg("-f", "lavfi", "-i", f"testsrc=d=0.2:r=25:s=72x64,setsar={aspect}", path)
+    with open_source(path) as source:
+        assert source.size == size
+        assert next(iter(source)).image.shape[1::-1] == size
+
+
+@needs_ffmpeg
+@pytest.mark.skipif(sys.platform == "win32", reason="names are bytes on POSIX alone")
+def test_a_name_that_is_no_utf8(tmp_path, clip):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.mp4"))
+    clip.rename(path)
+    with open_source(path) as source:
+        assert len(list(source)) == len(list(source)) == 12
+
+
+@needs_ffmpeg
+def test_a_time_lapse_is_whole(tmp_path):
+    path = tmp_path / "lapse.mkv"
+    ffmpeg("-f", "lavfi", "-i", "testsrc=d=62:r=0.5:s=64x48", path)
+    with open_source(path) as source:
+        assert len(list(source)) == 31
+        assert not source.incomplete
+
+
+@needs_ffmpeg
+def test_how_many_pictures_are_to_come_is_told_by_their_pace(tmp_path):
+    path = tmp_path / "slow.mkv"
+    ffmpeg("-f", "lavfi", "-i", "testsrc=d=12:r=30:s=64x48", "-vf", "select='not(mod(n,3))'", "-vsync", "vfr", path)
+    with open_source(path) as source:
+        thought = [source.frame_count for _ in source]
+    assert len(thought) == 120
+    np.testing.assert_allclose(thought[len(thought) // 4 :], 120, rtol=0.05)
+
+
 def test_times_grow_where_the_file_says_nothing():
     times = [0.0]
     for stamp in (0.0, 0.0, 0.2, 0.1, float("-inf"), 0.5):
@@ -219,6 +283,39 @@ def test_sound_without_picture(tmp_path, suffix):
     path = tmp_path / f"sound.{suffix}"
     ffmpeg("-f", "lavfi", "-i", "sine=d=1", path)
     assert code_of(path) == "video-no-picture"
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("suffix", ["mp3", "m4a"])
+def test_the_cover_of_a_record_is_no_film(tmp_path, suffix):
+    cover, path = tmp_path / "cover.png", tmp_path / f"sound.{suffix}"
+    ffmpeg("-f", "lavfi", "-i", "testsrc=d=0.04:r=25:s=64x48", "-frames:v", "1", cover)
+    ffmpeg(
+        "-f",
+        "lavfi",
+        "-i",
+        "sine=d=1",
+        "-i",
+        cover,
+        "-map",
+        "0",
+        "-map",
+        "1",
+        "-c:v",
+        "copy",
+        "-disposition:v",
+        "attached_pic",
+        path,
+    )
+    assert code_of(path) == "video-no-picture"
+
+
+@needs_ffmpeg
+def test_ogg_may_hold_pictures(tmp_path):
+    path = tmp_path / "film.ogv"
+    ffmpeg("-f", "lavfi", "-i", "testsrc=d=0.4:r=25:s=64x48", "-c:v", "libtheora", path)
+    with open_source(path) as source:
+        assert len(list(source)) == 10
 
 
 @needs_ffmpeg
