@@ -154,7 +154,7 @@ class Cast:
         self.held: set[str] = set()
         """Why nothing is put on the rigs for now: ``"save"``, ``"render job"``, ``"render"``: one that is no job."""
         self._label = ""
-        self._labelled: list[str] = []
+        self._labelled: list[int] = []
 
     @property
     def still(self) -> bool:
@@ -178,12 +178,12 @@ class Cast:
         from . import preview
 
         self._label = label
-        for name in self._labelled:
-            preview.clear_sample(name)
-        self._labelled = [puppet.name for puppet in self.puppets] if label else []
-        for name in self._labelled:
+        for uid in self._labelled:
+            preview.clear_sample(uid)
+        self._labelled = [puppet.uid for puppet in self.puppets] if label else []
+        for uid in self._labelled:
             # No weights of its own: the preview reads them off the rig.
-            preview.set_sample(name, {}, label=label)
+            preview.set_sample(uid, {}, label=label)
 
     def note(self) -> None:
         """Take what the rigs hold now for what `restore` puts back: what drove them before has let go."""

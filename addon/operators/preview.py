@@ -259,7 +259,8 @@ class MIEN_OT_preview_render_take(bpy.types.Operator, ExportHelper):
         except MienError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        for notice in (*notices, *told_of(map(context.blend_data.objects.get, cast))):
+        played = (obj for obj in context.scene.objects if obj.session_uid in cast)
+        for notice in (*notices, *told_of(played)):
             self.report({"WARNING"}, notice)
         how = "EXEC_DEFAULT" if bpy.app.background else "INVOKE_DEFAULT"
         outcome = {"CANCELLED"}

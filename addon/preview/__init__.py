@@ -25,7 +25,7 @@ __all__ = ["clear_sample", "running", "set_picture", "set_sample", "start", "sto
 
 
 def set_sample(
-    head_name: str,
+    head: int,
     weights: Mapping[str, float] | Sequence[float] | npt.NDArray,
     bones: Mapping[str, Sequence[float]] | None = None,
     label: str = "",
@@ -36,8 +36,8 @@ def set_sample(
 
     Parameters
     ----------
-    head_name : str
-        Name of the mesh object.
+    head : int
+        ``session_uid`` of the mesh object: where files are linked several objects have one name.
     weights : mapping of str to float, or array of shape (11,) or (52,)
         Values by shape key name; or all units in the order of `UNITS`; or all shapes in the order of
         `ARKIT`. Keys not named keep the scene's values.
@@ -57,7 +57,7 @@ def set_sample(
         if names is None:
             raise ValueError(f"weights must have {len(UNITS)} or {len(ARKIT)} values, got {len(weights)}")
         weights = dict(zip(names, weights, strict=True))
-    overlay.samples[head_name] = Sample(
+    overlay.samples[head] = Sample(
         {name: float(value) for name, value in weights.items()},
         {name: tuple(map(float, rotation)) for name, rotation in (bones or {}).items()},
         label,
@@ -66,12 +66,12 @@ def set_sample(
         properties.redraw()
 
 
-def clear_sample(head_name: str | None = None) -> None:
-    """Let a head, or all heads, follow the scene again."""
-    if head_name is None:
+def clear_sample(head: int | None = None) -> None:
+    """Let a head, by its ``session_uid``, or all heads, follow the scene again."""
+    if head is None:
         overlay.samples.clear()
     else:
-        overlay.samples.pop(head_name, None)
+        overlay.samples.pop(head, None)
     if running():
         properties.redraw()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Set
 
 import bpy
 import gpu
@@ -13,10 +13,10 @@ from bpy.app.handlers import persistent
 
 from ...core.errors import MienError
 from ..ids import ENGINE
-from . import compose, overlay, playback, properties, reading
+from . import compose, looks, overlay, playback, properties, reading
 from .compose import Posed, ShadowMap
 from .drawing import LINEAR, Target, View, draw_picture
-from .heads import Head
+from .heads import Head, note_changes
 
 log = logging.getLogger(__name__)
 
@@ -61,12 +61,13 @@ class MienPreviewEngine(bpy.types.RenderEngine):
             np.linalg.inv(np.array(camera.matrix_world.normalized(), np.float64)), np.array(projection, np.float64)
         )
         try:
-            for head in _kept.values():
-                head.suspect = True
+            _doubt(_kept)
             target = Target(width * SAMPLES, height * SAMPLES, "RGBA16F")
             seconds = (scene.frame_current + scene.frame_subframe) * scene.render.fps_base / scene.render.fps
             draw(target, depsgraph, view, _kept, seconds, playback.at(scene.frame_current))
             pixels = target.read()
+            for trouble in {head.trouble for head in _kept.values()} - {""}:
+                self.report({"ERROR"}, trouble)
         except MienError as error:
             self.report({"ERROR"}, str(error))
             return
@@ -87,13 +88,7 @@ class MienPreviewEngine(bpy.types.RenderEngine):
         self.update_progress(playback.share_done(scene.frame_current))
 
     def view_update(self, _context, depsgraph):
-        changed = {
-            update.id.original.session_uid
-            for update in depsgraph.updates
-            if update.is_updated_geometry and isinstance(update.id, bpy.types.Object)
-        }
-        for head in _view_kept.values():
-            head.suspect |= head.uid in changed
+        note_changes(_view_kept.values(), depsgraph.updates)
 
     def view_draw(self, context, depsgraph):
         overlay.guarded(lambda: self._view_draw(context, depsgraph))
@@ -144,12 +139,12 @@ def meshes(depsgraph) -> list:
     return [obj for obj in depsgraph.objects if _is_shown(obj, depsgraph) and properties.head_settings(obj).show]
 
 
-def pose_instances(depsgraph, kept: dict[Hashable, Head]) -> list[Posed]:
+def pose_instances(depsgraph, kept: dict[Hashable, Head]) -> dict[Hashable, Posed]:
     """Bring up to date what a picture shows besides: instances, and what Blender makes meshes of, as curves and text.
 
-    Each is read while Blender's list stands at it: beyond that it is no more.
+    Each is read while Blender's list stands at it: beyond that it is no more. Returns them by their keys in `kept`.
     """
-    posed, twins = [], {}
+    posed, twins = {}, {}
     for instance in depsgraph.object_instances:
         obj, parent = instance.object, instance.parent
         if not instance.is_instance or not _is_shown(obj, depsgraph) or reading.is_flat(obj):
@@ -159,8 +154,9 @@ def pose_instances(depsgraph, kept: dict[Hashable, Head]) -> list[Posed]:
         head = kept.setdefault(key, Head(uid))
         head.sync_instance(obj, twins.setdefault(obj.data.as_pointer(), head))
         if len(head.gpu.model.position):
-            head.pose(obj)
-            posed.append(Posed(head, obj.original))
+            # Not where its object says: once a script has met that in `updates`, it is told as if it were no instance.
+            head.pose(obj, matrix=np.array(instance.matrix_world, np.float64))
+            posed[key] = Posed(head, obj.original)
     return posed
 
 
@@ -170,7 +166,7 @@ def _is_shown(obj, depsgraph) -> bool:
 
 
 def draw(target: Target, depsgraph, view: View, kept: dict[Hashable, Head], seconds: float, live) -> None:
-    """Draw a scene's meshes, linear, into a target.
+    """Draw a scene's meshes, linear, into a target, and let go of what no view layer shows any more.
 
     Parameters
     ----------
@@ -181,16 +177,35 @@ def draw(target: Target, depsgraph, view: View, kept: dict[Hashable, Head], seco
         What is on the GPU already, objects by their ``session_uid``.
     seconds : float
         Time of the particles.
-    live : mapping of str to Sample
+    live : mapping of int to Sample
         Values that stand in for the scene's.
     """
     scene = depsgraph.scene.original
     chosen = properties.settings(scene)
-    posed = overlay.pose_heads(meshes(depsgraph), scene, depsgraph, kept, live)
-    posed += pose_instances(depsgraph, kept)
+    objects = meshes(depsgraph)
+    posed = overlay.pose_heads(objects, scene, depsgraph, kept, live)
+    instances = pose_instances(depsgraph, kept)
+    posed += instances.values()
+    shown = {obj.original.session_uid for obj in objects} | instances.keys()
+    _let_go(kept, shown, (scene.session_uid, depsgraph.view_layer.name))
     for item in posed:
         item.effects = overlay.effects_of(chosen, item)
     compose.draw_picture_of(target, chosen, depsgraph, posed, view, curve=LINEAR, time=seconds, shadow=ShadowMap())
+
+
+def _let_go(kept: dict[Hashable, Head], shown: Set[Hashable], layer: Hashable) -> None:
+    """Drop what a view layer has ceased to show, unless another one does: they are drawn in turn from what is kept."""
+    for key, head in list(kept.items()):
+        (head.seen_in.add if key in shown else head.seen_in.discard)(layer)
+        if not head.seen_in:
+            del kept[key]
+
+
+def _doubt(kept: dict[Hashable, Head]) -> None:
+    """Have everything compared anew."""
+    looks.forget()
+    for head in kept.values():
+        head.suspect = True
 
 
 @persistent
@@ -218,6 +233,7 @@ def _after_load(*_args) -> None:
 @persistent
 def _after_undo(*_args) -> None:
     """Blender has ended every job, and the step may hold the scene of a take's render."""
+    _doubt(_view_kept)
     playback.finish()
     playback.sweep()
 

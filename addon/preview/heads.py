@@ -6,7 +6,7 @@ A head is a mesh object with relative shape keys. It is read once, and again whe
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 
 import bpy
 import numpy as np
@@ -20,7 +20,7 @@ from ..rig.pose import IDENTITY, about, into_bone, multiply
 from ..rig.targets import JAW_ANGLE, JAW_ANGLE_PROPERTY
 from . import reading
 from .drawing import GpuModel
-from .looks import Look, read_look
+from .looks import Look, Wardrobe
 from .particles import anchor_frame
 from .render_data import MeshArrays, build_model
 
@@ -51,6 +51,17 @@ class Head:
     ----------
     uid : int
         ``session_uid`` of the object: pointers to Blender's data do not live through an undo.
+
+    Attributes
+    ----------
+    suspect : bool
+        Whether something hints at a change of its coordinates; see `note_changes`.
+    source : int
+        ``session_uid`` of what hints at it when Blender evaluates it anew: the mesh, or the object with its modifiers.
+    trouble : str
+        Why it cannot be drawn; empty while it can.
+    seen_in : set
+        Which view layers have shown it; see `engine.draw`.
     """
 
     def __init__(self, uid: int):
@@ -66,7 +77,11 @@ class Head:
         self._structure: tuple | None = None
         self._content = 0
         self._looks: list[Look] | None = None
+        self._wardrobe = Wardrobe()
         self.suspect = True
+        self.trouble = ""
+        self.seen_in: set[Hashable] = set()
+        self.source = uid
 
     def sync(self, obj, depsgraph=None, *, thorough: bool = True, laid_on: bool = False) -> None:
         """Read the object again if it changed since.
@@ -86,14 +101,14 @@ class Head:
             # Half of the mesh lies elsewhere until Edit Mode is left, which tells of a change.
             self.suspect = False
             return
-        looks, colour = _looks_of(obj)
-        mapping = mapping_of(original)
+        looks = self._wardrobe.looks_of(obj)
+        colour, mapping = _colour_named_by(looks), mapping_of(original)
         if depsgraph is not None and not laid_on and not reading.is_exact(original, final=depsgraph.mode == "RENDER"):
             # Whatever changes a shape that was evaluated is told, and makes it suspect.
             same = looks == self._looks and mapping == self._mapping
-            if self.gpu is None or self._structure is not None or self.suspect or not same:
-                self._upload(reading.read_evaluated(original, depsgraph, colour), looks, mapping, obj)
-                self._structure, self.suspect = None, False
+            if self._structure is not None or self.suspect or not same:
+                self._structure, self.source, self.suspect = None, self.uid, False
+                self._upload(lambda: reading.read_evaluated(original, depsgraph, colour), looks, mapping, obj)
             return
         structure = (colour, mapping, *reading.structure(original))
         changed = structure != self._structure
@@ -102,10 +117,10 @@ class Head:
             changed |= content != self._content
             self._content = content
             self.suspect = False
-        if changed or self.gpu is None:
-            self._upload(reading.read_mesh(original, colour), looks, mapping, obj)
-            self._structure = structure
-        elif looks != self._looks:
+        self._structure, self.source = structure, original.data.session_uid
+        if changed:
+            self._upload(lambda: reading.read_mesh(original, colour), looks, mapping, obj)
+        elif looks != self._looks and self.gpu is not None:
             self._dress_as(self, looks)
 
     def sync_instance(self, obj: bpy.types.Object, twin: Head) -> None:
@@ -118,14 +133,15 @@ class Head:
         twin : Head
             The first instance of the same mesh, which the others take it from, or this one itself.
         """
-        looks, colour = _looks_of(obj)
+        looks = self._wardrobe.looks_of(obj)
         if twin is not self:
             if self.gpu is None or self.gpu.model is not twin.gpu.model or looks != self._looks:
                 self._dress_as(twin, looks)
             return
         content = reading.content(obj) if self.suspect else self._content
         if self.gpu is None or content != self._content or looks != self._looks:
-            self._upload(reading.read_still(obj.data, colour), looks, HeadMapping(), obj.original)
+            colour = _colour_named_by(looks)
+            self._upload(lambda: reading.read_still(obj.data, colour), looks, HeadMapping(), obj.original)
         self._content, self.suspect = content, False
 
     def _dress_as(self, twin: Head, looks: list[Look]) -> None:
@@ -135,9 +151,11 @@ class Head:
         self.gpu.dress(occlusion)
         self._looks = looks
 
-    def _upload(self, mesh, looks: list[Look], mapping: HeadMapping, obj) -> None:
+    def _upload(self, read: Callable[[], MeshArrays], looks: list[Look], mapping: HeadMapping, obj) -> None:
+        # Noted before it is read: what cannot be read is not tried again until it changes.
+        self.gpu, self._looks, self._mapping = None, looks, mapping
+        mesh = read()
         self.gpu = GpuModel(build_model(mesh), looks)
-        self._looks, self._mapping = looks, mapping
         self.uploads += 1
         if len(mesh.positions):
             self._eyes, self._axes = find_eyes(obj, mesh, mapping), find_axes(obj, mapping)
@@ -172,6 +190,7 @@ class Head:
         sample: Sample | None = None,
         *,
         depsgraph=None,
+        matrix: np.ndarray | None = None,
         offset: np.ndarray | None = None,
         expression: dict[str, float] | None = None,
         strength: float = 0.0,
@@ -184,8 +203,10 @@ class Head:
         sample : Sample, optional
         depsgraph : bpy.types.Depsgraph, optional
             Where to read the scene's values; the viewport's by default.
+        matrix : ndarray, shape (4, 4), optional
+            Where it stands, if not where the object does.
         offset : ndarray, shape (4, 4), optional
-            Put before the object's own matrix.
+            Put before that matrix.
         expression : dict of str to float, optional
             Unit weights to lay over the face.
         strength : float
@@ -202,7 +223,7 @@ class Head:
             if more and jaw in model.bones:
                 turns[jaw] = jaw_turn(reading.armature_modifier(obj).object, jaw, more, turns.get(jaw))
         bones = reading.read_bones(obj, model.bones, turns, depsgraph)
-        matrix = reading.object_matrix(obj)
+        matrix = reading.object_matrix(obj) if matrix is None else matrix
         self.matrix = matrix if offset is None else matrix @ offset
         self.gpu.pose(self.matrix, list(self.values.values()), bones)
         self.frame = self._frame(bones)
@@ -235,10 +256,16 @@ class Head:
         return centre, 0.55 * model.size * scale
 
 
-def _looks_of(obj) -> tuple[list[Look], str | None]:
-    """Return the looks of an object's materials, and the colour attribute that one of them names."""
-    looks = [read_look(slot.material) for slot in obj.material_slots] or [Look()]
-    return looks, next((look.colour_attribute for look in looks if look.colour_attribute), None)
+def _colour_named_by(looks: list[Look]) -> str | None:
+    """Return the colour attribute that one of an object's materials names."""
+    return next((look.colour_attribute for look in looks if look.colour_attribute), None)
+
+
+def note_changes(heads: Iterable[Head], updates: Iterable[bpy.types.DepsgraphUpdate]) -> None:
+    """Note of which heads the coordinates may have changed: bones that turn evaluate the object anew, not its mesh."""
+    changed = {update.id.original.session_uid for update in updates if update.is_updated_geometry}
+    for head in heads:
+        head.suspect |= head.source in changed
 
 
 def lay_on(values: dict[str, float], sample: Sample, mapping: HeadMapping) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Mapping
 
 import bpy
 import numpy as np
@@ -118,10 +119,12 @@ def read_look(material) -> Look:
         found = shader.inputs.get(name)
         return default if found is None else found.default_value
 
-    base, image, attribute = _colour(shader.inputs["Base Color"])
+    # A socket finds its links by a search of all that the tree has.
+    feeds = {link.to_socket.as_pointer(): link.from_node for link in shader.id_data.links}
+    base, image, attribute = _colour(shader.inputs["Base Color"], feeds)
     subsurface = value("Subsurface Weight")
     radius = np.array(value("Subsurface Radius", (1.0, 0.2, 0.1)), float)
-    normal_image, normal_strength, relief = _normal(shader.inputs.get("Normal"))
+    normal_image, normal_strength, relief = _normal(shader.inputs.get("Normal"), feeds)
     emission = np.array(value("Emission Color", (0, 0, 0, 1))[:3]) * value("Emission Strength")
     # Glass, such as a cornea's, is seen by its gloss alone.
     alpha = value("Alpha", 1.0) * (1.0 - value("Transmission Weight"))
@@ -142,8 +145,41 @@ def read_look(material) -> Look:
         colour_attribute=attribute,
         base_image=image,
         normal_image=normal_image,
-        image_alpha=image is not None and image in map(_image, _sources(shader.inputs["Alpha"])),
+        image_alpha=image is not None and image in map(_image, _sources(shader.inputs["Alpha"], feeds)),
     )
+
+
+_revision = 0
+"""Goes up whenever a material may have changed."""
+
+
+def forget() -> None:
+    """Have every look read again."""
+    global _revision
+    _revision += 1
+
+
+def note_changes(depsgraph: bpy.types.Depsgraph) -> None:
+    """Have every look read again where a material was evaluated anew: it was edited, or is keyed or driven."""
+    # Not by what `updates` has: an object that Python has met there comes without its place in `object_instances`.
+    if any(map(depsgraph.id_type_updated, ("MATERIAL", "NODETREE", "IMAGE"))):
+        forget()
+
+
+class Wardrobe:
+    """The looks of an object's materials, read again only if one may have changed: a tree of nodes takes its time."""
+
+    def __init__(self):
+        self._mark: tuple = ()
+        self._looks: list[Look] = []
+
+    def looks_of(self, obj) -> list[Look]:
+        """Return the looks of an object's materials, one per slot; a plain one where it has none."""
+        materials = [slot.material for slot in obj.material_slots]
+        mark = _revision, *(material and material.original.session_uid for material in materials)
+        if mark != self._mark:
+            self._mark, self._looks = mark, [read_look(material) for material in materials] or [Look()]
+        return self._looks
 
 
 def nodes_of(owner):
@@ -161,13 +197,16 @@ def _principled(material):
     return next((node for node in tree.nodes if node.type == "BSDF_PRINCIPLED"), None)
 
 
-def _sources(socket, depth: int = 0):
-    """Yield the nodes that feed a socket, nearest first."""
-    for link in socket.links if depth < 8 else ():
-        yield link.from_node
-        # Colours first: what mixes them is a mask.
-        for other in sorted(link.from_node.inputs, key=lambda each: each.type != "RGBA"):
-            yield from _sources(other, depth + 1)
+def _sources(socket, feeds: Mapping[int, bpy.types.Node]) -> Iterator[bpy.types.Node]:
+    """Yield the nodes that feed a socket, each once, nearest first; `feeds` has those that feed one at once."""
+    seen, waiting = set(), [socket]
+    while waiting:
+        node = feeds.get(waiting.pop().as_pointer())
+        if node is not None and node not in seen:
+            seen.add(node)
+            yield node
+            # Colours last, to be popped first: what mixes them is a mask.
+            waiting += sorted(reversed(node.inputs), key=lambda each: each.type == "RGBA")
 
 
 def _image(node) -> str | None:
@@ -175,9 +214,9 @@ def _image(node) -> str | None:
     return node.image.name if node.type == "TEX_IMAGE" and node.image is not None else None
 
 
-def _colour(socket) -> tuple[tuple, str | None, str | None]:
+def _colour(socket, feeds) -> tuple[tuple, str | None, str | None]:
     """Return a colour socket's value, or the image or attribute it comes from."""
-    for node in _sources(socket):
+    for node in _sources(socket, feeds):
         if _image(node):
             return (1.0, 1.0, 1.0, 1.0), _image(node), None
         if node.type == "ATTRIBUTE" and node.attribute_type == "GEOMETRY":
@@ -189,14 +228,14 @@ def _colour(socket) -> tuple[tuple, str | None, str | None]:
     return tuple(socket.default_value), None, None
 
 
-def _normal(socket) -> tuple[str | None, float, tuple[float, float, float]]:
+def _normal(socket, feeds) -> tuple[str | None, float, tuple[float, float, float]]:
     image, strength, relief = None, 1.0, (0.0, 0.0, 0.0)
-    for node in _sources(socket) if socket is not None else ():
+    for node in _sources(socket, feeds) if socket is not None else ():
         if node.type == "NORMAL_MAP":
             strength = node.inputs["Strength"].default_value
-            image = next(filter(None, map(_image, _sources(node.inputs["Color"]))), None)
+            image = next(filter(None, map(_image, _sources(node.inputs["Color"], feeds))), None)
         elif node.type == "BUMP":
-            grain = next((n for n in _sources(node.inputs["Height"]) if "Scale" in n.inputs), None)
+            grain = next((n for n in _sources(node.inputs["Height"], feeds) if "Scale" in n.inputs), None)
             if grain is not None and grain.type == "TEX_NOISE":
                 relief = (
                     grain.inputs["Scale"].default_value,

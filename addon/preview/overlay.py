@@ -21,10 +21,10 @@ from ..ids import SETTINGS
 from ..markers import label_at
 from ..rig.mapping import mapping_of
 from ..rig.names import by_channel
-from . import compose, playback, properties, reading
+from . import compose, looks, playback, properties, reading
 from .compose import Posed, ShadowMap
 from .drawing import Target, View, draw_over, draw_picture, lacking, restored_state
-from .heads import Head, Sample, lay_on
+from .heads import Head, Sample, lay_on, note_changes
 from .particles import Fader, wanted
 from .properties import redraw
 
@@ -55,13 +55,19 @@ class _State:
 
 _state = _State()
 
-samples: dict[str, Sample] = {}
-"""Newest values of live sessions, by the object's name."""
+samples: dict[int, Sample] = {}
+"""Newest values of live sessions, by the object's ``session_uid``: names are not unique where files are linked."""
 
 UNABLE = "The preview cannot draw on this machine"
 
+UNREADABLE = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, ReferenceError)
+"""What reading a head may raise, unlike the driver: that is one head's trouble, and not the machine's."""
+
+able = True
+"""Whether this machine can draw, as far as is known."""
+
 problem: str | None = None
-"""Why nothing can be drawn on this machine, in words; None while all is well."""
+"""What is not drawn, and why, in words; None while all is well."""
 
 busy_seconds = 0.0
 """How long Python and the driver took for the last picture."""
@@ -74,11 +80,11 @@ def running() -> bool:
 
 def start() -> None:
     """Turn the preview on in every 3D viewport."""
-    global problem
+    global able, problem
     if running():
         return
     lacks = lacking()
-    problem = f"{UNABLE}: {lacks}" if lacks else None
+    able, problem = not lacks, f"{UNABLE}: {lacks}" if lacks else None
     add = bpy.types.SpaceView3D.draw_handler_add
     _state.handles = [
         add(_draw_in_place, (), "WINDOW", "POST_VIEW"),
@@ -90,8 +96,8 @@ def start() -> None:
 
 def stop() -> None:
     """Turn the preview off, show what it hid, and let go of all it put on the GPU."""
-    global _state, problem
-    problem = None
+    global _state, able, problem
+    able, problem = True, None
     if not running():
         return
     for handle in _state.handles:
@@ -120,6 +126,12 @@ def head(obj) -> Head | None:
     return _state.heads.get(obj.session_uid)
 
 
+def trouble_of(obj) -> str:
+    """Return why a head cannot be drawn; empty while it can."""
+    kept = head(obj)
+    return "" if kept is None else kept.trouble
+
+
 def face_of(obj) -> dict[str, float]:
     """Return the weights that an object's face shows just now: the sample's, else the scene's, and the expression."""
     shapes, mapping = tuple(key.name for key in reading.shape_keys(obj)), mapping_of(obj)
@@ -144,7 +156,7 @@ def place_heads() -> None:
             noted.active = _active_name(layer)
             for obj in heads_of(scene):
                 shown = properties.head_settings(obj).show and obj.name in layer.objects
-                if shown and _stands_in(obj, scene) and obj.visible_get(view_layer=layer):
+                if shown and _stands_in(obj, scene) and not trouble_of(obj) and obj.visible_get(view_layer=layer):
                     one = noted.hidden.add()
                     one.head, one.selected = obj, obj.select_get(view_layer=layer)
                     obj.hide_set(True, view_layer=layer)
@@ -153,7 +165,13 @@ def place_heads() -> None:
 
 def _stands_in(obj, scene) -> bool:
     """Whether the preview draws a head in Blender's place: what is edited, sculpted or painted is left to Blender."""
-    return properties.settings(scene).placement == "IN_PLACE" and obj.mode == "OBJECT"
+    return able and properties.settings(scene).placement == "IN_PLACE" and obj.mode == "OBJECT"
+
+
+def _place_soon() -> None:
+    """Place heads once Blender has drawn: nothing may be hidden or shown before."""
+    if not bpy.app.timers.is_registered(place_heads):
+        bpy.app.timers.register(place_heads, first_interval=0.0)
 
 
 def _active_name(layer) -> str:
@@ -188,10 +206,10 @@ def pose_heads(
     scene: bpy.types.Scene,
     depsgraph=None,
     cache: dict[int, Head] | None = None,
-    live: Mapping[str, Sample] | None = None,
+    live: Mapping[int, Sample] | None = None,
     moving: Collection[int] = (),
 ) -> list[Posed]:
-    """Bring heads up to date and into their pose.
+    """Bring heads up to date and into their pose; one that cannot be read is left out, with its `Head.trouble`.
 
     Parameters
     ----------
@@ -201,8 +219,8 @@ def pose_heads(
         While rendering: the render's own.
     cache : dict of int to Head, optional
         Where heads are kept; the viewport's by default.
-    live : mapping of str to Sample, optional
-        Values that stand in for the scene's, by the object's name; those of live sessions by default.
+    live : mapping of int to Sample, optional
+        Values that stand in for the scene's, by the object's ``session_uid``; those of live sessions by default.
     moving : collection of int, optional
         ``session_uid`` of heads whose values change right now: their coordinates are not compared.
 
@@ -223,28 +241,35 @@ def pose_heads(
         sample = sample_for(original, scene, frame, live)
         laid_on = sample is not None and bool(sample.weights or sample.bones)
         laid_on |= layered is not None and chosen.strength > 0.0 and compose.has_face(original)
-        kept.sync(obj, depsgraph, thorough=original.session_uid not in moving, laid_on=laid_on)
-        if not len(kept.gpu.model.position):
+        try:
+            kept.sync(obj, depsgraph, thorough=original.session_uid not in moving, laid_on=laid_on)
+            if kept.gpu is None or not len(kept.gpu.model.position):
+                continue
+            kept.pose(
+                obj,
+                sample,
+                depsgraph=depsgraph,
+                offset=compose.offset_matrix(obj),
+                expression=layered,
+                strength=chosen.strength,
+            )
+        except UNREADABLE as error:
+            if not kept.trouble:
+                log.exception("preview of %s", original.name)
+            kept.trouble = f"{original.name} is left out, for it cannot be read: {error}"
             continue
-        kept.pose(
-            obj,
-            sample,
-            depsgraph=depsgraph,
-            offset=compose.offset_matrix(obj),
-            expression=layered,
-            strength=chosen.strength,
-        )
+        kept.trouble = ""
         posed.append(Posed(kept, original, label_of(original, sample, scene.original, frame)))
     compose.mark_faces(posed, scene)
     return posed
 
 
-def sample_for(obj, scene, frame: int, live: Mapping[str, Sample] | None = None) -> Sample | None:
+def sample_for(obj, scene, frame: int, live: Mapping[int, Sample] | None = None) -> Sample | None:
     """Return what stands in for the values that the scene has for a head.
 
     That is what was handed over with `preview.set_sample`, or the frame of the take that the head plays.
     """
-    sample = (samples if live is None else live).get(obj.name)
+    sample = (samples if live is None else live).get(obj.session_uid)
     if sample is not None and (sample.weights or sample.bones):
         return sample
     # A label alone, of a rig that is driven live, takes no head off its take.
@@ -274,6 +299,7 @@ def effects_of(chosen, posed: Posed) -> dict[str, float]:
 
 def _posed_for(context) -> list[Posed]:
     """Return the heads that this viewport shows, posed; particles come and go by the clock."""
+    global problem
     scene, layer, space = context.scene, context.view_layer, context.space_data
     chosen = properties.settings(scene)
     hidden = {one.head for one in properties.hidden_in(layer).hidden}
@@ -282,9 +308,8 @@ def _posed_for(context) -> list[Posed]:
         if not properties.head_settings(obj).show or obj.name not in layer.objects:
             continue
         visible, ours = obj.visible_get(view_layer=layer), _stands_in(obj, scene)
-        if (visible if ours else obj in hidden) and not bpy.app.timers.is_registered(place_heads):
-            # A head that came, was shown or changed its mode since: nothing may be hidden while Blender draws.
-            bpy.app.timers.register(place_heads, first_interval=0.0)
+        if visible if (ours and not trouble_of(obj)) else (obj in hidden):
+            _place_soon()  # a head that came, was shown, changed its mode or got into trouble since
         if chosen.placement == "IN_PLACE" and not ours:
             continue
         seen = visible or obj in hidden
@@ -304,6 +329,7 @@ def _posed_for(context) -> list[Posed]:
         if values != _state.last_values.get(obj.session_uid):
             moving.add(obj.session_uid)
     posed = pose_heads(objects, scene, moving=moving)
+    problem = "; ".join(filter(None, map(trouble_of, objects))) or None
     for item in posed:
         _state.last_values[item.obj.session_uid] = item.head.weights(item.obj)
         if item.head.suspect and not bpy.app.timers.is_registered(_settle):
@@ -336,17 +362,18 @@ def _tick() -> float | None:
 
 
 def guarded(draw) -> None:
-    """Draw; if this machine cannot, say so once in the panel and let the rest of Mien work."""
-    global problem, busy_seconds
-    if problem is not None:
+    """Draw; if this machine cannot, say so once in the panel, show what is hidden and let the rest of Mien work."""
+    global able, problem, busy_seconds
+    if not able:
         return
     began = time.perf_counter()
     try:
         draw()
     except Exception as error:
         # A draw handler that raises would be called again at every redraw, for ever.
-        problem = f"{UNABLE}: {error}"
+        able, problem = False, f"{UNABLE}: {error}"
         log.exception("preview")
+        _place_soon()
     busy_seconds = time.perf_counter() - began
 
 
@@ -511,6 +538,7 @@ def _after_load(*_args) -> None:
 
 @persistent
 def _after_undo(*_args) -> None:
+    looks.forget()
     for kept in _state.heads.values():
         kept.suspect = True
     if running():
@@ -521,16 +549,14 @@ def _after_undo(*_args) -> None:
 
 @persistent
 def _after_update(_scene, depsgraph) -> None:
-    playback.note_changes(depsgraph.updates)  # renders play takes, too
-    if not running():
-        return
-    changed = {
-        update.id.original.session_uid
-        for update in depsgraph.updates
-        if update.is_updated_geometry and isinstance(update.id, bpy.types.Object)
-    }
-    for uid in changed & set(_state.heads):
-        _state.heads[uid].suspect = True
+    playback.note_changes(depsgraph.updates)  # renders play takes, and are of looks, too
+    looks.note_changes(depsgraph)
+    note_changes(_state.heads.values(), depsgraph.updates)
+
+
+@persistent
+def _after_frame(_scene, depsgraph) -> None:
+    looks.note_changes(depsgraph)  # of another frame Blender tells nobody else
 
 
 @persistent
@@ -550,6 +576,7 @@ _HANDLERS = (
     ("undo_post", _after_undo),
     ("redo_post", _after_undo),
     ("depsgraph_update_post", _after_update),
+    ("frame_change_post", _after_frame),
     ("save_pre", _before_save),
     ("save_post", _after_save),
     ("save_post_fail", _after_save),

@@ -34,7 +34,7 @@ _SCENE = "Mien Preview Render"
 class _Playing:
     start: int
     count: int
-    samples: dict[str, list[Sample]]
+    samples: dict[int, list[Sample]]
     scene: str
     begun: bool = False
 
@@ -83,7 +83,7 @@ def read_samples(path: Path, obj: bpy.types.Object, scene: bpy.types.Scene) -> l
 
 def read_cast(
     path: Path, targets: Sequence[Target], scene: bpy.types.Scene, start: float = 1
-) -> dict[str, list[Sample]]:
+) -> dict[int, list[Sample]]:
     """Read a take as samples of every mesh that a bake of it would move.
 
     Parameters
@@ -98,8 +98,9 @@ def read_cast(
 
     Returns
     -------
-    dict of str to list of Sample
-        By the object's name, the head first. All that has the shape keys of a target, or is on its armature, is there.
+    dict of int to list of Sample
+        By the object's ``session_uid``, the head first: where files are linked, several have one name. All that has
+        the shape keys of a target, or is on its armature, is there.
 
     Raises
     ------
@@ -121,7 +122,7 @@ def read_cast(
     moved = {target.mesh.data.shape_keys: each for target, each in played if target.rig.keys}
     turned = {target.armature: each for target, each in played if target.rig.bones}
     still = [Sample()] * len(samples)
-    cast = {first.mesh.name: samples}
+    cast = {first.mesh.session_uid: samples}
     for obj in scene.objects:
         if obj.type != "MESH" or obj == first.mesh:
             continue
@@ -129,7 +130,7 @@ def read_cast(
         shaped = moved.get(obj.data.shape_keys, still)
         posed = turned.get(modifier.object, still) if modifier is not None else still
         if shaped is not still or posed is not still:
-            cast[obj.name] = [
+            cast[obj.session_uid] = [
                 Sample(shape.weights, pose.bones, face.label)
                 for shape, pose, face in zip(shaped, posed, samples, strict=True)
             ]
@@ -254,18 +255,18 @@ def samples_of(
     ]
 
 
-def at(frame: int) -> Mapping[str, Sample]:
-    """Return the samples of a frame of the take that is being rendered; none while none is."""
+def at(frame: int) -> Mapping[int, Sample]:
+    """Return the samples of a frame of the take that is being rendered, as `read_cast` has them; none while none is."""
     if _playing is None:
         return {}
     index = min(max(frame - _playing.start, 0), _playing.count - 1)
-    return {name: samples[index] for name, samples in _playing.samples.items()}
+    return {uid: samples[index] for uid, samples in _playing.samples.items()}
 
 
 def begin(
     context,
     obj: bpy.types.Object,
-    cast: dict[str, list[Sample]],
+    cast: dict[int, list[Sample]],
     path: Path,
     *,
     film: bool,
@@ -280,7 +281,7 @@ def begin(
     context : bpy.types.Context
     obj : bpy.types.Object
         The head.
-    cast : dict of str to list of Sample
+    cast : dict of int to list of Sample
         One per frame for all that moves; see `read_cast`.
     path : Path
         The film, or the pictures without their numbers.
@@ -313,7 +314,7 @@ def begin(
         _check_film(path)
     scene = context.scene.copy()
     scene.name = _SCENE
-    first, count = round(start), len(cast[obj.name])
+    first, count = round(start), len(cast[obj.session_uid])
     scene.frame_start, scene.frame_end, scene.frame_step = first, first + count - 1, 1
     render = scene.render
     render.engine = ENGINE

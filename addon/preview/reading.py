@@ -213,17 +213,22 @@ def _group_weights(obj, name, pairs, weights, vertices) -> Floats:
 
 
 def _influences(obj, pairs, weights):
-    modifier = armature_modifier(obj)
-    names, mapping = [], np.full(len(obj.vertex_groups) + 1, -1, np.int32)
-    if modifier is not None:
-        for group in obj.vertex_groups:
-            bone = modifier.object.data.bones.get(group.name)
-            if bone is not None and bone.use_deform:
-                mapping[group.index] = len(names)
-                names.append(group.name)
+    carrying = _carrying(obj)
+    mapping = np.full(len(obj.vertex_groups) + 1, -1, np.int32)
+    for i, name in enumerate(carrying):
+        mapping[obj.vertex_groups[name].index] = i
     bone = mapping[pairs[:, 1]] if len(pairs) else np.zeros(0, np.int32)
     keep = bone >= 0
-    return tuple(names), (pairs[keep, 0], bone[keep], weights[keep])
+    return carrying, (pairs[keep, 0], bone[keep], weights[keep])
+
+
+def _carrying(obj) -> tuple[str, ...]:
+    """Return the names of the bones that move a mesh by its vertex groups."""
+    modifier = armature_modifier(obj)
+    if modifier is None:
+        return ()
+    bones = modifier.object.data.bones
+    return tuple(group.name for group in obj.vertex_groups if group.name in bones and bones[group.name].use_deform)
 
 
 def read_weights(obj, shapes: tuple[str, ...], depsgraph=None) -> Floats:
@@ -334,7 +339,7 @@ def structure(obj) -> tuple:
     modifier = armature_modifier(obj)
     armature = None
     if modifier is not None:
-        armature = (modifier.object.session_uid, len(modifier.object.data.bones))
+        armature = (modifier.object.session_uid, modifier.object.data.session_uid, _carrying(obj))
     return (
         mesh.session_uid,
         len(mesh.vertices),

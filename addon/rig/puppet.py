@@ -64,13 +64,13 @@ class _Handle:
 
     def __init__(self, obj: bpy.types.Object):
         self.name = obj.name
-        self._uid = obj.session_uid
+        self.uid = obj.session_uid
 
     def __call__(self) -> bpy.types.Object | None:
         obj = bpy.data.objects.get(self.name)
-        if obj is not None and obj.session_uid == self._uid:
+        if obj is not None and obj.session_uid == self.uid:
             return obj
-        obj = next((o for o in bpy.data.objects if o.session_uid == self._uid), None)
+        obj = next((o for o in bpy.data.objects if o.session_uid == self.uid), None)
         if obj is not None:
             self.name = obj.name
         return obj
@@ -109,6 +109,11 @@ class Puppet:
     def name(self) -> str:
         self._mesh()
         return self._mesh.name
+
+    @property
+    def uid(self) -> int:
+        """``session_uid`` of the mesh object."""
+        return self._mesh.uid
 
     @property
     def channels(self) -> int:

@@ -123,9 +123,10 @@ class Studio:
 
     def posed(self, weights=None, bones=None):
         from mien.addon import preview
-        from mien.addon.preview import overlay
+        from mien.addon.preview import looks, overlay
 
-        preview.set_sample(self.obj.name, weights or {}, bones)
+        looks.forget()  # of what is changed between two pictures of one job Blender tells nobody
+        preview.set_sample(self.obj.session_uid, weights or {}, bones)
         return overlay.pose_heads([self.obj], bpy.context.scene, None, self.kept)
 
     def shoot(self, weights=None, bones=None, effects=None, time: float = 0.0, zoom: float = 1.0) -> np.ndarray:

@@ -142,7 +142,7 @@ def test_a_live_label_sets_off_an_expression_on_the_head_and_particles(device, h
     add_effects(scene)
     for rule in scene.effects:
         rule.use = True
-    label = overlay.samples[head.name].label
+    label = overlay.samples[head.session_uid].label
     assert set(wanted(scene.effects, {}, label)) == {"sparkles", "hearts"}
 
     # It is worn on when another setting changes.
@@ -164,7 +164,7 @@ def test_a_live_label_sets_off_an_expression_on_the_head_and_particles(device, h
     assert bpy.ops.mien.live_trigger_remove(index=0) == {"FINISHED"}
     assert running.wearer._triggers == ()
     bpy.ops.mien.live_stop()
-    assert head.name not in overlay.samples
+    assert head.session_uid not in overlay.samples
 
 
 def test_particles_follow_an_expression_of_ones_own():
@@ -246,7 +246,7 @@ def test_a_real_face_is_labelled_and_its_own_expression_learnt_beside_the_frames
         # The clip comes round to those frames again.
         until(lambda: running.expressions.shown == "face of the moment", 60)
         # The next sample brings it to the preview.
-        until(lambda: overlay.samples[head.name].label == "face of the moment", 60)
+        until(lambda: overlay.samples[head.session_uid].label == "face of the moment", 60)
         assert bpy.ops.mien.live_forget(name="face of the moment") == {"FINISHED"}
         until(lambda: running.expressions.names == () and running.expressions.shown == "")
         # The take tells it by the name that it had, until it was forgotten.

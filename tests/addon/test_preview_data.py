@@ -307,6 +307,22 @@ def test_the_maps_of_renders_are_read():
     assert drawn("Edited") == pytest.approx(0.25)
 
 
+def test_a_node_that_feeds_many_is_met_once():
+    """A ladder whose every rung has both inputs from the one before: 2^40 ways lead to the picture."""
+    material = bpy.data.materials.new("Face")
+    material.use_nodes = True
+    nodes, links = material.node_tree.nodes, material.node_tree.links
+    below = nodes.new("ShaderNodeTexImage")
+    below.image = bpy.data.images.new("skin", 4, 4)
+    for _ in range(40):
+        rung = nodes.new("ShaderNodeVectorMath")
+        for socket in rung.inputs[:2]:
+            links.new(below.outputs[0], socket)
+        below = rung
+    links.new(below.outputs[0], nodes["Principled BSDF"].inputs["Base Color"])
+    assert looks.read_look(material).base_image == "skin"
+
+
 def test_a_mask_between_colours_is_no_colour():
     material = bpy.data.materials.new("Face")
     material.use_nodes = True

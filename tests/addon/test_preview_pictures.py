@@ -196,8 +196,8 @@ def test_two_heads(head, tmp_path):
     def job(depsgraph):
         from mien.addon.preview.drawing import AGX, Target
 
-        preview.set_sample(head.name, {"Smile": 1.0})
-        preview.set_sample(other.name, {"Frown": 1.0})
+        preview.set_sample(head.session_uid, {"Smile": 1.0})
+        preview.set_sample(other.session_uid, {"Frown": 1.0})
         posed = overlay.pose_heads([head, other], bpy.context.scene, None, {})
         chosen = bpy.context.scene.mien_preview
         chosen.background = "GRADIENT"

@@ -21,7 +21,7 @@ from mien.addon.operators.preview import (  # noqa: E402
 )
 from mien.addon.operators.takes import MIEN_OT_export_csv  # noqa: E402
 from mien.addon.panels.preview import MIEN_PT_preview_expression, MIEN_PT_preview_heads  # noqa: E402
-from mien.addon.preview import compose, drawing, engine, overlay, playback, properties  # noqa: E402
+from mien.addon.preview import compose, drawing, engine, looks, overlay, playback, properties, reading  # noqa: E402
 from mien.addon.preview.heads import Head, Sample  # noqa: E402
 from mien.addon.preview.particles import EFFECTS  # noqa: E402
 from mien.addon.rig.targets import find_target  # noqa: E402
@@ -45,6 +45,12 @@ def make_rig(keys=UNITS):
     for key in head.data.shape_keys.key_blocks:
         key.value = 0.0
     return head
+
+
+@pytest.fixture(autouse=True)
+def _as_where_there_is_a_graphics_card(monkeypatch):
+    """Here is none without `with_gpu`, and where nothing can be drawn no head is hidden."""
+    monkeypatch.setattr(overlay, "lacking", lambda: None)
 
 
 def handlers() -> dict[str, int]:
@@ -116,7 +122,7 @@ def test_loads_leave_nothing(addon, tmp_path):
     for i in range(200):
         bpy.ops.wm.open_mainfile(filepath=str(path))
         preview.start()
-        preview.set_sample("Head", [0.5] * 11)
+        preview.set_sample(bpy.data.objects["Head"].session_uid, [0.5] * 11)
         if i % 10 == 0:  # a context for drawing takes longer than all the rest
             with_gpu(job)
             assert on_the_gpu() == ["GpuModel", "Head"]
@@ -213,6 +219,60 @@ def test_a_deleted_head_is_let_go():
     assert overlay._state.heads == {}
 
 
+def test_rendered_view_lets_go_of_what_is_shown_no_more():
+    """Deleted objects and instances; what another view layer still shows is kept for it."""
+    head, scene, kept = make_rig(), bpy.context.scene, {}
+    other = scene.view_layers.new("Other")
+
+    def draw(layer):
+        def job(_depsgraph):
+            view = drawing.View(np.eye(4), np.eye(4))
+            engine.draw(drawing.Target(16, 16, "RGBA16F"), layer.depsgraph, view, kept, 0.0, {})
+            return len(kept)
+
+        layer.update()
+        return with_gpu(job)
+
+    layer = bpy.context.view_layer
+    assert draw(layer) == 1
+    copy, props, empty = head.copy(), bpy.data.collections.new("Props"), bpy.data.objects.new("Props", None)
+    copy.data = head.data.copy()
+    props.objects.link(copy)
+    empty.instance_type, empty.instance_collection = "COLLECTION", props
+    for obj in (copy, empty):
+        scene.collection.objects.link(obj)
+    assert draw(layer) == draw(other) == 3
+    empty.hide_set(True, view_layer=layer)
+    assert draw(layer) == 3
+    uploads = kept[head.session_uid].uploads
+    empty.hide_set(True, view_layer=other)
+    assert draw(other) == 2
+    bpy.data.objects.remove(copy)
+    assert (draw(layer), draw(other)) == (2, 1)
+    assert kept[head.session_uid].uploads == uploads
+    assert on_the_gpu().count("GpuModel") == 1
+
+
+def test_instances_stand_where_they_are_after_a_change_that_a_script_looked_at():
+    prop, props, empty = make_rig(), bpy.data.collections.new("Props"), bpy.data.objects.new("Props", None)
+    props.objects.link(prop)
+    empty.instance_type, empty.instance_collection = "COLLECTION", props
+    empty.location.x = 5.0
+    bpy.context.scene.collection.objects.link(empty)
+
+    def look(_scene, depsgraph):
+        for update in depsgraph.updates:
+            assert update.id.original
+
+    bpy.app.handlers.depsgraph_update_post.append(look)
+    prop.location.y = 2.0
+    bpy.context.view_layer.update()
+    bpy.app.handlers.depsgraph_update_post.remove(look)
+    depsgraph = bpy.context.view_layer.depsgraph
+    (item,) = with_gpu(lambda _render: list(engine.pose_instances(depsgraph, {}).values()))
+    np.testing.assert_allclose(item.head.matrix[:3, 3], (5.0, 2.0, 0.0))
+
+
 def change_vertex(head):
     head.data.vertices[0].co.x += 0.1
     head.data.shape_keys.key_blocks[0].points[0].co.x += 0.1
@@ -250,6 +310,146 @@ def test_a_change_is_noticed_and_uploaded(change):
     bpy.context.view_layer.update()
     assert with_gpu(uploads) == 2
     assert with_gpu(uploads) == 2
+
+
+def swap_bones(rig):
+    """In place of one that moves the head comes another: there are as many as before."""
+    bpy.context.view_layer.objects.active = rig
+    bpy.ops.object.mode_set(mode="EDIT")
+    bones = rig.data.edit_bones
+    bones.remove(bones["jaw"])
+    bones.new("chin").tail = (0.0, 0.0, 1.0)
+    bpy.ops.object.mode_set(mode="OBJECT")
+
+
+def undeform_bone(rig):
+    rig.data.bones["jaw"].use_deform = False
+
+
+def replace_armature(rig):
+    rig.data = rig.data.copy()
+    swap_bones(rig)
+
+
+@pytest.mark.parametrize("change", [swap_bones, undeform_bone, replace_armature])
+def test_a_head_is_read_again_when_other_bones_move_it(change):
+    head = make_rig()
+    for name in ("head", "jaw"):
+        head.vertex_groups.new(name=name).add(range(3), 0.5, "REPLACE")
+    preview.start()
+
+    def bones(_depsgraph):
+        (item,) = overlay._posed_for(viewport())
+        return item.head.gpu.model.bones
+
+    assert with_gpu(bones) == ("head", "jaw")
+    change(head.parent)
+    bpy.context.view_layer.update()
+    assert with_gpu(bones) == ("head",)
+
+
+def test_a_bone_that_turns_compares_no_coordinates(monkeypatch):
+    head, compared, content = make_rig(), [], reading.content
+    head.vertex_groups.new(name="head").add(range(3), 1.0, "REPLACE")
+    preview.start()
+    monkeypatch.setattr(reading, "content", lambda obj: compared.append(obj.name) or content(obj))
+    monkeypatch.setattr(engine, "_view_kept", {})
+    depsgraph = bpy.context.evaluated_depsgraph_get()
+    updated = []
+
+    def note(_scene, depsgraph):
+        updated.append(len(depsgraph.updates))
+        engine.MienPreviewEngine.view_update(None, None, depsgraph)
+
+    def job(_depsgraph):
+        assert len(overlay._posed_for(viewport())) == 1
+        assert len(overlay.pose_heads([head], bpy.context.scene, depsgraph, engine._view_kept)) == 1
+
+    bpy.app.handlers.depsgraph_update_post.append(note)
+    try:
+        with_gpu(job)
+        compared.clear()
+        for turn in (0.1, 0.2):
+            head.parent.pose.bones["head"].rotation_quaternion[1] = turn
+            bpy.context.view_layer.update()
+            with_gpu(job)
+        assert sum(updated)
+        assert compared == []
+        change_vertex(head)
+        bpy.context.view_layer.update()
+        with_gpu(job)
+        assert len(compared) == 2
+        assert [overlay.head(head).uploads, engine._view_kept[head.session_uid].uploads] == [2, 2]
+    finally:
+        bpy.app.handlers.depsgraph_update_post.remove(note)
+
+
+def make_painted_head():
+    """A head with a material, and the value of that material's roughness."""
+    head, material = make_rig(), bpy.data.materials.new("Skin")
+    material.use_nodes = True
+    head.data.materials.append(material)
+    return head, material.node_tree.nodes["Principled BSDF"].inputs["Roughness"]
+
+
+def edit_value(value):
+    value.default_value = 0.25
+    bpy.context.view_layer.update()
+
+
+def key_value(value):
+    for frame, rough in ((1, 0.5), (2, 0.25)):
+        value.default_value = rough
+        value.keyframe_insert("default_value", frame=frame)
+    bpy.context.scene.frame_set(2)
+
+
+def drive_value(value):
+    value.driver_add("default_value").driver.expression = "frame / 8"
+    bpy.context.scene.frame_set(2)
+
+
+def undo_value(value):
+    value.default_value = 0.25
+    bpy.ops.ed.undo_push(message="rough")
+    bpy.data.materials["Skin"].node_tree.nodes["Principled BSDF"].inputs["Roughness"].default_value = 0.75
+    bpy.ops.ed.undo_push(message="rougher")
+    bpy.context.view_layer.update()
+    bpy.ops.ed.undo()
+
+
+def another_material(_value):
+    other = bpy.data.materials.new("Other")
+    other.use_nodes = True
+    other.node_tree.nodes["Principled BSDF"].inputs["Roughness"].default_value = 0.25
+    bpy.data.objects["Head"].material_slots[0].material = other
+    bpy.context.view_layer.update()
+
+
+@pytest.mark.parametrize("change", [edit_value, key_value, drive_value, undo_value, another_material])
+def test_materials_are_read_again_only_when_they_change(change, monkeypatch):
+    _head, value = make_painted_head()
+    wardrobe, read, count = looks.Wardrobe(), looks.read_look, []
+    monkeypatch.setattr(looks, "read_look", lambda material: count.append(material) or read(material))
+    bpy.context.view_layer.update()
+
+    def rough():
+        count.clear()
+        for _ in range(3):  # redraws between which nothing happens
+            (look,) = wardrobe.looks_of(bpy.data.objects["Head"])
+        return look.roughness
+
+    assert rough() == pytest.approx(0.5)
+    assert len(count) == 1
+    change(value)
+    assert rough() == pytest.approx(0.25)
+    assert len(count) == 1
+    head = bpy.data.objects["Head"]
+    head.data.shape_keys.key_blocks["Smile"].value = 0.3
+    head.parent.pose.bones["head"].rotation_quaternion[1] = 0.1
+    bpy.context.view_layer.update()
+    rough()
+    assert count == []
 
 
 def test_values_alone_upload_nothing():
@@ -453,13 +653,13 @@ def test_edit_mode_leaves_the_head_as_it_was():
 
 
 def test_samples():
-    preview.set_sample("Head", np.linspace(0, 1, 11), {"head": (1, 0, 0, 0)}, "sadness")
-    assert overlay.samples["Head"].weights[UNITS[-1]] == 1.0
-    preview.set_sample("Head", np.zeros(52))
-    assert set(overlay.samples["Head"].weights) == set(ARKIT)
+    preview.set_sample(7, np.linspace(0, 1, 11), {"head": (1, 0, 0, 0)}, "sadness")
+    assert overlay.samples[7].weights[UNITS[-1]] == 1.0
+    preview.set_sample(7, np.zeros(52))
+    assert set(overlay.samples[7].weights) == set(ARKIT)
     with pytest.raises(ValueError, match="11 or 52"):
-        preview.set_sample("Head", np.zeros(3))
-    preview.clear_sample("Head")
+        preview.set_sample(7, np.zeros(3))
+    preview.clear_sample(7)
     assert overlay.samples == {}
 
 
@@ -472,7 +672,7 @@ def test_bad_pictures_are_refused(bad):
 def test_a_sample_does_not_touch_the_keys():
     head = make_rig()
     preview.start()
-    preview.set_sample("Head", {"Smile": 0.8})
+    preview.set_sample(head.session_uid, {"Smile": 0.8})
 
     def job(_depsgraph):
         draw_in_place(head)
@@ -502,9 +702,9 @@ def test_a_head_with_another_modifier_is_read_anew_only_when_told(monkeypatch):
     assert smile() == (None, 1)
     assert smile() == (None, 1)
     assert smile(suspect=True) == (None, 2)
-    assert smile({head.name: Sample({"Smile": 0.75})}) == (0.75, 3)
+    assert smile({head.session_uid: Sample({"Smile": 0.75})}) == (0.75, 3)
     assert smile(strength=1.0) == (pytest.approx(0.9), 3)
-    assert smile({head.name: Sample(label="anger")}) == (None, 4)  # a label alone moves nothing
+    assert smile({head.session_uid: Sample(label="anger")}) == (None, 4)  # a label alone moves nothing
 
 
 @pytest.mark.parametrize("what", ["head", "armature", "bone"])
@@ -531,8 +731,6 @@ def test_what_is_scaled_to_nothing_stops_no_other(what, tmp_path):
 
 
 def test_a_bone_of_a_sample_moves_as_the_pose_would():
-    from mien.addon.preview import reading
-
     head, rig = append_sample_head(bpy.context)
     for bone in rig.pose.bones:
         bone.rotation_mode = "QUATERNION"
@@ -546,10 +744,48 @@ def test_a_bone_of_a_sample_moves_as_the_pose_would():
     assert np.allclose(ours, reading.read_bones(head, names), atol=1e-5)
 
 
-def test_a_failing_graphics_card_is_told_once():
-    make_rig()
+def test_a_head_that_cannot_be_read_stops_no_other(monkeypatch, tmp_path):
+    """It is told, shown as Blender has it, and drawn again once it can be; no render passes it over in silence."""
+    bad, good = make_rig(), make_rig()
     preview.start()
-    overlay.problem = None  # as in a window
+    assert bad.hide_get()
+    assert good.hide_get()
+    read, tries, broken = reading.read_mesh, [], True
+
+    def fails(obj, *args):
+        tries.append(obj)
+        if broken and obj == bad:
+            raise KeyError("no such bone")
+        return read(obj, *args)
+
+    monkeypatch.setattr(reading, "read_mesh", fails)
+
+    def drawn():
+        posed = []
+        with_gpu(lambda _: overlay.guarded(lambda: posed.extend(overlay._posed_for(viewport()))))
+        overlay.place_heads()
+        return [item.obj for item in posed]
+
+    assert drawn() == [good]
+    assert overlay.problem == "Head is left out, for it cannot be read: 'no such bone'"
+    assert not bad.hide_get()
+    assert good.hide_get()
+    assert drawn() == [good]
+    assert tries.count(bad) == 1  # what has not changed is not read at each redraw
+    bpy.context.scene.camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
+    with pytest.raises(RuntimeError, match="Head is left out, for it cannot be read"):
+        render(tmp_path / "a.png", 16, 16)
+    broken = False
+    add_key(bad)
+    assert drawn() == [bad, good]
+    assert overlay.problem is None
+    assert drawn() == [bad, good]
+    assert bad.hide_get()
+
+
+def test_a_failing_graphics_card_is_told_once():
+    head = make_rig()
+    preview.start()
     calls = []
 
     def fails():
@@ -559,6 +795,9 @@ def test_a_failing_graphics_card_is_told_once():
     overlay.guarded(fails)
     overlay.guarded(fails)
     assert calls == [1]  # it does not try again at every redraw
+    assert bpy.app.timers.is_registered(overlay.place_heads)
+    overlay.place_heads()
+    assert not head.hide_get()  # what is not drawn is not hidden
     assert overlay.problem == "The preview cannot draw on this machine: the driver is gone"
 
 
@@ -569,6 +808,7 @@ from mien.addon.rig.targets import find_target
 head = conftest.make_rig()
 assert bpy.ops.mien.preview() == {"FINISHED"}
 print("LINE", overlay.problem)
+assert not head.hide_get()
 overlay._draw_in_place()  # what a viewport would call: it neither raises nor tries
 assert bpy.ops.mien.preview_expression(name="happiness") == {"FINISHED"}
 summary = bake.bake_into_scene(
@@ -594,10 +834,10 @@ def test_a_head_too_large_for_the_card_is_told():
 
 
 def test_expressions_are_kept_with_the_file():
-    make_rig()
+    head = make_rig()
     preview.start()
     bpy.context.scene.mien_preview.strength = 0.0
-    preview.set_sample("Head", {"Smile": 0.5})
+    preview.set_sample(head.session_uid, {"Smile": 0.5})
     assert bpy.ops.mien.preview_expression_save(name="Smirk") == {"FINISHED"}
     preview.clear_sample()
     chosen = bpy.context.scene.mien_preview
@@ -635,10 +875,10 @@ def test_names_that_users_give_are_drawn_as_they_are(monkeypatch):
 
 def test_a_hot_key_decides_for_no_button_after_it():
     """Called as buttons and keys do it, which fills in what they leave open from the last run."""
-    make_rig()
+    head = make_rig()
     preview.start()
     chosen = bpy.context.scene.mien_preview
-    preview.set_sample("Head", {"Smile": 0.5})
+    preview.set_sample(head.session_uid, {"Smile": 0.5})
     bpy.ops.mien.preview_expression_save(name="Smirk")
     wear = bpy.ops.mien.preview_expression
     wear("INVOKE_DEFAULT", own=1, strength=0.5)
@@ -665,9 +905,9 @@ def test_what_is_worn_can_be_taken_off_without_the_preview():
 def test_no_expression_is_replaced_unasked():
     assert free_name(["Smirk"]) == "Expression"
     assert free_name(["Expression", "Expression 2", "Smirk"]) == "Expression 3"
-    make_rig()
+    head = make_rig()
     preview.start()
-    preview.set_sample("Head", {"Smile": 0.5})
+    preview.set_sample(head.session_uid, {"Smile": 0.5})
     proposed = []
     dialog = SimpleNamespace(invoke_props_dialog=lambda operator: proposed.append(operator.name))
     context = SimpleNamespace(scene=bpy.context.scene, window_manager=dialog)
@@ -862,9 +1102,9 @@ def test_each_head_has_its_own_source(tmp_path):
     (first, happy), (second, sad), (third, none) = with_gpu(job)
     assert (first, second, third) == pytest.approx((0.8, 0.3, 0.55), abs=0.02)
     assert (happy, sad, none) == ("happiness", "sadness", "")
-    preview.set_sample(heads[0].name, {}, label="anger")  # as a live session does beside its rig
+    preview.set_sample(heads[0].session_uid, {}, label="anger")  # as a live session does beside its rig
     assert with_gpu(job)[0] == (pytest.approx(0.8, abs=0.02), "happiness")
-    preview.clear_sample(heads[0].name)
+    preview.clear_sample(heads[0].session_uid)
     assert heads[0].data.shape_keys.key_blocks["Smile"].value == 0.0  # nothing is baked
     properties.head_settings(heads[1]).take = str(tmp_path / "gone.mien")
     (first, _), (second, _), _ = with_gpu(job)
@@ -1011,7 +1251,9 @@ def test_a_take_renders_to_files(tmp_path, film):
     before = len(bpy.data.scenes)
     samples = playback.samples_of(performance(3), find_target(head).rig, 24.0)
     assert playback.share_done(1) == 1.0
-    name = playback.begin(bpy.context, head, {head.name: samples}, tmp_path / ("a.mp4" if film else "a_##"), film=film)
+    name = playback.begin(
+        bpy.context, head, {head.session_uid: samples}, tmp_path / ("a.mp4" if film else "a_##"), film=film
+    )
     assert playback.share_done(1) == pytest.approx(1 / 3)
     bpy.ops.render.render(animation=True, scene=name)
     playback.finish()
@@ -1037,7 +1279,7 @@ def test_a_film_of_a_render_region_has_even_sides(region, kept, tmp_path):
     scene.camera, render = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera")), scene.render
     render.resolution_x = render.resolution_y = 32
     crop_to(render, region, region)
-    name = playback.begin(bpy.context, head, {head.name: [Sample()]}, tmp_path / "a.mp4", film=True)
+    name = playback.begin(bpy.context, head, {head.session_uid: [Sample()]}, tmp_path / "a.mp4", film=True)
     left, low, right, high = compose.render_border(bpy.data.scenes[name].render, 32, 32)
     playback.finish()
     assert (left, right) == (low, high) == kept
@@ -1073,15 +1315,46 @@ def test_a_takes_render_moves_all_that_a_bake_would(monkeypatch, tmp_path, capfd
     scene.camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
     as_in_a_window(monkeypatch, lambda *_args, **_options: {"RUNNING_MODAL"})
     assert bpy.ops.mien.preview_render_take(filepath=str(tmp_path / "a.mp4")) == {"FINISHED"}
-    played = playback.at(2)
-    assert set(played) == {head.name, brows.name, hair.name}
-    assert other.name not in played
+    played = {obj.name: playback.at(2).get(obj.session_uid) for obj in (head, brows, hair, other)}
+    assert played[other.name] is None
     assert played[brows.name].weights == {"Smile": pytest.approx(0.8, abs=0.02)}
     assert played[hair.name].weights == {}
     assert played[head.name].bones == played[brows.name].bones == played[hair.name].bones
     assert played[head.name].bones["jaw"][0] < 0.999
     assert "Brows, Hair: Without the modifiers Smooth" in "".join(capfd.readouterr())
     playback.finish()
+
+
+def test_a_takes_render_moves_no_namesake_of_its_head(monkeypatch, tmp_path):
+    """A character that is linked, and beside it its override, by the same names."""
+    head, character = make_rig(), bpy.data.collections.new("Character")
+    bpy.context.scene.collection.children.link(character)
+    for obj in (head, head.parent):
+        bpy.context.scene.collection.objects.unlink(obj)
+        character.objects.link(obj)
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "library.blend"))
+    empty_file()
+    scene = bpy.context.scene
+    with bpy.data.libraries.load(str(tmp_path / "library.blend"), link=True) as (_, found):
+        found.collections = ["Character"]
+    linked = found.collections[0]
+    scene.collection.children.link(linked)
+    linked.override_hierarchy_create(scene, bpy.context.view_layer, do_fully_editable=True)
+    extra, head = sorted((obj for obj in scene.objects if obj.type == "MESH"), key=lambda obj: obj.library is None)
+    assert extra.name == head.name
+    head.data = head.data.copy()  # with keys of its own
+    write_take(tmp_path / "a.mien", 0.8, count=3)
+    scene.mien.take, scene.mien.target, scene.mien.neutral = str(tmp_path / "a.mien"), head, "none"
+    scene.camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
+    as_in_a_window(monkeypatch, lambda *_args, **_options: {"RUNNING_MODAL"})
+    assert bpy.ops.mien.preview_render_take(filepath=str(tmp_path / "a.mp4")) == {"FINISHED"}
+    live = playback.at(2)
+    playback.finish()
+    assert overlay.sample_for(head, scene, 2, live).weights["Smile"] == pytest.approx(0.8, abs=0.02)
+    assert overlay.sample_for(extra, scene, 2, live) is None
+    preview.set_sample(head.session_uid, {"Smile": 0.5})
+    assert overlay.sample_for(head, scene, 2).weights == {"Smile": 0.5}
+    assert overlay.sample_for(extra, scene, 2) is None
 
 
 def test_a_takes_render_is_over_when_no_job_runs_any_more(monkeypatch, tmp_path):
@@ -1120,7 +1393,7 @@ def test_a_film_of_before_is_kept_until_it_is_rendered_anew(tmp_path):
     old, new = tmp_path / "old.mp4", tmp_path / "folder" / "new.mp4"
     old.write_bytes(b"before")
     for film in (old, new):
-        playback.begin(bpy.context, head, {head.name: samples}, film, film=True)
+        playback.begin(bpy.context, head, {head.session_uid: samples}, film, film=True)
         playback.finish()
     assert old.read_bytes() == b"before"
     assert not new.exists()
@@ -1149,7 +1422,7 @@ def test_a_render_that_does_not_begin_leaves_nothing(how, monkeypatch, tmp_path)
 def test_a_file_saved_during_a_takes_render_opens_without_its_scene(tmp_path):
     head = append_sample_head(bpy.context)[0]
     samples = playback.samples_of(performance(3), find_target(head).rig, 24.0)
-    name = playback.begin(bpy.context, head, {head.name: samples}, tmp_path / "a.mp4", film=True)
+    name = playback.begin(bpy.context, head, {head.session_uid: samples}, tmp_path / "a.mp4", film=True)
     bpy.data.scenes[name].use_fake_user = True  # as if a window showed it: a scene that nothing uses is not saved
     bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "a.blend"))
     bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "a.blend"))
@@ -1164,7 +1437,7 @@ def test_an_undo_brings_no_scene_of_a_takes_render_back(ended, tmp_path):
     samples, name = playback.samples_of(performance(3), find_target(head).rig, 24.0), head.name
     heard = write_sound(tmp_path / "a.wav")
     bpy.ops.ed.undo_push(message="before")
-    playback.begin(bpy.context, head, {head.name: samples}, tmp_path / "a.mp4", film=True, heard=heard)
+    playback.begin(bpy.context, head, {head.session_uid: samples}, tmp_path / "a.mp4", film=True, heard=heard)
     assert len(bpy.data.sounds) == 1
     bpy.data.objects[name].location.x = 1.0
     bpy.ops.ed.undo_push(message="while it renders")
@@ -1183,7 +1456,7 @@ def test_an_undo_brings_no_scene_of_a_takes_render_back(ended, tmp_path):
 def test_no_window_is_left_in_the_scene_of_a_takes_render(tmp_path):
     head = append_sample_head(bpy.context)[0]
     samples = playback.samples_of(performance(3), find_target(head).rig, 24.0)
-    name = playback.begin(bpy.context, head, {head.name: samples}, tmp_path / "a.mp4", film=True)
+    name = playback.begin(bpy.context, head, {head.session_uid: samples}, tmp_path / "a.mp4", film=True)
     for window in bpy.context.window_manager.windows:
         window.scene = bpy.data.scenes[name]
     playback.finish()

@@ -138,7 +138,7 @@ def case(vertices: int, shapes: int, frames: int) -> dict:
     upload = time.perf_counter() - began
 
     def ours():
-        preview.set_sample(head.name, dict(zip(names, random.uniform(0, 1, shapes), strict=True)))
+        preview.set_sample(head.session_uid, dict(zip(names, random.uniform(0, 1, shapes), strict=True)))
 
     fast = measure(ours, frames)
     kept = overlay.head(head)

@@ -68,14 +68,14 @@ def pictures(chosen, head, preview, space):
     """The pictures of the documentation."""
     smile = {"Smile": 0.75, "CheekSquint": 0.45, "JawOpen": 0.14, "BrowRaise": 0.2}
     chosen.background = "GRADIENT"
-    preview.set_sample(head.name, smile, TURN)
+    preview.set_sample(head.session_uid, smile, TURN)
     yield from shot("preview-inplace")
 
     chosen.lighting, chosen.use_particles = "RIM", True
     chosen.inner, chosen.outer = (0.03, 0.035, 0.055), (0.004, 0.005, 0.01)
     chosen.effects["steam"].use, chosen.effects["steam"].trigger = True, "ALWAYS"
     angry = {"BrowFurrow": 1.0, "EyeWide": 0.35, "NoseWrinkle": 0.4, "Frown": 0.35}
-    preview.set_sample(head.name, angry, TURN, "anger")
+    preview.set_sample(head.session_uid, angry, TURN, "anger")
     yield from shot("preview-rim")
     chosen.lighting, chosen.use_particles = "STUDIO", False
     chosen.effects["steam"].use = False
@@ -87,7 +87,7 @@ def viewports(chosen, head, preview, space):
     """Quad view, local view, camera view, two windows."""
     overlay = addon("preview.overlay")
     smile = {"Smile": 0.6}
-    preview.set_sample(head.name, smile)
+    preview.set_sample(head.session_uid, smile)
     chosen.background = "NONE"
     single = yield from drawn()
     call(bpy.ops.screen.region_quadview)
@@ -254,7 +254,7 @@ def take(_chosen, head, _preview, _space):
     scene = bpy.context.scene
     scene.render.resolution_x, scene.render.resolution_y, scene.render.resolution_percentage = 480, 576, 100
     samples = [heads.Sample({"Smile": 0.5 + 0.5 * math.sin(i / 4)}) for i in range(60)]
-    name = playback.begin(bpy.context, head, {head.name: samples}, SHARE / "frames" / "a_####", film=False)
+    name = playback.begin(bpy.context, head, {head.session_uid: samples}, SHARE / "frames" / "a_####", film=False)
     call(bpy.ops.render.render, "INVOKE_DEFAULT", animation=True, scene=name)
     bpy.app.timers.register(playback.look_for_end)
     yield from wait(lambda: len(list(SHARE.glob("frames/*.png"))) > 3, 200)
