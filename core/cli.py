@@ -115,13 +115,15 @@ def spare(source: Path, read: Iterable[Path | None], written: Iterable[Path | No
     MienError
         ``usage``, or what is wrong with a sequence of pictures.
     """
+    from .files import from_home
+
     written = [path for path in written if path is not None]
     for path in written:
         if str(path) in _STDOUT:  # see `_keep_stdout`
             raise MienError(
                 "usage", f"{path} is where Mien prints, and no file.", "Give the name of a file or of a pipe."
             )
-    spared = [*_files(source.expanduser()), *(path.expanduser() for path in filter(None, read))]
+    spared = [*_files(from_home(source)), *map(from_home, filter(None, read))]
     for file, path in itertools.product(spared, written):
         with contextlib.suppress(OSError):  # most are not there yet
             if path.samefile(file):

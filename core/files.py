@@ -20,6 +20,23 @@ PART_SUFFIX = ".part"
 """Added to a file's name until it is whole."""
 
 
+def from_home(path: str | os.PathLike[str]) -> Path:
+    """Return a path with ``~`` or ``~user`` at its start replaced by that folder.
+
+    A ``~`` can also begin a file's name: what is there under that very name, or names nobody's
+    folder, stays as it is.
+    """
+    path = Path(path)
+    first, *rest = path.parts or ("",)
+    if first.startswith("~") and not os.path.lexists(path):
+        with contextlib.suppress(ValueError):  # no name of a user
+            home = os.path.expanduser(first)
+            # Windows makes up a folder for any name.
+            if os.path.isdir(home):
+                return Path(home, *rest)
+    return path
+
+
 def places(path: str | os.PathLike[str]) -> tuple[Path, Path]:
     """Return where to write a file until it is whole, and the place that it takes then.
 

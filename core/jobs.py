@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import MienError
-from .files import places
+from .files import from_home, places
 from .pictures import is_recording
 from .take import TakeHeader, TakeWriter
 from .types import FrameResult
@@ -149,7 +149,7 @@ def capture(
         "is_cancelled": is_cancelled,
         "started": started,
     }
-    recorded = Path(source_path).expanduser()
+    recorded = from_home(source_path)
     if is_recording(recorded):
         return _record_table(recorded, take_path, fps, actor is not None, **following)
     # Seconds of imports, which neither Blender's side nor a worker without a job should pay.

@@ -10,6 +10,7 @@ network drive that goes away, kills the process that reads it, which would be Bl
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import datetime
 import errno
@@ -217,7 +218,8 @@ class Take:
     version : tuple of int
         (major, minor) of the file.
     truncated : bool
-        Whether the file ends in an unfinished or damaged record, which is left out.
+        Whether the file ends in unfinished or damaged records, which are left out. Those at the
+        end whose times do not go forward are found, and left out, when the whole file is read.
 
     Raises
     ------
@@ -292,7 +294,7 @@ class Take:
         return next(results(records, self.header.own)) if good[0] else self._gap(index)
 
     def __iter__(self) -> Iterator[FrameResult]:
-        for first, records, good in self._chunks():
+        for first, records, good in self._good_chunks():
             whole = results(records[good], self.header.own)
             for i in range(len(records)):
                 yield next(whole) if good[i] else self._gap(first + i)
@@ -320,8 +322,8 @@ class Take:
         if name in BARE_DTYPE.names:
             return decode(self._scan[0], name, own, at)
         empty = decode(neutral(0), name, own, at)
-        column = np.zeros((self._count, *empty.shape[1:]), empty.dtype)
-        for first, records, good in self._chunks():
+        column = np.zeros((len(self._scan[0]), *empty.shape[1:]), empty.dtype)
+        for first, records, good in self._good_chunks():
             column[first + np.flatnonzero(good)] = decode(records[good], name, own, at)
         return column
 
@@ -341,10 +343,10 @@ class Take:
     def losses(self) -> tuple[str, ...]:
         """What to tell of frames that were recorded and are not there; reads the whole file once."""
         told = []
+        count = len(self.damaged)
         if self.truncated:
             told.append("The take was cut off: what came after its last whole frame is lost")
-        if len(self.damaged):
-            count = len(self.damaged)
+        if count:
             told.append(f"{count} of {self._count} frames of the take are damaged and count as frames without a face")
         return tuple(told)
 
@@ -373,7 +375,13 @@ class Take:
             here = slice(first, first + len(records))
             frames[here] = records[fields]
             whole[here] = good
-        known, damaged = np.flatnonzero(whole), np.flatnonzero(~whole)
+        # Frames follow each other: what does not go forward in time is damage, whatever its checksum says.
+        known = np.flatnonzero(whole)
+        known = known[_forward(frames["time"][known])]
+        end = int(known[-1]) + 1 if len(known) else 0
+        if end < self._count:
+            frames, self._count, self.truncated = frames[:end], end, True
+        damaged = np.setdiff1d(np.arange(end), known)
         if len(damaged):
             frames[damaged] = neutral(1)[fields]
             times, numbers = frames["time"], frames["index"]
@@ -392,16 +400,17 @@ class Take:
         frame = self._scan[0][position]
         return FrameResult(index=int(frame["index"]), time=float(frame["time"]), size=self.header.size)
 
-    def _chunks(self) -> Iterator[tuple[int, npt.NDArray[np.void], npt.NDArray[np.bool_]]]:
-        """Read the file in pieces: the first record's position, the records, and which of them are good."""
-        last = -np.inf
-        for first in range(0, self._count, _CHUNK):
-            records, good = self._records(first, min(first + _CHUNK, self._count))
-            # Frames follow each other: what goes back in time is damage, whatever its checksum says.
-            reached = np.maximum.accumulate(np.concatenate([[last], np.where(good, records["time"], -np.inf)]))
-            good &= records["time"] > reached[:-1]
-            last = reached[-1]
+    def _good_chunks(self) -> Iterator[tuple[int, npt.NDArray[np.void], npt.NDArray[np.bool_]]]:
+        """Read the file as `_chunks` does; only frames that go forward in time count as good."""
+        damaged = self.damaged
+        for first, records, good in self._chunks():
+            good[damaged[(first <= damaged) & (damaged < first + len(records))] - first] = False
             yield first, records, good
+
+    def _chunks(self) -> Iterator[tuple[int, npt.NDArray[np.void], npt.NDArray[np.bool_]]]:
+        """Read the file in pieces: the first record's position, the records, and which of them are whole."""
+        for first in range(0, self._count, _CHUNK):
+            yield first, *self._records(first, min(first + _CHUNK, self._count))
 
     def _records(self, first: int, last: int) -> tuple[npt.NDArray[np.void], npt.NDArray[np.bool_]]:
         """Read records first..last in today's layout, and which of them are good."""
@@ -441,6 +450,23 @@ class Take:
             f"The take {self.path} cannot be read: {error.strerror or error}.",
             "Check that it is a file that you may read.",
         )
+
+
+def _forward(times: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Return the positions of the most times that rise strictly; of several such choices the earliest."""
+    if (np.diff(times) > 0).all():
+        return np.arange(len(times))
+    # From the last to the first: how many can follow each. ends[n] is the latest, negated, that n can follow.
+    following, ends = [], []
+    for time in times[::-1].tolist():
+        following.append(bisect.bisect_left(ends, -time))
+        ends[following[-1] : following[-1] + 1] = [-time]
+    kept, last = [], -math.inf
+    for position, count in enumerate(reversed(following)):
+        if count == len(ends) - len(kept) - 1 and times[position] > last:
+            kept.append(position)
+            last = times[position]
+    return np.array(kept, np.int64)
 
 
 @dataclasses.dataclass(frozen=True)

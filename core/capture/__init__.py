@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from ..errors import MienError
+from ..files import from_home
 from ..pictures import UNREAD, is_recording, is_sequence
 from .ahead import read_ahead
 from .images import ImageSequence
@@ -31,7 +31,7 @@ def open_source(path: str | os.PathLike, fps: float | None = None) -> Source:
     MienError
         ``picture-format`` or ``no-pictures``, and see `VideoFile` and `ImageSequence`.
     """
-    path = Path(path).expanduser()
+    path = from_home(path)
     if is_sequence(path):
         return ImageSequence(path, fps)
     if path.suffix.lower() in UNREAD:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -164,7 +165,7 @@ def _told(pictures: list[Path], left_out: list[Path]) -> str:
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """Return a picture, RGB uint8 (H, W, 3).
+    """Return a picture, RGB uint8 (H, W, 3), turned as its EXIF says.
 
     Raises
     ------
@@ -173,8 +174,12 @@ def read_picture(path: Path) -> np.ndarray:
     """
     check_readable(path)
     # imread takes no non-ASCII path on Windows; imdecode has no path.
+    data = np.fromfile(path, np.uint8)
+    # Of WebP, OpenCV does not read the EXIF; should it learn to, nothing may be turned twice.
+    is_webp = bytes(data[:4]) == b"RIFF" and bytes(data[8:12]) == b"WEBP"
+    flags = cv2.IMREAD_COLOR | (cv2.IMREAD_IGNORE_ORIENTATION if is_webp else 0)
     try:
-        image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(data, flags)
     except cv2.error:  # a picture of more than 2^30 pixels, by its own account
         image = None
     if image is None:
@@ -183,4 +188,42 @@ def read_picture(path: Path) -> np.ndarray:
             f"{path.name} is not a picture that can be read.",
             "Export it again as JPEG or PNG, or take it out of the sequence.",
         )
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return _turned(image, _webp_orientation(data.tobytes())) if is_webp else image
+
+
+def _turned(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Undo an orientation of EXIF, 1 to 8."""
+    if orientation >= 5:
+        image = image.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)
+
+
+def _webp_orientation(data: bytes) -> int:
+    """Return the EXIF orientation of a WebP file; 1, upright, where none can be read."""
+    at = 12
+    while at + 8 <= len(data):
+        kind, size = struct.unpack_from("<4sI", data, at)
+        if kind == b"EXIF":
+            return _orientation(data[at + 8 : at + 8 + size].removeprefix(b"Exif\0\0"))
+        at += 8 + size + size % 2
+    return 1
+
+
+def _orientation(exif: bytes) -> int:
+    """Return the orientation in EXIF, which is a TIFF without a picture."""
+    order = "<" if exif.startswith(b"II") else ">"
+    try:
+        (at,) = struct.unpack_from(f"{order}I", exif, 4)
+        (count,) = struct.unpack_from(f"{order}H", exif, at)
+        for i in range(count):
+            tag, kind, values, value = struct.unpack_from(f"{order}HHIH", exif, at + 2 + 12 * i)
+            if (tag, kind, values) == (0x0112, 3, 1) and 1 <= value <= 8:
+                return value
+    except struct.error:
+        pass  # cut off
+    return 1

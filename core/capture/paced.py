@@ -19,7 +19,9 @@ _LATE = 0.5
 class PacedFile:
     """Pictures of a file at the pace of its time stamps, again and again.
 
-    Like a camera it does not wait: pictures whose moment has passed are left out.
+    Like a camera it does not wait for its reader: pictures whose moment had passed when the next
+    one was asked for are left out. For what cannot be decoded at its pace it does wait, and plays
+    slower: leaving pictures out would gain nothing, as they have to be decoded all the same.
 
     Parameters
     ----------
@@ -33,7 +35,7 @@ class PacedFile:
     name, size, fps
         As in `Source`.
     missed : int
-        Pictures left out because their moment had passed.
+        Pictures left out because they were asked for too late.
 
     Raises
     ------
@@ -54,15 +56,16 @@ class PacedFile:
     def read(self) -> tuple[float, np.ndarray]:
         """Wait for the next picture; see `Camera.read`."""
         period = 1.0 / (self.fps or 30.0)
+        asked = now()
         while True:
             frame = next(self._frames)
-            moment = now()
             due = self._start + frame.time
-            if not moment - due < _LATE:  # also at the start
-                self._start, due = moment - frame.time, moment
-            if moment - due > period:
+            if period < asked - due < _LATE:
                 self.missed += 1
                 continue
+            moment = now()
+            if not moment - due <= period:  # also at the start
+                self._start, due = moment - frame.time, moment
             time.sleep(max(due - moment, 0.0))
             return now(), np.ascontiguousarray(frame.image[:, ::-1]) if self._mirror else frame.image
 

@@ -8,6 +8,7 @@ import errno
 import ipaddress
 import select
 import socket
+import statistics
 import time
 from collections.abc import Callable
 
@@ -41,6 +42,12 @@ are built, counts its clock in a sawtooth of 0.8 s.
 MAX_LATE = 3
 """Late packets in a row after which it is the clock that went back."""
 
+NEW_PORTS = 8
+"""Ports of one machine in a row, none of which came again, that mean one sender with a new port for every frame."""
+
+STEPS = 32
+"""Frames whose numbers tell in which steps a sender counts: by 2 at 30 frames a second under a timecode of 60."""
+
 CLOCK_WINDOW = 120
 """Frames over which the least delayed one is sought."""
 
@@ -65,7 +72,7 @@ class NetworkStats:
     out_of_order : int
         Frames older than one already given; dropped.
     missed : int
-        Frames that the sender numbered and that never came.
+        Frames that the sender numbered, in the steps in which it usually counts, and that never came.
     restarts : int
         Times the sender's clock jumped back.
     other_senders : int
@@ -185,7 +192,8 @@ class NetworkSource:
     """Results from a face capture app, over UDP; a context manager.
 
     No call blocks except `wait`. The first sender whose packet is sound is followed until it
-    has been silent for `stale_after`; what others send meanwhile is counted and dropped.
+    has been silent for `stale_after`; what others send meanwhile is counted and dropped. One that
+    opens a new port for every frame is followed from port to port.
 
     Parameters
     ----------
@@ -242,11 +250,13 @@ class NetworkSource:
         self.name = f"{format}:{self.address[1]}"
         self.subject = ""
         self._sender: tuple | None = None
+        self._ports: collections.deque[tuple] = collections.deque(maxlen=NEW_PORTS)
         self._decoder = self._module.Decoder()
         self._clock = _Clock()
         self._heard = -np.inf  # when the followed sender last sent a sound packet
         self._timecode: float | None = None
         self._frame: int | None = None
+        self._steps: collections.deque[int] = collections.deque(maxlen=STEPS)
         self._late = 0
         self._index = 0
         self._refused = dict.fromkeys(REASONS, 0)
@@ -361,8 +371,10 @@ class NetworkSource:
 
     def _take(self, data: bytes, sender: tuple) -> list[FrameResult]:
         now = self._now()
-        follow = sender == self._sender
-        if not follow and self._sender is not None and now - self._heard <= self._stale_after:
+        silent = now - self._heard > self._stale_after
+        moved = self._has_moved(sender) and not silent
+        follow = sender == self._sender or moved
+        if not follow and self._sender is not None and not silent:
             self._counts["other_senders"] += 1
             return []
         decoder = self._decoder if follow else self._module.Decoder()
@@ -374,14 +386,30 @@ class NetworkSource:
         if samples is None:
             self._counts["ignored"] += 1
             return []
+        if moved and any(sample.subject != self.subject for sample in samples):
+            self._counts["other_senders"] += 1
+            return []
         if not follow:  # its first packet is sound: from now on this is the one
-            self._sender, self._decoder = sender, decoder
+            self._decoder = decoder
             self._frame = self._timecode = None
-        if not follow or now - self._heard > self._stale_after:  # a paused program's clock stood, too
+            self._steps.clear()
+            self._ports.clear()
+        self._sender = sender
+        if not follow or silent:  # a paused program's clock stood, too
             self._clock.forget()
             self._arrivals.clear()
         self._heard = now
         return [result for sample in samples if (result := self._date(sample, now)) is not None]
+
+    def _has_moved(self, sender: tuple) -> bool:
+        """Whether the sender followed is one that opens a new port for every frame, and this is the next."""
+        if self._sender is None or sender[0] != self._sender[0]:
+            return False
+        if not self._ports or sender != self._ports[-1]:
+            if sender in self._ports:
+                self._ports.clear()  # ports that come again are those of several programs
+            self._ports.append(sender)
+        return sender != self._sender and len(self._ports) == NEW_PORTS
 
     def _date(self, sample: FaceSample, now: float) -> FrameResult | None:
         if sample.timecode is not None and self._timecode is not None:
@@ -397,9 +425,10 @@ class NetworkSource:
                 self._frame = None
                 self._late = 0
         if sample.frame is not None and self._frame is not None:
-            # Beyond a minute it is a clock that was set, not packets that were lost.
-            gap = sample.frame - self._frame - 1
-            self._counts["missed"] += gap if 0 < gap < 3600 else 0
+            step = sample.frame - self._frame
+            if 0 < step <= 3600:  # beyond a minute it is a clock that was set, not packets that were lost
+                self._steps.append(step)
+                self._counts["missed"] += max(step // statistics.median_low(self._steps) - 1, 0)
         self._timecode, self._frame, self.subject = sample.timecode, sample.frame, sample.subject
         self._arrivals.append(now)
         if self._mirror:

@@ -74,8 +74,10 @@ _PRESET_OF = {
 _RESOLVED = 2.0**18
 """Seconds up to which a number of 32 bits tells frames apart; what is farther off is no clock."""
 
-_FRAME_ENDS = ("/VMC/Ext/Blend/Apply", "/VMC/Ext/T")
-_ADDRESSES = ("/VMC/Ext/Blend/Val", "/VMC/Ext/Bone/Pos", "/VMC/Ext/OK", *_FRAME_ENDS)
+_PATIENCE = 10
+"""Time stamps without an Apply after which a performer counts as one that sends bones alone."""
+
+_ADDRESSES = ("/VMC/Ext/Blend/Val", "/VMC/Ext/Bone/Pos", "/VMC/Ext/OK", "/VMC/Ext/T", "/VMC/Ext/Blend/Apply")
 
 
 def _check(message: osc.Message):
@@ -114,7 +116,8 @@ class Decoder:
     """One performer's stream.
 
     VMC sends states, not frames: the last value holds until the next. A frame is given at
-    ``/VMC/Ext/Blend/Apply``, or at ``/VMC/Ext/T`` for performers that send bones alone.
+    ``/VMC/Ext/Blend/Apply``, or at ``/VMC/Ext/T`` for performers that send bones alone or that
+    see no face.
     """
 
     def __init__(self):
@@ -125,6 +128,8 @@ class Decoder:
         self._tracking = True
         self._timecode: float | None = None
         self._changed = False
+        self._stamps = _PATIENCE  # since the last Apply; none came yet
+        self._told_lost = False  # at a time stamp since the last Apply
 
     def feed(self, data: bytes) -> list[FaceSample] | None:
         """Decode one datagram; None where nothing in it is for a face.
@@ -147,11 +152,16 @@ class Decoder:
                     self._tracking = value
                 case "/VMC/Ext/T":
                     self._timecode = value
-            # Without a face a performer may send nothing else, and each of those is a frame too.
-            lost = address == "/VMC/Ext/T" and not self._tracking
-            if address in _FRAME_ENDS and (self._changed or lost):
-                self._changed = False
-                samples.append(self._sample())
+                    self._stamps += 1
+                    # Without a face a performer may send nothing else, and each of those is a frame too.
+                    self._told_lost = not self._tracking
+                    if self._told_lost or (self._changed and self._stamps > _PATIENCE):
+                        samples.append(self._end_frame())
+                case "/VMC/Ext/Blend/Apply":
+                    self._stamps = 0
+                    if self._changed and not self._told_lost:
+                        samples.append(self._end_frame())
+                    self._told_lost = False
         return samples if changes else None
 
     def _blend(self, name: str, value: float):
@@ -162,7 +172,8 @@ class Decoder:
             self._presets[name] = value
         self._changed = True
 
-    def _sample(self) -> FaceSample:
+    def _end_frame(self) -> FaceSample:
+        self._changed = False
         if not self._tracking:
             return FaceSample(NO_FACE, found=False, timecode=self._timecode)
         arkit = self._shapes.copy()

@@ -202,6 +202,14 @@ def test_missing_source(mien, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_files_name_may_begin_with_a_tilde(mien, take, tmp_path):
+    outcome(mien("export", take, "--csv", "~clip.csv", "--json"))
+    assert outcome(mien("capture", "~clip.csv", "--out", "x.mien", "--json"))["ok"]
+    error = failure(mien("capture", "~gone.mp4", "--out", "y.mien", "--json"))
+    assert error["code"] == "source-not-found"
+    assert "~gone.mp4" in error["message"]
+
+
 def test_what_is_read_is_never_written_over(take, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("face.mp4", "face_1.png", "face_2.png", "Zoë.npz"):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import getpass
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from mien.core.files import file_stem, read_arrays, write_arrays
+from mien.core.files import file_stem, from_home, read_arrays, write_arrays
 
 
 @pytest.mark.parametrize(
@@ -14,6 +17,22 @@ from mien.core.files import file_stem, read_arrays, write_arrays
 )
 def test_windows_names_of_devices_are_no_files(name, stem):
     assert file_stem(name) == stem
+
+
+def test_only_a_tilde_that_names_a_folder_is_replaced(tmp_path, monkeypatch):
+    home, here = tmp_path / "home", tmp_path / "here"
+    home.mkdir()
+    here.mkdir()
+    monkeypatch.chdir(here)
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(home))
+    assert from_home("~") == home
+    assert from_home("~/a/b.mp4") == home / "a" / "b.mp4"
+    assert from_home(f"~{getpass.getuser()}/a.mp4").is_absolute()
+    for kept in ("~clip.mp4", "~nobody at all/a.mp4", "a/~", "~a\0b", "~\ud800", "", "."):
+        assert from_home(kept) == Path(kept)
+    (here / "~").touch()
+    assert from_home("~") == Path("~")
 
 
 @pytest.mark.parametrize(

@@ -457,6 +457,37 @@ def test_vmc_bones_alone_give_frames_by_the_clock():
     assert decoder.feed(osc.message("/VMC/Ext/T", 1.6)) == []  # nothing new was said
 
 
+@pytest.mark.parametrize("tracking", [1, 0])
+@pytest.mark.parametrize("clock_at", [0, 1, 2, 3])
+def test_vmc_gives_one_frame_a_cycle_wherever_the_clock_stands_in_it(clock_at, tracking):
+    decoder = vmc.Decoder()
+
+    def cycle(i):
+        steps = [
+            bone("Head", about("x", i / 1000)),
+            osc.message("/VMC/Ext/Blend/Val", "JawOpen", i / 100),
+            osc.message("/VMC/Ext/Blend/Apply"),
+        ]
+        steps.insert(clock_at, osc.message("/VMC/Ext/T", i / 60))
+        return [decoder.feed(step) for step in (osc.message("/VMC/Ext/OK", 1, 3, 0, tracking), *steps)]
+
+    cycle(0)
+    for i in range(1, 40):
+        (sample,) = [sample for samples in cycle(i) for sample in samples]
+        assert sample.found == bool(tracking)
+        assert not tracking or sample.arkit[ARKIT_INDEX["jawOpen"]] == pytest.approx(i / 100)
+
+
+def test_vmc_a_performer_that_stops_sending_blendshapes_goes_on_with_bones():
+    decoder = vmc.Decoder()
+    decoder.feed(osc.message("/VMC/Ext/Blend/Apply"))
+    frames = [
+        decoder.feed(osc.bundle(bone("Head", about("x", i / 1000)), osc.message("/VMC/Ext/T", i / 60)))
+        for i in range(60)
+    ]
+    assert all(len(samples) == 1 for samples in frames[10:])
+
+
 def test_vmc_standard_blendshapes_move_a_face_and_perfect_sync_overrules_them():
     decoder = vmc.Decoder()
 

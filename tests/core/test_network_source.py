@@ -13,7 +13,7 @@ import pytest
 
 from mien.core.errors import MienError
 from mien.core.network import FORMATS, LiveLinkFaceSender, NetworkSource, VmcSender, ifacialmocap, livelink, vmc
-from mien.core.network.source import MAX_DELAY, MAX_DRAIN, _Clock, result_from
+from mien.core.network.source import MAX_DELAY, MAX_DRAIN, NEW_PORTS, STEPS, _Clock, result_from
 from mien.core.types import FrameResult
 from mien.core.units import UNIT_INDEX
 
@@ -153,6 +153,25 @@ def test_lost_packets_are_counted_by_their_numbers():
         assert source.stats.missed == 3
 
 
+@pytest.mark.parametrize(("step", "lost", "missed"), [(2, (), 0), (2, (50, 51, 90), 3), (1, (2,), 1), (3, (20,), 1)])
+def test_a_sender_may_count_in_steps(step, lost, missed):
+    """A phone at 30 frames a second under a timecode of 60 gives every second number."""
+    with NetworkSource(port=0) as source, sender() as phone:
+        for i in range(100):
+            if i not in lost:
+                phone.sendto(llf((600 + i * step) / 60.0 + 0.001), source.address)
+        assert len(collect(source, 100 - len(lost))) == 100 - len(lost)
+        assert source.stats.missed == missed
+
+
+def test_a_sender_that_changes_its_rate_misses_little():
+    with NetworkSource(port=0) as source, sender() as phone:
+        for frame in (*range(600, 700), *range(700, 1300, 2)):
+            phone.sendto(llf(frame / 60.0 + 0.001), source.address)
+        assert len(collect(source, 400)) == 400
+        assert source.stats.missed < STEPS
+
+
 def test_a_clock_that_jumps_back_is_a_new_start():
     with NetworkSource(port=0) as source, sender() as phone:
         for seconds in (86399.9, 0.1, 0.2):
@@ -231,6 +250,39 @@ def test_the_first_sender_is_kept_until_it_falls_silent():
         assert result.arkit[17] == pytest.approx(0.9)
         assert source.state == "live"
         assert source.stats.out_of_order == 0
+
+
+@pytest.mark.parametrize("format", ["livelink", "vmc"])
+def test_a_sender_may_use_a_new_port_for_every_frame(format):
+    with NetworkSource(format, 0) as source, contextlib.ExitStack() as stack:
+        given = []
+        for i in range(60):
+            phone = stack.enter_context(sender())
+            for datagram in packets(face(i, time=1.0 + i / 60.0))[format]:
+                phone.sendto(datagram, source.address)
+            given += collect(source, seconds=0.05)
+        assert len(given) >= 60 - NEW_PORTS
+        assert [result.index for result in given] == list(range(len(given)))
+        assert source.state == "live"
+        assert source.sender == f"127.0.0.1:{phone.getsockname()[1]}"
+        assert source.stats.restarts == source.stats.out_of_order == 0
+        # Another subject from the same machine is somebody else; VMC performers bear no names.
+        if format == "livelink":
+            with sender() as other:
+                other.sendto(llf(1000.0), source.address)
+                assert collect(source, seconds=0.1) == []
+
+
+@pytest.mark.parametrize("programs", [2, 5])
+def test_programs_of_one_machine_are_told_apart_by_their_ports(programs):
+    with NetworkSource(port=0) as source, contextlib.ExitStack() as stack:
+        phones = [stack.enter_context(sender()) for _ in range(programs)]
+        for i in range(60):
+            for phone, jaw in zip(phones, np.linspace(0.0, 1.0, programs), strict=True):
+                phone.sendto(llf(1.0 + i / 60.0, jaw), source.address)
+        results = collect(source, 60)
+        assert [result.arkit[17] for result in results] == [0.0] * 60
+        assert source.stats.other_senders == 60 * (programs - 1)
 
 
 def test_a_stranger_with_a_bad_packet_does_not_become_the_sender():

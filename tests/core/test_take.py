@@ -22,6 +22,7 @@ import pytest
 
 from mien.core.errors import MienError
 from mien.core.record import FRAME_DTYPE
+from mien.core.solve import solve_take
 from mien.core.take import APP, PREFIX, VERSION, Take, TakeHeader, TakeWriter
 from mien.core.types import FrameResult
 from mien.core.units import ARKIT, UNITS
@@ -230,6 +231,33 @@ def test_a_time_that_no_frame_can_have_is_damage(tmp_path, wrong):
         assert reader.times == pytest.approx([0.0, 0.04, 0.08, 0.12, 0.16])
         assert reader.column("found").ravel().tolist() == [True, True, True, False, True]
         assert [result.found for result in reader] == [True, True, True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("times", "damaged", "kept", "cut"),
+    [
+        ([0, 1, 2, 2], [], [0, 1, 2], True),
+        ([0, 1, 2, 1, 1.5], [], [0, 1, 2], True),
+        ([0, 1, *range(2, 300), *range(150)], [], range(300), True),  # more than is read at once
+        ([0, 1, 2, 1.5, 3], [3], [0, 1, 2, 2.5, 3], False),
+        ([5, 1, 2, 3], [0], [0.96, 1, 2, 3], False),
+        ([0, 9e6, 2, 3, 2], [1], [0, 1, 2, 3], True),
+    ],
+)
+def test_what_does_not_go_forward_is_damage(tmp_path, times, damaged, kept, cut):
+    """The rest is kept, and goes forward, whichever end the damage is at."""
+    path = tmp_path / "a.mien"
+    with TakeWriter(path, TakeHeader(source="clip.mp4", fps=25.0)) as writer:
+        for i, time_of in enumerate(times):
+            writer.write(FrameResult(i, float(time_of), found=True))
+    with Take(path) as reader:
+        frames = list(reader)
+        assert (len(reader), reader.truncated) == (len(frames), cut)
+        assert reader.column("landmarks").shape[0] == len(frames)
+        assert reader.damaged.tolist() == damaged
+        assert [frame.time for frame in frames] == reader.times.tolist() == pytest.approx(list(kept))
+        assert [i for i, frame in enumerate(frames) if not frame.found] == damaged
+        assert len(solve_take(reader)) == len(frames)
 
 
 def test_what_was_lost_is_told(take):
