@@ -76,9 +76,9 @@ def trigger(text: str) -> tuple[str, str, float]:
     """Return what the face shows, what the head wears and how strongly, from ``shown=worn:strength``."""
     shown, _, worn = text.rpartition("=")
     worn, _, strength = worn.partition(":")
-    if not shown.strip() or worn.strip() not in EXPRESSIONS:
+    if not shown.strip() or worn.strip().lower() not in EXPRESSIONS:
         raise argparse.ArgumentTypeError(f"{text!r} is not SHOWN=WORN, with WORN one of {', '.join(EXPRESSIONS)}")
-    return shown.strip(), worn.strip(), number(0, 1)(strength) if strength else 1.0
+    return shown.strip(), worn.strip().lower(), number(0, 1)(strength) if strength else 1.0
 
 
 def run(args, console) -> dict:
@@ -112,7 +112,7 @@ def _bake(args, console) -> dict:
     from .contact_sheet import write_contact_sheet
     from .rig.head_bones import add_head_bones
     from .rig.targets import find_further, find_target
-    from .triggers import Trigger, wear
+    from .triggers import Trigger, trouble_with, wear
 
     rig = args.rig or _SAMPLES / "mien_head.blend"
     name = args.source.stem.strip(".") or args.source.absolute().name  # `.` and `..` are folders too
@@ -164,7 +164,13 @@ def _bake(args, console) -> dict:
         )
         baked = bake.bake_performance(bpy.context, target, performance, options, others)
         hidden = hidden_spans(take)
-        before = (*take.losses, *takes.hidden_notice(hidden), *left_out)
+        unshown = filter(None, (trouble_with(each.label, take.header.own) for each in triggers))
+        before = (
+            *take.losses,
+            *takes.hidden_notice(hidden),
+            *left_out,
+            *(f"A trigger was left out: {trouble}" for trouble in unshown),
+        )
         baked = dataclasses.replace(baked, notices=(*before, *baked.notices))
         scene.frame_start, scene.frame_end = baked.start, baked.end
         scene.frame_set(baked.start)

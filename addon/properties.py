@@ -168,8 +168,8 @@ class MienSettings(bpy.types.PropertyGroup):
 
     use_shape_keys: bpy.props.BoolProperty(
         name="Shape Keys",
-        description="Bake the shape keys that are named as Mien's 11 units or as the 52 ARKit shapes, "
-        "sides also as _L and _R, or those chosen under Mapping",
+        description="Bake the shape keys whose names tell what they stand for (Mien's 11 units, the 52 ARKit shapes, "
+        "and what VRM, Ready Player Me and others call them), or those chosen under Mapping",
         default=True,
     )
     use_head: bpy.props.BoolProperty(

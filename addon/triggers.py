@@ -64,6 +64,12 @@ def triggers_of(scene: bpy.types.Scene) -> tuple[Trigger, ...]:
     )
 
 
+def trouble_with(label: str, own: Collection[str]) -> str:
+    """Return why a face never shows what is named; ``""`` where it may, as `own` has the actor's own expressions."""
+    known = named(label, (*EXPRESSIONS, *own))
+    return "" if known else f'"{label}" is neither a basic expression nor one of the actor\'s own'
+
+
 def troubles_of(scene: bpy.types.Scene, own: Collection[str]) -> list[str]:
     """Return for each of a scene's triggers why it sets nothing off; ``""`` where it does, or is not filled in yet.
 
@@ -73,13 +79,11 @@ def troubles_of(scene: bpy.types.Scene, own: Collection[str]) -> list[str]:
     own : collection of str
         The actor's own expressions.
     """
-    shown, known = (*EXPRESSIONS, *own), wearable(scene)
+    known = wearable(scene)
     troubles = []
     for row in getattr(scene, LIVE_SETTINGS).triggers:
-        trouble = ""
-        if row.label.strip() and not named(row.label, shown):
-            trouble = f'"{row.label}" is neither a basic expression nor one of the actor\'s own'
-        elif row.expression.strip() and not named(row.expression, known):
+        trouble = trouble_with(row.label, own) if row.label.strip() else ""
+        if not trouble and row.expression.strip() and not named(row.expression, known):
             trouble = f'"{row.expression}" is neither a basic expression nor one saved in the preview'
         troubles.append(trouble)
     return troubles

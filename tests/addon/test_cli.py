@@ -207,9 +207,11 @@ def test_a_take_is_baked_with_what_its_labels_set_off(mien, rig_file, tmp_path):
     with TakeWriter(path, TakeHeader(source="a.mp4", fps=24.0, own=("smirk",))) as writer:
         for i in range(48):
             writer.write(FrameResult(i, i / 24, found=True, confidence=1.0, own="smirk" if i >= 12 else ""))
-    chosen = ("--out", out, "--scene-fps", "24", "--rest", "none", "--trigger", "smirk=anger:0.5")
-    done = mien("bake", path, "--rig", rig_file(), *chosen, "--actor", tmp_path / "Zoë.npz")
+    chosen = ("--out", out, "--scene-fps", "24", "--rest", "none", "--trigger", "smirk=Anger:0.5")
+    unknown = ("--trigger", "smrik=fear", "--actor", tmp_path / "Zoë.npz")
+    done = mien("bake", path, "--rig", rig_file(), *chosen, *unknown)
     assert done.returncode == 0, done.stderr
+    assert 'A trigger was left out: "smrik" is neither' in done.stdout + done.stderr
     assert "--actor was not used" in done.stdout + done.stderr
     bpy.ops.wm.open_mainfile(filepath=str(out), load_ui=False)
     mesh = next(o for o in bpy.data.objects if o.type == "MESH" and o.data.shape_keys)

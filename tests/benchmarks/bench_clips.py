@@ -1,6 +1,6 @@
 """What the pipeline makes of real clips: faces found, ranges per unit, jitter, blinks against gaze.
 
-    python tests/benchmarks/bench_clips.py CLIPS... [--json FILE] [--takes FOLDER]
+    python tests/benchmarks/bench_clips.py CLIPS... [--json FILE]
 
 Tables are for each way of solving: raw, smoothed, and smoothed with the rest taken out.
 """
