@@ -66,7 +66,7 @@ class VideoFile:
         # OpenCV's own rotation is off by default in some builds and on in others.
         self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
         self._rotation = _ROTATE.get(int(self._capture.get(cv2.CAP_PROP_ORIENTATION_META)) % 360)
-        width, height = self._stored = self._stored_size()
+        width, height = self._unturned = self._unturned_size()
         turned = self._rotation in (cv2.ROTATE_90_CLOCKWISE, cv2.ROTATE_90_COUNTERCLOCKWISE)
         self.size = (height, width) if turned else (width, height)
         self._used = False
@@ -106,7 +106,7 @@ class VideoFile:
         # In a time-lapse the last picture is shown longer than any rate tells.
         self.incomplete = lost > 0 or not self._is_all(index, time, max(step, time / max(index - 1, 1)))
 
-    def _stored_size(self) -> tuple[int, int]:
+    def _unturned_size(self) -> tuple[int, int]:
         """Return width and height of the pictures before they are turned, their pixels made square."""
         width = int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH))
         height = int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
@@ -119,8 +119,8 @@ class VideoFile:
 
     def _as_shown(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Return a decoded picture as players show it, RGB."""
-        if image.shape[1::-1] != self._stored:
-            image = cv2.resize(image, self._stored, interpolation=cv2.INTER_LINEAR)
+        if image.shape[1::-1] != self._unturned:
+            image = cv2.resize(image, self._unturned, interpolation=cv2.INTER_LINEAR)
         if self._contents is not None and self._contents.mirrored:
             image = cv2.flip(image, 0)
         if self._rotation is not None:
