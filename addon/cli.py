@@ -108,11 +108,10 @@ def _bake(args, console) -> dict:
 
     from ..core.solve import SolveOptions, hidden_spans, solve_take
     from ..core.take import SUFFIX, Take
-    from . import bake, markers, sound, takes
+    from . import bake, markers, sound, takes, triggers
     from .contact_sheet import write_contact_sheet
     from .rig.head_bones import add_head_bones
     from .rig.targets import find_further, find_target
-    from .triggers import Trigger, trouble_with, wear
 
     rig = args.rig or _SAMPLES / "mien_head.blend"
     name = args.source.stem.strip(".") or args.source.absolute().name  # `.` and `..` are folders too
@@ -154,8 +153,8 @@ def _bake(args, console) -> dict:
     else:
         captured = capture_take(args, take_path, console)
     with Take(take_path) as take:
-        triggers = [Trigger(shown, BASIC[worn], strength) for shown, worn, strength in args.trigger]
-        performance = wear(solve_take(take, SolveOptions(args.smoothing, args.rest)), take, triggers)
+        worn = [triggers.Trigger(shown, BASIC[name], strength) for shown, name, strength in args.trigger]
+        performance = triggers.wear(solve_take(take, SolveOptions(args.smoothing, args.rest)), take, worn)
         options = bake.BakeOptions(
             start_frame=args.start,
             tolerance=args.tolerance,
@@ -164,13 +163,8 @@ def _bake(args, console) -> dict:
         )
         baked = bake.bake_performance(bpy.context, target, performance, options, others)
         hidden = hidden_spans(take)
-        unshown = filter(None, (trouble_with(each.label, take.header.own) for each in triggers))
-        before = (
-            *take.losses,
-            *takes.hidden_notice(hidden),
-            *left_out,
-            *(f"A trigger was left out: {trouble}" for trouble in unshown),
-        )
+        unshown = triggers.notices_of(triggers.trouble_with(each.label, take.header.own) for each in worn)
+        before = (*take.losses, *takes.hidden_notice(hidden), *left_out, *unshown)
         baked = dataclasses.replace(baked, notices=(*before, *baked.notices))
         scene.frame_start, scene.frame_end = baked.start, baked.end
         scene.frame_set(baked.start)

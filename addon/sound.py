@@ -67,8 +67,9 @@ def place(
             if not had_editor:
                 scene.sequence_editor_clear()
             return trouble
+    name = marks.sign(head)
     for each in (*mine, strip):
-        each[MARK] = marks.sign(head)
+        each[MARK] = name
     strip.mute = False
     _move(strip, frame)
     if hasattr(strip, "sound_offset"):

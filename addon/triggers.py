@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from ..core.units import ARKIT, EXPRESSIONS, UNITS
@@ -68,6 +68,11 @@ def trouble_with(label: str, own: Collection[str]) -> str:
     """Return why a face never shows what is named; ``""`` where it may, as `own` has the actor's own expressions."""
     known = named(label, (*EXPRESSIONS, *own))
     return "" if known else f'"{label}" is neither a basic expression nor one of the actor\'s own'
+
+
+def notices_of(troubles: Iterable[str]) -> list[str]:
+    """Return what a bake tells of triggers, each ``""`` or why it sets nothing off."""
+    return [f"A trigger was left out: {trouble}" for trouble in troubles if trouble]
 
 
 def troubles_of(scene: bpy.types.Scene, own: Collection[str]) -> list[str]:

@@ -25,7 +25,7 @@ from .preferences import actors_folder, takes_folder
 from .preview.properties import head_settings
 from .rig.mapping import mapping_of, seen_along
 from .rig.targets import Target, find_further, find_target, listed
-from .triggers import Trigger, triggers_of, troubles_of, wear
+from .triggers import Trigger, notices_of, triggers_of, troubles_of, wear
 from .windows import redraw_panels
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ def trigger_notices(scene: bpy.types.Scene, take: Take) -> list[str]:
     """Return what to tell about a scene's triggers that nothing in a take can set off."""
     if not getattr(scene, SETTINGS).use_triggers:
         return []
-    return [f"A trigger was left out: {trouble}" for trouble in troubles_of(scene, take.header.own) if trouble]
+    return notices_of(troubles_of(scene, take.header.own))
 
 
 def worn_of(scene: bpy.types.Scene) -> tuple[Trigger, ...]:
@@ -288,9 +288,7 @@ def bake_take(asked: Request, path: Path, source: Path | None = None) -> BakeSum
     chosen.take = str(path)
     heard = heard_of(scene, path)
     if asked.sound and heard is not None:
-        told = sound.place(
-            scene, heard, options.start_frame, mesh, delay=asked.sound_delay, replace=options.new_action
-        )
+        told = sound.place(scene, heard, options.start_frame, mesh, delay=asked.sound_delay, replace=options.new_action)
         summary = dataclasses.replace(summary, notices=(*summary.notices, *told))
     if asked.markers:
         shown_by = [each.mesh for each in (target, *others)]

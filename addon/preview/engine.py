@@ -13,10 +13,10 @@ from bpy.app.handlers import persistent
 
 from ...core.errors import MienError
 from ..ids import ENGINE
-from . import compose, looks, overlay, playback, properties, reading
+from . import compose, overlay, playback, properties, reading
 from .compose import Posed, ShadowMap
 from .drawing import LINEAR, Target, View, draw_picture
-from .heads import Head, note_changes
+from .heads import Head, doubt, note_changes
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class MienPreviewEngine(bpy.types.RenderEngine):
             np.linalg.inv(np.array(camera.matrix_world.normalized(), np.float64)), np.array(projection, np.float64)
         )
         try:
-            _doubt(_kept)
+            doubt(_kept.values())
             target = Target(width * SAMPLES, height * SAMPLES, "RGBA16F")
             seconds = (scene.frame_current + scene.frame_subframe) * scene.render.fps_base / scene.render.fps
             draw(target, depsgraph, view, _kept, seconds, playback.at(scene.frame_current))
@@ -201,13 +201,6 @@ def _let_go(kept: dict[Hashable, Head], shown: Set[Hashable], layer: Hashable) -
             del kept[key]
 
 
-def _doubt(kept: dict[Hashable, Head]) -> None:
-    """Have everything compared anew."""
-    looks.forget()
-    for head in kept.values():
-        head.suspect = True
-
-
 @persistent
 def _before_render(scene, *_args) -> None:
     playback.note_begun(scene)
@@ -233,7 +226,7 @@ def _after_load(*_args) -> None:
 @persistent
 def _after_undo(*_args) -> None:
     """Blender has ended every job, and the step may hold the scene of a take's render."""
-    _doubt(_view_kept)
+    doubt(_view_kept.values())
     playback.finish()
     playback.sweep()
 

@@ -21,6 +21,7 @@ from ..rig.targets import JAW_ANGLE, JAW_ANGLE_PROPERTY
 from . import reading
 from .drawing import GpuModel
 from .looks import Look, Wardrobe
+from .looks import forget as forget_looks
 from .particles import anchor_frame
 from .render_data import MeshArrays, build_model
 
@@ -259,6 +260,13 @@ class Head:
 def _colour_named_by(looks: list[Look]) -> str | None:
     """Return the colour attribute that one of an object's materials names."""
     return next((look.colour_attribute for look in looks if look.colour_attribute), None)
+
+
+def doubt(heads: Iterable[Head]) -> None:
+    """Have coordinates and looks compared anew, whatever hints there were."""
+    forget_looks()
+    for head in heads:
+        head.suspect = True
 
 
 def note_changes(heads: Iterable[Head], updates: Iterable[bpy.types.DepsgraphUpdate]) -> None:

@@ -24,7 +24,7 @@ from ..rig.names import by_channel
 from . import compose, looks, playback, properties, reading
 from .compose import Posed, ShadowMap
 from .drawing import Target, View, draw_over, draw_picture, lacking, restored_state
-from .heads import Head, Sample, lay_on, note_changes
+from .heads import Head, Sample, doubt, lay_on, note_changes
 from .particles import Fader, wanted
 from .properties import redraw
 
@@ -538,9 +538,7 @@ def _after_load(*_args) -> None:
 
 @persistent
 def _after_undo(*_args) -> None:
-    looks.forget()
-    for kept in _state.heads.values():
-        kept.suspect = True
+    doubt(_state.heads.values())
     if running():
         place_heads()
     else:
@@ -551,7 +549,8 @@ def _after_undo(*_args) -> None:
 def _after_update(_scene, depsgraph) -> None:
     playback.note_changes(depsgraph.updates)  # renders play takes, and are of looks, too
     looks.note_changes(depsgraph)
-    note_changes(_state.heads.values(), depsgraph.updates)
+    if running():
+        note_changes(_state.heads.values(), depsgraph.updates)
 
 
 @persistent
