@@ -20,6 +20,7 @@ import functools
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,7 @@ from .checkpoint import save
 from .export import export
 from .faces import labelled_faces
 from .layers import Conv, standardised
+from .optimizer import Optimizer
 from .paths import HELD_OUT_BLOCKS, MODELS, data_folder, work_folder
 from .processes import each
 from .schedule import course, size_at
@@ -597,8 +599,9 @@ class Trainer:
     def run(self) -> None:
         """Train to the last epoch, from the checkpoint if there is one."""
         options = self.options
-        optimizer = torch.optim.AdamW(self.net.parameters(), options.rate, weight_decay=0.02)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, course(options.steps, options.epochs, options.fall))
+        answers = (self.net.around_eye, self.net.around_mouth, self.net.head.layers[-1])
+        optimizer = Optimizer(self.net, [layer.weight for layer in answers])
+        rate = course(options.steps, options.epochs, options.fall)
         first = 0
         parts = {"net": self.net, "average": self.average, "optimizer": optimizer}
         if self.state is not None:
@@ -606,13 +609,9 @@ class Trainer:
             for name in self.state.keys() & parts.keys():
                 parts[name].load_state_dict(self.state[name])
             first = self.state["epoch"]
-            for group in optimizer.param_groups:
-                group["initial_lr"] = options.rate
-            schedule.last_epoch = first * options.steps - 1
-            schedule.step()
         for epoch in range(first, options.epochs):
             began = time.monotonic()
-            loss = self._epoch(epoch, optimizer, schedule)
+            loss = self._epoch(epoch, optimizer, rate)
             alone, beside = self.correlations()
             sys.stderr.write(
                 f"\repoch {epoch + 1}/{options.epochs} loss {loss:.5f} held-out people: mean PCC of units "
@@ -623,7 +622,7 @@ class Trainer:
             arrays = {name: torch.from_numpy(array) for name, array in self.components.items()}
             save({**state, "epoch": epoch + 1, "components": arrays}, self.checkpoint)
 
-    def _epoch(self, epoch: int, optimizer, schedule) -> float:
+    def _epoch(self, epoch: int, optimizer: Optimizer, rate: Callable[[int], float]) -> float:
         options, device = self.options, self.device
         self.net.train()
         torch.manual_seed(options.seed * 100_003 + epoch)
@@ -669,10 +668,7 @@ class Trainer:
             exact = slice(PEOPLE * SEEN)
             for said, wanted, weights in taught:
                 loss = loss + (weights * error(said[exact].float(), wanted[exact])).mean()
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            schedule.step()
+            optimizer.descend(loss, options.rate * rate(epoch * options.steps + step))
             self.average.update_parameters(self.net)
             total += loss.detach()
             if step % 10 == 9:
