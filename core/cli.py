@@ -311,7 +311,12 @@ def _evaluate_arguments(parser):
         help="units: a real performance's ARKit weights, from which a sixth of the pictures take theirs",
     )
     parser.add_argument(
-        "--blocks", type=int, nargs="+", metavar="N", help="expression: only these of the set's twenty blocks, 0 to 19"
+        "--blocks",
+        type=int,
+        nargs="+",
+        choices=range(20),
+        metavar="N",
+        help="expression: only these of the set's twenty blocks, 0 to 19",
     )
     parser.add_argument(
         "--without",

@@ -3,7 +3,7 @@
 Expression sets are either an ``.npz`` with ``images`` (n, H, W) uint8, ``labels`` (indices
 into ``classes``) and ``classes`` (names), or a ``.tar`` of pictures with a ``labels.csv``
 whose columns are ``file,expression``. What these become on their way through other programs is
-read, too: whole numbers of another type, an axis of one channel, a ``;`` between columns.
+read, too: whole numbers of another type, one channel or four, channels first, a ``;`` between columns.
 A picture that cannot be read is left out and told; it ends nothing.
 docs/models.md tells more.
 """
@@ -27,13 +27,20 @@ from .errors import MienError
 from .files import need_file, read_arrays
 from .units import EXPRESSIONS
 
+# Those of two letters are KDEF's and JAFFE's; copies of FER2013 are short of an r. What may mean
+# something else (contempt, calm, smile) is not guessed.
 _ALIASES = {
-    "angry": "anger",
-    "happy": "happiness",
-    "sad": "sadness",
-    "surprised": "surprise",
-    "disgusted": "disgust",
-    "fearful": "fear",
+    alias: word
+    for word, aliases in {
+        "neutral": "ne",
+        "happiness": "happy joy ha",
+        "sadness": "sad sa",
+        "surprise": "surprised suprise su",
+        "fear": "fearful afraid scared af fe",
+        "disgust": "disgusted di",
+        "anger": "angry an",
+    }.items()
+    for alias in aliases.split()
 }
 
 BLOCKS = 20
@@ -148,15 +155,17 @@ def _read_npz(path: Path) -> tuple[list[str], list[np.ndarray]]:
     labels, images = arrays["labels"], arrays["images"]
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    if images.ndim == 4 and images.shape[3] == 1:
-        images = images[..., 0]
+    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3, 4):
+        images = np.moveaxis(images, 1, 3)
+    if images.ndim == 4 and images.shape[3] in (1, 4):
+        images = images[..., 0] if images.shape[3] == 1 else images[..., :3]
     if labels.ndim != 1 or not np.isin(labels, np.arange(len(classes))).all():
         raise ValueError(f"labels must be numbers (n,) from 0 to {len(classes) - 1}, each the place of a class")
     images = _bytes_of(images)
-    if images.ndim not in (3, 4) or len(images) != len(labels):
-        raise ValueError("images must be (n, H, W) or (n, H, W, 3), one label each")
-    if not images.size or (images.ndim == 4 and images.shape[3] != 3):
-        raise ValueError(f"images of shape {images.shape} are no pictures")
+    if not images.size or images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] != 3):
+        raise ValueError(f"images of shape {images.shape} are no pictures: give (n, H, W) or (n, H, W, 3)")
+    if len(images) != len(labels):
+        raise ValueError(f"there are {len(images)} images, but {len(labels)} labels")
     # One by one: as numbers of 64 bits the whole set would take ten times its room.
     grey = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images] if images.ndim == 4 else list(images)
     return [classes[int(label)] for label in labels], grey

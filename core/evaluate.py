@@ -6,12 +6,13 @@ Each function returns a `Report`: one JSON object and one table of the same figu
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import os
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,7 @@ from .units import ACTION_UNITS, EXPRESSIONS, UNITS
 
 _SMALLEST = 192
 _NO_PICTURE = "whose picture cannot be read"
+_NO_FIT = "whose points do not fit the picture"
 _IDENTITIES = "Give an .npz with an array identity, (n, 80) or (n, 26719, 3)."
 
 _SAME = 0.7
@@ -41,6 +43,12 @@ _SAME = 0.7
 
 _SIZES = 0.6, 1.5
 """How wide, high and deep a head may be in parts of the base's; people of thrice the usual variety still are."""
+
+_ASIDE = 3.0
+"""How far from the base's place a head may be, in its unit; 200 random people are within 0.45."""
+
+_LEAST_OFFSET = 0.05
+"""In the base's unit; the farthest vertex of a random person is 1 to 6 from the mean face's."""
 
 Progress = Callable[[int, int], None]
 
@@ -228,16 +236,37 @@ def calibration_error(truth: npt.NDArray, probabilities: npt.NDArray, bins: int 
 
 @dataclasses.dataclass(frozen=True)
 class LabelledFace:
-    """68 true points in px of one picture, by its real place, shape (68, 2); fewer where not all are known."""
+    """True points of one face.
+
+    Attributes
+    ----------
+    picture : Path
+        Its real place.
+    points : ndarray of float32, shape (68, 2)
+        In px; fewer where not all are known.
+    size : tuple of float
+        Width and height of the picture when it was labelled; none where that is not known.
+    """
 
     picture: Path
     points: npt.NDArray[np.float32]
+    size: tuple[float, ...] = ()
+
+
+class _Label(NamedTuple):
+    """What a label file says of one face; `complete` where it has all 68 points."""
+
+    file: Path
+    picture: Path | None
+    points: npt.NDArray[np.float32]
+    complete: bool
+    size: tuple[float, ...] = ()
 
 
 def load_landmarks(
     path: str | os.PathLike[str],
 ) -> tuple[list[LabelledFace], dict[str, int], list[LabelledFace], list[str]]:
-    """Read the faces of one iBUG ``.xml``, or of all ``.xml`` and ``.pts`` in a folder and those in it.
+    """Read the faces of one iBUG ``.xml``, or of all ``.xml`` and ``.pts`` in a folder, those in it and linked.
 
     Returns
     -------
@@ -249,7 +278,7 @@ def load_landmarks(
     passed : list of LabelledFace
         Those of them that show where their face is, with the points or corners that are known.
     unreadable : list of str
-        What is wrong with each label file that was passed over.
+        What is wrong with each label file that was passed over, and what is missing or no face's in others.
 
     Raises
     ------
@@ -266,14 +295,14 @@ def load_landmarks(
     entries = _files_in(whole) if whole.is_dir() else [whole]
     beside = entries if whole.is_dir() else sorted(whole.parent.iterdir())
     by_name = {entry.with_suffix(""): entry for entry in beside if entry.suffix.lower() in EXTENSIONS}
-    labelled: list[tuple[Path | None, npt.NDArray, bool]] = []
+    labelled: list[_Label] = []
     unreadable: list[str] = []
     # The .xml first: where a face is in a .pts as well, its points come from there.
     for file in sorted(entries, key=lambda entry: entry.suffix.lower() == ".pts"):
         try:
             if file.suffix.lower() == ".pts":
                 points = _read_pts(file)
-                labelled.append((by_name.get(file.with_suffix("")), points, len(points) == 68))
+                labelled.append(_Label(file, by_name.get(file.with_suffix("")), points, len(points) == 68))
             elif file.suffix.lower() == ".xml":
                 labelled += _read_xml(file)
         except OSError as error:
@@ -285,43 +314,66 @@ def load_landmarks(
     if unreadable:
         skipped["whose label file cannot be read"] = len(unreadable)
     # Those with all of their points come first, so that a box of the same face is known to be one.
-    for picture, points, complete in sorted(labelled, key=lambda label: not label[2]):
+    for file, picture, points, complete, size in sorted(labelled, key=lambda label: not label.complete):
         if picture is None or not os.path.isfile(picture):
             skipped["without a picture"] += 1
+            unreadable.append(
+                f"{file.name}: {picture} is missing" if picture else f"{file.name} has no picture of its name beside it"
+            )
             continue
         picture = picture.resolve()  # one picture may be reached in many ways
         if complete and _plausible(points):
             # dlib's set has all faces in one .xml, and once more in those for training and testing; others round.
             window = window_of(points)
             if not any(overlap(window, other) > _SAME for other in windows[picture]):
-                faces.append(LabelledFace(picture, points))
+                faces.append(LabelledFace(picture, points, size))
                 windows[picture].append(window)
             continue
         place = (picture, points.tobytes())
         if place in seen:
             continue
         seen.add(place)
-        points = points[np.isfinite(points).all(1) & (points >= 0).any(1)]
-        if len(points) > 1:
-            low, high = points.min(0), points.max(0)
+        # A corner of a box may be that of the picture.
+        known = points[~_unseen(points) if complete else np.isfinite(points).all(1) & (points >= 0).any(1)]
+        if len(known) > 1:
+            low, high = known.min(0), known.max(0)
             middles = [window[:2] + window[2:] / 2 for window in windows[picture]]
             if any((low <= middle).all() and (middle <= high).all() for middle in middles):
                 continue
-            passed.append(LabelledFace(picture, points))
+            passed.append(LabelledFace(picture, known))
         skipped["whose points are no face's" if complete else "without 68 points"] += 1
+        if complete:
+            unreadable.append(f"{file.name} has points that are no face's in {picture.name}")
+        elif file.suffix.lower() == ".pts":
+            unreadable.append(f"{file.name} has {len(points)} points, not 68")
+    unreadable = list(dict.fromkeys(unreadable))  # a picture may have many faces
     if not faces:
-        reasons = "; ".join([*(f"{count} {reason}" for reason, count in skipped.items()), *unreadable[:3]])
-        raise MienError(
-            "set-unreadable",
-            f"{whole.name} holds no pictures with 68 points{f' ({reasons})' if reasons else ''}.",
+        raise _no_faces(
+            whole,
+            skipped,
+            unreadable,
             "Put .xml or .pts beside them: a .pts holds 68 lines `x y` between braces, an iBUG .xml boxes of 68 parts.",
         )
     return faces, dict(skipped), passed, unreadable
 
 
+def _no_faces(path: Path, skipped: dict[str, int], unreadable: list[str], hint: str) -> MienError:
+    """Return the refusal of a set of which no face is left."""
+    reasons = "; ".join([*(f"{count} {reason}" for reason, count in skipped.items()), *unreadable[:3]])
+    why = f" ({reasons})" if reasons else ""
+    return MienError("set-unreadable", f"{path.name} holds no pictures with 68 points{why}.", hint)
+
+
 def _files_in(folder: Path) -> list[Path]:
-    """Return the files in a folder and those in it, without what macOS puts beside files (``._name``)."""
-    return [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    """Return the files in a folder, those in it and linked, without what macOS puts beside files (``._name``)."""
+    found, known = [], set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        # Links may lead back to where they are.
+        real = os.path.realpath(place)
+        folders[:] = [] if real in known else sorted(folders)
+        found += [] if real in known else [Path(place, name) for name in names if not name.startswith(".")]
+        known.add(real)
+    return sorted(path for path in found if path.is_file())
 
 
 def _read_pts(path: Path) -> npt.NDArray[np.float32]:
@@ -338,8 +390,8 @@ def _read_pts(path: Path) -> npt.NDArray[np.float32]:
     return points - 1  # they count pixels from 1
 
 
-def _read_xml(path: Path) -> list[tuple[Path, npt.NDArray[np.float32], bool]]:
-    """Return picture, points (n, 2) and whether they are all 68, of each box of an ``.xml``; raises as `_read_pts`."""
+def _read_xml(path: Path) -> list[_Label]:
+    """Return what each box of an ``.xml`` says; raises as `_read_pts`."""
     try:
         images = list(ElementTree.parse(path).iter("image"))
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # LookupError: an encoding that is none
@@ -349,7 +401,12 @@ def _read_xml(path: Path) -> list[tuple[Path, npt.NDArray[np.float32], bool]]:
         if "file" not in image.attrib:  # other programs' .xml have images, too
             continue
         # imglab writes the separators of the system that it runs on.
-        picture = path.parent / image.attrib["file"].replace("\\", "/")
+        name = image.attrib["file"].replace("\\", "/")
+        if not os.path.isfile(path.parent / name):
+            # It declares ISO-8859-1, and copies names as they are.
+            with contextlib.suppress(UnicodeError):
+                name = name.encode("latin-1").decode("utf-8")
+        size = _numbers(image, "width", "height")
         for box in image.iter("box"):
             try:
                 parts = {int(p.get("name")): (float(p.get("x")), float(p.get("y"))) for p in box.iter("part")}
@@ -357,26 +414,46 @@ def _read_xml(path: Path) -> list[tuple[Path, npt.NDArray[np.float32], bool]]:
                 parts = {}
             complete = sorted(parts) == list(range(68))
             points = [parts[i] for i in range(68)] if complete else [*parts.values(), *_corners(box)]
-            found.append((picture, np.float32(points).reshape(-1, 2), complete))
+            points = np.float32(points).reshape(-1, 2)
+            found.append(_Label(path, path.parent / name, points, complete, size))
     return found
 
 
 def _corners(box: ElementTree.Element) -> list[tuple[float, float]]:
     """Return two corners of a box of an ``.xml``; none where it does not say."""
+    sides = _numbers(box, "left", "top", "width", "height")
+    return [sides[:2], (sides[0] + sides[2], sides[1] + sides[3])] if sides else []
+
+
+def _numbers(element: ElementTree.Element, *names: str) -> tuple[float, ...]:
+    """Return attributes as numbers; none where one of them is not there, or no number."""
     try:
-        left, top, width, height = (float(box.get(name)) for name in ("left", "top", "width", "height"))
+        return tuple(float(element.get(name)) for name in names)
     except (TypeError, ValueError):
-        return []
-    return [(left, top), (left + width, top + height)]
+        return ()
+
+
+def _unseen(points: npt.NDArray) -> npt.NDArray[np.bool_]:
+    """Return which points (n, 2) are no numbers or marked as not seen: -1 -1, 0 0 and the like, also less 1."""
+    return ~np.isfinite(points).all(1) | ((points[:, 0] == points[:, 1]) & (points[:, 0] <= 0))
 
 
 def _plausible(points: npt.NDArray) -> bool:
-    """Whether points can be a face's: numbers, the outer eye corners apart, none missing."""
-    if not np.isfinite(points).all() or np.linalg.norm(points[36] - points[45]) < 1:
-        return False
-    # What is not seen is written as one place outside, -1 -1 or 0 0; closed lips share places inside.
-    outside = points[(points <= 0).all(1)]
-    return len(np.unique(outside, axis=0)) == len(outside)
+    """Whether points can be a face's: the outer eye corners apart, none missing."""
+    return not _unseen(points).any() and bool(np.linalg.norm(points[36] - points[45]) >= 1)
+
+
+def _misfit(face: LabelledFace, width: int, height: int) -> str | None:
+    """Return why a face's points cannot be those of its picture of that size, or None if they can."""
+    it_is = f"{face.picture.name} is {width} x {height}"
+    if all(face.size) and face.size not in ((), (width, height)):
+        return f"{it_is}, where it was labelled {face.size[0]:g} x {face.size[1]:g}"
+    low, high = face.points.min(0), face.points.max(0)
+    places = np.vstack([face.points, (low + high) / 2])
+    inside = ((places >= -0.5) & (places < (width - 0.5, height - 0.5))).all(1)
+    if inside[-1] and inside.mean() > 0.5:
+        return None
+    return f"{it_is}, its points go from {low[0]:.0f}, {low[1]:.0f} to {high[0]:.0f}, {high[1]:.0f}"
 
 
 def landmarks(path: str | os.PathLike[str], progress: Progress | None = None) -> Report:
@@ -396,7 +473,7 @@ def landmarks(path: str | os.PathLike[str], progress: Progress | None = None) ->
     columns = ("mesh", "histograms", "histograms, window given")
     errors: dict[str, list[float]] = {name: [] for name in (*columns, "mesh where histograms")}
     nme: dict[str, list[float]] = {name: [] for name in errors}
-    found_faces, false_alarms, rows, trouble = 0, 0, [], None
+    found_faces, false_alarms, rows = 0, 0, []
     detections: dict[Path, list] = {}
     taken: dict[Path, set[int]] = {}
     with Landmarker(landmark_model()) as landmarker:
@@ -408,9 +485,16 @@ def landmarks(path: str | os.PathLike[str], progress: Progress | None = None) ->
                 image = read_picture(face.picture)
             except MienError as error:
                 # Thousands of pictures take an hour: one that is damaged does not end it.
-                trouble = error
                 skipped[_NO_PICTURE] = skipped.get(_NO_PICTURE, 0) + 1
                 unreadable.append(error.message.rstrip("."))
+                continue
+            height, width = image.shape[:2]
+            misfit = _misfit(face, width, height)
+            if misfit:
+                skipped[_NO_FIT] = skipped.get(_NO_FIT, 0) + 1
+                unreadable.append(misfit)
+                # It may be anywhere.
+                passed.append(LabelledFace(face.picture, np.float32([[0, 0], [width, height]])))
                 continue
             window = window_of(face.points)
             guesses = {"mesh": _mesh_around(stills, image, window)}
@@ -433,8 +517,9 @@ def landmarks(path: str | os.PathLike[str], progress: Progress | None = None) ->
                 if name in columns:
                     line.append(error)
             rows.append(tuple(line))
+    unreadable = list(dict.fromkeys(unreadable))
     if not rows:
-        raise trouble
+        raise _no_faces(Path(path), skipped, unreadable, "Give the pictures as they were when they were labelled.")
     if progress:
         progress(len(faces), len(faces))
     for picture, found in detections.items():
@@ -449,7 +534,7 @@ def landmarks(path: str | os.PathLike[str], progress: Progress | None = None) ->
         "detector_recall": found_faces / len(rows),
         "detector_false_alarms": false_alarms,
         "skipped": skipped,
-        "unreadable": list(dict.fromkeys(unreadable)),  # a picture may have many faces
+        "unreadable": unreadable,
     }
     for name in errors:
         key = name.replace(", ", "_").replace(" ", "_")
@@ -499,7 +584,7 @@ def load_identities(path: str | os.PathLike[str], model) -> list[npt.NDArray[np.
 
     The ``.npz`` has an array ``identity`` or ``identities``, or one of another name alone: weights
     (n, up to 80), or offsets from the mean face or whole heads (n, 26719, 3), in the base's unit; without n
-    for one person.
+    for one person. A head that stands elsewhere is brought to the base's place.
 
     Raises
     ------
@@ -524,11 +609,22 @@ def load_identities(path: str | os.PathLike[str], model) -> list[npt.NDArray[np.
     if values.ndim == 2 and values.shape[1] <= len(model.identity):
         heads = [model.head(weights) for weights in values]
     elif values.ndim == 3 and values.shape[1:] == model.neutral.shape:
-        heads = [value if _is_whole(value, model.neutral) else model.neutral + value for value in values]
+        whole = np.array([_is_whole(value, model.neutral) for value in values])
+        largest = max((float(np.linalg.norm(value, axis=1).max()) for value in values[~whole]), default=0.0)
+        if 0 < largest < _LEAST_OFFSET:
+            raise MienError(
+                "set-unreadable",
+                f"The offsets of {path.name} move no vertex by more than {largest:.2g}, and so are all the mean face.",
+                f"Give them in the base's unit, in which a head is about {np.ptp(model.neutral[:, 1]):.0f} high.",
+            )
+        heads = [value if alone else model.neutral + value for alone, value in zip(whole, values, strict=True)]
     else:
         raise MienError("set-unreadable", f"{path.name} has identities of shape {values.shape}.", _IDENTITIES)
     size = np.ptp(model.neutral, axis=0)
     for number, head in enumerate(heads):
+        aside = head.mean(0, dtype=np.float64) - model.neutral.mean(0)
+        if np.linalg.norm(aside) > _ASIDE:
+            heads[number] = head = (head - aside).astype(np.float32)
         its = np.ptp(head, axis=0)
         if not ((its >= _SIZES[0] * size) & (its <= _SIZES[1] * size)).all():
             measured, base = (" x ".join(f"{side:.3g}" for side in sides) for sides in (its, size))
@@ -538,7 +634,21 @@ def load_identities(path: str | os.PathLike[str], model) -> list[npt.NDArray[np.
                 f"Give whole heads and offsets in the base's unit, in which a head is about {size[1]:.0f} high, y up"
                 " and z out of the face, and weights of about unit variance.",
             )
+        # Of people it is above 0.98, of mirrored and reversed heads below 0.6.
+        product = _product(head, model.neutral)
+        if np.trace(product) < 0.8 * np.linalg.norm(product, "nuc"):
+            raise MienError(
+                "set-unreadable",
+                f"Identity {number} of {path.name} is mirrored, or turned.",
+                "Give heads with x to the actor's left, y up and z out of the face.",
+            )
     return heads
+
+
+def _product(value: npt.NDArray, neutral: npt.NDArray) -> npt.NDArray[np.float64]:
+    """Return the product (3, 3) of vertices about their middles, of which Procrustes finds the best turn."""
+    a, b = (points - points.mean(0, dtype=np.float64) for points in (value, neutral))
+    return a.T @ b / np.linalg.norm(b)
 
 
 def _is_whole(value: npt.NDArray, neutral: npt.NDArray) -> bool:
@@ -547,8 +657,8 @@ def _is_whole(value: npt.NDArray, neutral: npt.NDArray) -> bool:
         return True
     # Metres make a head as small as offsets are, but it stays the head, however it is turned: their best fit as
     # of Procrustes is above 0.98 for heads, at most 0.97 for the offsets that make a face larger, for others 0.9.
-    a, b = (points - points.mean(0, dtype=np.float64) for points in (value, neutral))
-    return bool(np.linalg.norm(a.T @ b, "nuc") > 0.98 * np.linalg.norm(a) * np.linalg.norm(b))
+    spread = np.linalg.norm(value - value.mean(0, dtype=np.float64))
+    return bool(np.linalg.norm(_product(value, neutral), "nuc") > 0.98 * spread)
 
 
 def units(

@@ -466,6 +466,8 @@ def rasterise(screen: Array, triangles: npt.NDArray[np.int32], colour: Array, pi
     """
     corners, size = screen[triangles], len(picture)
     parts = list(_fragments(corners, size))
+    if not parts:
+        return
     pixel, triangle, weights = (np.concatenate(column) for column in zip(*parts, strict=True))
     depth = np.einsum("nk,nk->n", weights, corners[triangle, :, 2])
     nearest = np.full(size * size, np.inf, np.float32)

@@ -397,6 +397,9 @@ def test_what_is_no_number_is_null():
 def test_a_set_that_cannot_be_scored_is_refused(mien, tmp_path):
     assert failure(mien("evaluate", "expression", tmp_path / "gone.npz", "--json"))["code"] == "set-not-found"
     assert failure(mien("evaluate", "units", tmp_path / "gone.npz", "--json"), 2)["code"] == "usage"
+    blocks = failure(mien("evaluate", "expression", tmp_path / "gone.npz", "--json", "--blocks", "19", "20"), 2)
+    assert blocks["code"] == "usage"
+    assert "20" in blocks["message"]
     take = ["--take", tmp_path / "gone.csv", "--json"]
     assert failure(mien("evaluate", "expression", tmp_path / "gone.npz", *take), 2)["code"] == "usage"
     assert failure(mien("evaluate", "units", "a.npz", "--base", "b.npz", *take))["code"] == "csv-not-found"

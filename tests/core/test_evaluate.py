@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shutil
+import sys
 import tarfile
 import tracemalloc
 from pathlib import Path
@@ -97,6 +98,10 @@ def test_pictures_of_other_types_and_shapes_are_the_same(tmp_path):
     for i, other in enumerate(
         (
             {"images": images[..., None]},
+            {"images": images[:, None]},  # channels first, as torch has them
+            {"images": np.repeat(images[:, None], 3, axis=1)},
+            {"images": np.repeat(images[..., None], 3, axis=3)},
+            {"images": np.insert(np.repeat(images[..., None], 3, axis=3), 3, 255, axis=3)},  # opaque
             {"images": images.astype(np.int64)},
             {"images": images.astype(np.float32)},
             {"labels": labels[:, None]},
@@ -273,6 +278,8 @@ def test_what_is_wrong_with_an_npz_is_told(tmp_path):
         ({"images": images, "labels": np.eye(2), "classes": classes}, "from 0 to 1"),
         ({"images": images, "labels": 1, "classes": classes}, "from 0 to 1"),
         ({"images": images[:, :0], "labels": [0, 1], "classes": classes}, "no pictures"),
+        ({"images": images[..., None].repeat(2, axis=3), "labels": [0, 1], "classes": classes}, r"give \(n, H, W\) or"),
+        ({"images": images.reshape(2, -1), "labels": [0, 1], "classes": classes}, r"\(2, 2304\).*give \(n, H, W\) or"),
         ({"images": images + 0.5, "labels": [0, 1], "classes": classes}, "whole numbers from 0 to 255"),
         ({"images": np.ones((2, 48, 48)), "labels": [0, 1], "classes": classes}, "whole numbers from 0 to 255"),
         ({"images": images.astype(str), "labels": [0, 1], "classes": classes}, "not numbers"),
@@ -321,9 +328,22 @@ def test_missing_set_is_refused(tmp_path):
             read(tmp_path)
 
 
-@pytest.mark.parametrize(("name", "index"), [("Happy", 1), ("neutral", 0), ("sad ", 2), ("contempt", None)])
+@pytest.mark.parametrize(
+    ("name", "index"), [("Happy", 1), ("neutral", 0), ("sad ", 2), ("contempt", None), ("calm", None)]
+)
 def test_labels_under_other_names(name, index):
     assert label_index(name) == index
+
+
+def test_labels_of_well_known_sets():
+    order = ["neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger"]
+    for names in (
+        "NE HA SA SU AF DI AN",  # KDEF
+        "NE HA SA SU FE DI AN",  # JAFFE
+        "neutral happy sad suprise fear disgust angry",  # copies of FER2013
+        "neutral joy sadness surprise scared disgust anger",
+    ):
+        assert [EXPRESSIONS[label_index(name)] for name in names.split()] == order
 
 
 def test_expression_report_counts():
@@ -369,21 +389,30 @@ def test_landmark_files_are_read(tmp_path):
         f"<dataset><images><image file='a.png'><box top='0' left='0' width='9' height='9'>{parts}</box></image>"
         "</images></dataset>"
     )
-    (from_xml, from_pts), skipped, passed, _ = evaluate.load_landmarks(tmp_path)
+    (from_xml, from_pts), skipped, passed, unreadable = evaluate.load_landmarks(tmp_path)
     assert not passed
+    assert unreadable == ["c.pts has no picture of its name beside it"]
     assert skipped == {"without a picture": 1}
     assert (from_xml.picture.name, from_pts.picture.name) == ("a.png", "b.PNG")
     np.testing.assert_allclose(from_xml.points, points, atol=1e-4)
     np.testing.assert_allclose(from_pts.points, points - 1, atol=1e-4)
-    for wrong, reason in (
-        (np.where(np.arange(68)[:, None] == 3, np.nan, points), "whose points are no face's"),
-        (np.full((68, 2), -1), "whose points are no face's"),
-        (np.where(np.arange(68)[:, None] < 9, -1, points), "whose points are no face's"),  # some not visible
-        (points[:60], "without 68 points"),
+    for wrong, reason, told in (
+        (
+            np.where(np.arange(68)[:, None] == 3, np.nan, points),
+            "whose points are no face's",
+            "points that are no face's",
+        ),
+        (np.full((68, 2), -1), "whose points are no face's", "points that are no face's"),
+        # Some not visible, or one.
+        (np.where(np.arange(68)[:, None] < 9, -1, points), "whose points are no face's", "points that are no face's"),
+        (np.where(np.arange(68)[:, None] == 3, -1, points), "whose points are no face's", "points that are no face's"),
+        (np.where(np.arange(68)[:, None] == 3, 0, points), "whose points are no face's", "points that are no face's"),
+        (points[:60], "without 68 points", "60 points, not 68"),
     ):
         pts("b.pts", wrong)
-        faces, skipped, passed, _ = evaluate.load_landmarks(tmp_path)
+        faces, skipped, passed, unreadable = evaluate.load_landmarks(tmp_path)
         assert (len(faces), skipped) == (1, {"without a picture": 1, reason: 1})
+        assert f"b.pts has {told}" in "; ".join(unreadable)
         if (wrong > 0).any():
             (other,) = passed
             assert (other.points > 0).all()
@@ -393,6 +422,24 @@ def test_landmark_files_are_read(tmp_path):
     (tmp_path / "set.xml").write_text("<dataset>")
     with pytest.raises(MienError, match=r"set\.xml is no \.xml.*; c\.pts holds no pairs.*; d\.pts holds.* 68 lines"):
         evaluate.load_landmarks(tmp_path)
+
+
+def test_unseen_points_of_an_xml_are_no_part_of_the_face(tmp_path):
+    (tmp_path / "a.png").write_bytes(PICTURE)
+    points = np.random.default_rng(0).uniform(20, 90, (68, 2)).round()
+    points[5] = 0
+    parts = "".join(f"<part name='{i}' x='{x}' y='{y}'/>" for i, (x, y) in enumerate(points))
+    corner = "<box left='0' top='0' width='9' height='9'/>"  # of the picture, and a true one
+    rows = f"<image file='a.png'><box>{parts}</box>{corner}</image><image file='gone.png'><box>{parts}</box></image>"
+    (tmp_path / "set.xml").write_text(f"<images>{rows}</images>")
+    face = points[np.arange(68) != 5]
+    with pytest.raises(MienError, match=r"set\.xml has points that .* in a\.png; set\.xml: .*gone\.png is missing"):
+        evaluate.load_landmarks(tmp_path)
+    write_face(tmp_path, points + 200)
+    _, skipped, passed, _ = evaluate.load_landmarks(tmp_path)
+    assert skipped == {"without a picture": 1, "whose points are no face's": 1, "without 68 points": 1}
+    for found, wanted in zip(passed, (face, [[0, 0], [9, 9]]), strict=True):
+        np.testing.assert_array_equal(found.points, wanted)
 
 
 def write_face(folder, points):
@@ -508,6 +555,36 @@ def test_sets_that_went_through_other_systems(data, tmp_path):
     assert (len(faces), skipped) == (18, {})
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="links take rights there")
+def test_linked_folders_are_read_once(tmp_path):
+    for folder in ("store", "set"):
+        (tmp_path / folder).mkdir()
+    write_face(tmp_path / "store", np.random.default_rng(0).uniform(1, 90, (68, 2)))
+    (tmp_path / "set" / "lfpw").symlink_to(tmp_path / "store")
+    (tmp_path / "set" / "same").symlink_to(tmp_path / "store")
+    (tmp_path / "store" / "loop").symlink_to(tmp_path / "set")
+    (tmp_path / "store" / "gone").symlink_to(tmp_path / "nowhere")
+    faces, skipped, _, unreadable = evaluate.load_landmarks(tmp_path / "set")
+    assert [face.picture for face in faces] == [(tmp_path / "store" / "a.png").resolve()]
+    assert (skipped, unreadable) == ({}, [])
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])
+@pytest.mark.parametrize("name", ["ž.png", "é.png"])
+def test_names_under_imglabs_declaration(tmp_path, name, encoding):
+    """It declares ISO-8859-1, whatever bytes the system's names are of."""
+    if name == "ž.png" and encoding == "latin-1":
+        pytest.skip("has no such letter")
+    write_face(tmp_path, points := np.random.default_rng(0).uniform(1, 90, (68, 2)))
+    (tmp_path / "a.png").rename(tmp_path / name)
+    (tmp_path / "a.pts").unlink()
+    parts = "".join(f"<part name='{i}' x='{x}' y='{y}'/>" for i, (x, y) in enumerate(points))
+    text = f"<?xml version='1.0' encoding='ISO-8859-1'?><x><image file='{name}'><box>{parts}</box></image></x>"
+    (tmp_path / "set.xml").write_bytes(text.encode(encoding))
+    (face,), *_ = evaluate.load_landmarks(tmp_path)
+    assert face.picture.name == name
+
+
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that cannot be read")
 def test_a_landmark_file_that_cannot_be_read_is_told(tmp_path):
     (tmp_path / "a.pts").symlink_to("/proc/self/mem")
@@ -533,13 +610,13 @@ def test_a_face_labelled_in_part_is_neither_found_nor_wrong(data, tmp_path):
 
 @needs_model
 def test_labels_beyond_the_picture_and_damaged_pictures_are_told(tmp_path):
-    points = np.random.default_rng(0).uniform(200, 290, (68, 2))
-    (tmp_path / "a.pts").write_text("{" + "\n".join(f"{x} {y}" for x, y in points) + "}")
-    (tmp_path / "a.png").write_bytes(PICTURE)
-    figures = evaluate.landmarks(tmp_path).figures
-    assert (figures["faces"], figures["mesh_faces"], figures["detector_recall"]) == (1, 0, 0)
+    write_face(tmp_path, points := np.random.default_rng(0).uniform(2, 18, (68, 2)))
     for suffix in (".pts", ".png"):
         shutil.copy(tmp_path / f"a{suffix}", tmp_path / f"b{suffix}")
+    write_face(tmp_path, points + 200)
+    figures = evaluate.landmarks(tmp_path).figures
+    assert (figures["faces"], figures["skipped"]) == (1, {"whose points do not fit the picture": 1})
+    assert figures["unreadable"] == ["a.png is 30 x 20, its points go from 202, 202 to 218, 218"]
     (tmp_path / "a.png").write_bytes(b"no picture")
     told = []
     figures = evaluate.landmarks(tmp_path, lambda done, total: told.append((done, total))).figures
@@ -548,8 +625,38 @@ def test_labels_beyond_the_picture_and_damaged_pictures_are_told(tmp_path):
     assert [row["face"] for row in figures["each"]] == ["b.png 1"]
     assert told[-1] == (2, 2)
     (tmp_path / "b.png").unlink()
-    with pytest.raises(MienError, match=r"a\.png is not a picture"):
+    with pytest.raises(MienError, match=r"b\.pts has no picture.*; a\.png is not a picture"):
         evaluate.landmarks(tmp_path)
+
+
+@needs_model
+@pytest.mark.data
+def test_labels_of_a_picture_of_another_size_are_not_scored(data, tmp_path):
+    folder = data / "landmarks68"
+    picture = cv2.imread(str(folder / "takeo.ppm"))
+    shutil.copy(folder / "takeo.pts", tmp_path / "a.pts")
+    cv2.imwrite(str(tmp_path / "a.png"), cv2.resize(picture, None, fx=0.5, fy=0.5))
+    with pytest.raises(MienError, match=r"1 whose points do not fit.*a\.png is 75 x 112, its points go .* 125, 172"):
+        evaluate.landmarks(tmp_path)
+    (tmp_path / "a.pts").unlink()
+    # Of a larger one its points would lie within: there the .xml says what size it was. Its three faces are found.
+    text = next(folder.glob("*.xml")).read_text()
+    image = re.search(r"<image file='2008_001322\.jpg'.*?</image>", text, re.DOTALL).group()
+    boxes = image.replace("2008_001322.jpg", "b.png").replace("width='500' height='375'", "", 1)
+    large = cv2.resize(cv2.imread(str(folder / "2008_001322.jpg")), None, fx=1.5, fy=1.5)
+    for name in ("2008_001322.jpg", "b.png"):
+        cv2.imwrite(str(tmp_path / name), large)
+    (tmp_path / "set.xml").write_text(f"<dataset>{image}</dataset>")
+    with pytest.raises(MienError, match=r"2008_001322\.jpg is 750 x 562, where it was labelled 500 x 375"):
+        evaluate.landmarks(tmp_path)
+    shutil.copy(folder / "2008_001322.jpg", tmp_path / "b.png")
+    first = re.search(r"<image.*?</box>", boxes, re.DOTALL).group()
+    wrong = re.sub(r"(?<= [xy]=')", "9", "".join(re.findall(r"<box.*?</box>", boxes, re.DOTALL)[1:]))
+    (tmp_path / "set.xml").write_text(f"<dataset>{first}{wrong}</image></dataset>")
+    figures = evaluate.landmarks(tmp_path).figures
+    # What is found there may be theirs.
+    assert (figures["faces"], figures["detector_recall"], figures["detector_false_alarms"]) == (1, 1, 0)
+    assert figures["skipped"] == {"whose points do not fit the picture": 2}
 
 
 @needs_model
@@ -634,6 +741,22 @@ def test_identities_are_read_as_what_they_are(data, tmp_path):
         np.savez(tmp_path / "x.npz", identity=wrong)
         with pytest.raises(MienError, match="Identity 0"):
             evaluate.load_identities(tmp_path / "x.npz", model)
+    for moved in (
+        head + np.float32([0, 10, 0]),
+        head - head.mean(0) + 60,
+        head - model.neutral + np.float32([0, 0, 9]),
+    ):
+        np.savez(tmp_path / "x.npz", identity=moved)
+        (found,) = evaluate.load_identities(tmp_path / "x.npz", model)
+        np.testing.assert_allclose(found - found.mean(0), head - head.mean(0), atol=1e-4)
+        np.testing.assert_allclose(found.mean(0), model.neutral.mean(0), atol=1e-4)
+    for turn in ([-1, 1, 1], [-1, 1, -1], [1, -1, -1]):
+        np.savez(tmp_path / "x.npz", identity=np.stack([head, head * np.float32(turn)]))
+        with pytest.raises(MienError, match=r"Identity 1 of x\.npz is mirrored, or turned"):
+            evaluate.load_identities(tmp_path / "x.npz", model)
+    np.savez(tmp_path / "x.npz", identity=np.stack([head - model.neutral, np.zeros_like(head)]) / 200)
+    with pytest.raises(MienError, match=r"offsets of x\.npz move no vertex by more than 0\.01"):
+        evaluate.load_identities(tmp_path / "x.npz", model)
     # The mode that makes a face larger is the offset that is most like a head.
     np.savez(tmp_path / "x.npz", identity=np.stack([-model.identity[0], np.zeros_like(model.neutral), head]))
     found = evaluate.load_identities(tmp_path / "x.npz", model)

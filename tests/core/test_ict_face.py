@@ -14,6 +14,7 @@ from mien.core.ict_face import (
     random_expression,
     random_look,
     random_scene,
+    rasterise,
     render,
     rotation,
 )
@@ -109,6 +110,13 @@ def test_renders_are_seeded_and_faces_are_found_where_they_are(model):
     expected = project(np.array(eyes), scene)[:, :2]
     found = face.landmarks[[473, 468], :2]
     assert np.linalg.norm(found - expected, axis=1).max() < 8
+
+
+def test_who_stands_beside_the_picture_leaves_it_as_it_is():
+    picture = np.full((32, 32, 3), 0.5, np.float32)
+    screen = np.float32([[40, 0, 1], [40, 9, 1], [50, 0, 1]])
+    rasterise(screen, np.int32([[0, 1, 2], [0, 2, 1]]), np.ones((3, 3), np.float32), picture)
+    assert (picture == 0.5).all()
 
 
 def test_missing_model_is_refused(tmp_path):
