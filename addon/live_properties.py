@@ -10,7 +10,7 @@ from ..core.units import EXPRESSIONS
 from . import session
 from .ids import LIVE_SETTINGS, PREVIEW, TAKE_LIST
 from .preferences import actors_folder
-from .properties import is_mesh, tune_live
+from .properties import BLEND_RELATIVE, is_mesh, tune_live
 from .registration import register_classes, unregister_classes
 
 SIZES = {"AUTO": (0, 0), "VGA": (640, 480), "HD": (1280, 720), "FULL_HD": (1920, 1080)}
@@ -134,7 +134,10 @@ class MienLiveSettings(bpy.types.PropertyGroup):
         description="Exchange left and right, so that the character acts as a mirror does",
     )
     video: bpy.props.StringProperty(
-        name="Video", description="Video that is played in place of a camera, again and again", subtype="FILE_PATH"
+        name="Video",
+        description="Video that is played in place of a camera, again and again",
+        subtype="FILE_PATH",
+        options=BLEND_RELATIVE,
     )
     format: bpy.props.EnumProperty(name="Format", description="What the other program sends", items=FORMATS)
     own_port: bpy.props.IntProperty(

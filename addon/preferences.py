@@ -10,13 +10,28 @@ from .ids import ROOT_PACKAGE
 from .properties import tune_live
 
 
+def _follow_folder(self, _context) -> None:
+    """List what is in the folder. ``//`` is that of the open file alone: where there is none, the default holds."""
+    from .live_workflow import refresh_takes_soon
+
+    folder = bpy.path.abspath(self.takes_folder)
+    if not Path(folder).is_absolute():
+        folder = ""
+    if folder != self.takes_folder:
+        self.takes_folder = folder  # which comes here again
+        return
+    refresh_takes_soon()
+
+
 class MienPreferences(bpy.types.AddonPreferences):
     bl_idname = ROOT_PACKAGE
 
     takes_folder: bpy.props.StringProperty(
         name="Takes Folder",
-        description="Where captured takes are kept. Leave empty for Blender's folder for this extension's data",
+        description="Where captured takes are kept, whatever file is open. Leave empty for Blender's folder for this "
+        "extension's data",
         subtype="DIR_PATH",
+        update=_follow_folder,
     )
     # Not in the file: one from somebody else, or an undo, may open no port and no microphone.
     lan: bpy.props.BoolProperty(
@@ -73,7 +88,10 @@ def takes_folder() -> Path:
     """Return where takes are kept; it may not exist yet."""
     preferences = get_preferences()
     if preferences is not None and preferences.takes_folder:
-        return Path(bpy.path.abspath(preferences.takes_folder))
+        folder = Path(bpy.path.abspath(preferences.takes_folder))
+        # One that an earlier Mien kept may be relative to whatever file is open.
+        if folder.is_absolute():
+            return folder
     return default_takes_folder()
 
 

@@ -9,6 +9,9 @@ import bpy
 from ..core.units import ESTIMATORS
 from .ids import SETTINGS
 
+BLEND_RELATIVE = {"PATH_SUPPORTS_BLEND_RELATIVE"} if bpy.app.version >= (4, 5, 0) else set()
+"""Options of a path that may begin with ``//``; older Blenders take that for granted."""
+
 
 def is_mesh(_self, obj):
     """Poll of a pointer to a mesh."""
@@ -38,6 +41,7 @@ class MienSettings(bpy.types.PropertyGroup):
         description="Video of the actor's face; or a folder of pictures, or the first picture of a numbered sequence; "
         "or the CSV of a recording that Live Link Face made on an iPhone",
         subtype="FILE_PATH",
+        options=BLEND_RELATIVE,
     )
     sequence_fps: bpy.props.FloatProperty(
         name="Picture Rate",
@@ -208,12 +212,13 @@ class MienSettings(bpy.types.PropertyGroup):
         name="Take",
         description="The take baked last; choose another to bake or export it",
         subtype="FILE_PATH",
+        options=BLEND_RELATIVE,
     )
     origin: bpy.props.StringProperty(
         name="Source of the Take",
         description="What the take was captured from, for its sound",
         subtype="FILE_PATH",
-        options={"HIDDEN"},
+        options={"HIDDEN", *BLEND_RELATIVE},
     )
 
 

@@ -29,10 +29,17 @@ def append_sample_head(context: bpy.types.Context) -> tuple[bpy.types.Object, bp
     Raises
     ------
     MienError
-        ``"sample-head-missing"``, ``"sample-head-damaged"`` or ``"sample-head-open"``.
+        ``"scene-linked"``, ``"sample-head-missing"``, ``"sample-head-damaged"`` or ``"sample-head-open"``.
     """
     import bpy
 
+    scene = context.scene
+    if scene.library is not None:
+        raise MienError(
+            "scene-linked",
+            f'The scene "{scene.name}" is linked from {scene.library.name} and cannot be changed here.',
+            "Choose a scene of this file, or make it local.",
+        )
     if not FILE.is_file():
         raise MienError(
             "sample-head-missing",
@@ -58,9 +65,9 @@ def append_sample_head(context: bpy.types.Context) -> tuple[bpy.types.Object, bp
         raise MienError(
             "sample-head-damaged", f"The file {FILE.name} holds no head.", "Install the Mien extension again."
         )
-    context.scene.collection.children.link(collection)
-    if context.scene.camera is None:
-        context.scene.camera = next((o for o in collection.all_objects if o.type == "CAMERA"), None)
+    scene.collection.children.link(collection)
+    if scene.camera is None:
+        scene.camera = next((o for o in collection.all_objects if o.type == "CAMERA"), None)
     return heads[0], heads[0].find_armature()
 
 

@@ -9,7 +9,7 @@ import bpy
 from .. import session, workflow
 from ..ids import HEAD_BONES, HEAD_SHAPES, OP_ADD_HEAD_BONES, OP_MAP_BY_NAME, OP_MAP_SHAPES
 from ..rig.head_bones import add_head_bones
-from ..rig.mapping import armature_of, guess_shapes
+from ..rig.mapping import armature_of, guess_shapes, is_seen
 from ..rig.names import covered
 from ..rig.targets import is_ours, listed
 
@@ -112,7 +112,7 @@ The further heads, and what is selected, turn along"""
         if armature_of(mesh) is not None:
             cls.poll_message_set("The head has an armature: choose its bones under Mapping")
             return False
-        if context.mode != "OBJECT" or not mesh.visible_get():
+        if context.mode != "OBJECT" or not is_seen(mesh, context.view_layer):
             cls.poll_message_set("Show the head, and go to Object Mode")
             return False
         return True

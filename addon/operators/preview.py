@@ -259,6 +259,8 @@ class MIEN_OT_preview_render_take(bpy.types.Operator, ExportHelper):
         except MienError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
+        if head.hide_render:
+            notices.append(f"{head.name} is hidden in renders: turn on Renders under Visibility in its Object tab")
         played = (obj for obj in context.scene.objects if obj.session_uid in cast)
         for notice in (*notices, *told_of(played)):
             self.report({"WARNING"}, notice)

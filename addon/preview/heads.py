@@ -178,9 +178,8 @@ class Head:
         return weights, bones
 
     def weights(self, obj, sample: Sample | None = None, depsgraph=None) -> dict[str, float]:
-        """Return the weight of every shape: the sample's where it has one, else the scene's."""
-        shapes = self.gpu.model.shapes
-        values = dict(zip(shapes, map(float, reading.read_weights(obj, shapes, depsgraph)), strict=True))
+        """Return the weight of every shape, muted or not: the sample's where it has one, else the scene's."""
+        values = reading.read_weights(obj, self.gpu.model.shapes, depsgraph)
         if sample is not None:
             lay_on(values, sample, self._mapping)
         return values
@@ -223,6 +222,8 @@ class Head:
             more = _opening(self.values, channels) - captured
             if more and jaw in model.bones:
                 turns[jaw] = jaw_turn(reading.armature_modifier(obj).object, jaw, more, turns.get(jaw))
+        # The bone of the jaw turns whether its key is seen or not, as in a bake.
+        self.values = reading.as_mixed(obj, self.values, depsgraph)
         bones = reading.read_bones(obj, model.bones, turns, depsgraph)
         matrix = reading.object_matrix(obj) if matrix is None else matrix
         self.matrix = matrix if offset is None else matrix @ offset

@@ -135,14 +135,16 @@ def trouble_of(obj) -> str:
 def face_of(obj) -> dict[str, float]:
     """Return the weights that an object's face shows just now: the sample's, else the scene's, and the expression."""
     shapes, mapping = tuple(key.name for key in reading.shape_keys(obj)), mapping_of(obj)
-    values = dict(zip(shapes, map(float, reading.read_weights(obj, shapes)), strict=True))
+    values = reading.read_weights(obj, shapes)
     scene = bpy.context.scene
     sample = sample_for(obj, scene, scene.frame_current)
     if sample is not None:
         lay_on(values, sample, mapping)
     chosen = properties.settings(scene)
     layered = expression(chosen)
-    return values if layered is None else blend(values, layered, chosen.strength, mapping)
+    if layered is not None:
+        values = blend(values, layered, chosen.strength, mapping)
+    return reading.as_mixed(obj, values)
 
 
 def place_heads() -> None:

@@ -303,13 +303,19 @@ def begin(
     Raises
     ------
     MienError
-        ``"preview-busy"``, ``"preview-camera"`` or ``"preview-film"``.
+        ``"preview-busy"``, ``"preview-camera"``, ``"preview-layer"`` or ``"preview-film"``.
     """
     global _playing
     if _playing is not None:
         raise MienError("preview-busy", "A take is being rendered already.", "Wait for it, or stop it with Esc.")
     if context.scene.camera is None:
         raise MienError("preview-camera", "The scene has no camera.", "Add one, or add the sample head, which has.")
+    if not any(layer.use for layer in context.scene.view_layers):
+        raise MienError(
+            "preview-layer",
+            "No view layer of the scene is rendered.",
+            "Turn on Use for Rendering in the View Layer tab of the properties.",
+        )
     if film:
         _check_film(path)
     scene = context.scene.copy()
@@ -319,7 +325,8 @@ def begin(
     render = scene.render
     render.engine = ENGINE
     render.filepath = str(path)
-    render.use_file_extension = True
+    render.use_file_extension = render.use_overwrite = True
+    render.use_placeholder = render.use_multiview = False
     _set_format(render, film)
     # What is cut in the scene itself belongs to its own pictures.
     scene.sequence_editor_clear()
@@ -351,8 +358,8 @@ def _check_film(path: Path) -> None:
 
 def _set_format(render, film: bool) -> None:
     write_as(render, "FFMPEG" if film else "PNG")
+    render.image_settings.color_mode = "RGB" if film else "RGBA"
     if not film:
-        render.image_settings.color_mode = "RGBA"
         return
     render.ffmpeg.format = "MPEG4"
     render.ffmpeg.codec = "H264"

@@ -6,6 +6,7 @@ import bpy
 
 from ...core.units import ARKIT, EXPRESSIONS, UNITS
 from ..ids import PREVIEW
+from ..properties import BLEND_RELATIVE
 from ..registration import register_classes, unregister_classes
 from .particles import EFFECTS
 
@@ -208,7 +209,11 @@ class MienPreviewHead(bpy.types.PropertyGroup):
         update=redraw,
     )
     take: bpy.props.StringProperty(
-        name="Take", description="The take that this head plays", subtype="FILE_PATH", update=redraw
+        name="Take",
+        description="The take that this head plays",
+        subtype="FILE_PATH",
+        options=BLEND_RELATIVE,
+        update=redraw,
     )
     start: bpy.props.IntProperty(
         name="Start", description="Frame of the scene at which the take begins", default=1, update=redraw

@@ -231,8 +231,8 @@ def _carrying(obj) -> tuple[str, ...]:
     return tuple(group.name for group in obj.vertex_groups if group.name in bones and bones[group.name].use_deform)
 
 
-def read_weights(obj, shapes: tuple[str, ...], depsgraph=None) -> Floats:
-    """Return the scene's value of each shape, as Blender mixes them: muted and pinned keys heeded.
+def read_weights(obj, shapes: tuple[str, ...], depsgraph=None) -> dict[str, float]:
+    """Return the scene's value of each shape, muted or not: see `as_mixed`.
 
     Parameters
     ----------
@@ -241,26 +241,30 @@ def read_weights(obj, shapes: tuple[str, ...], depsgraph=None) -> Floats:
     depsgraph : bpy.types.Depsgraph, optional
         Whose values to read. While rendering only the render's own are those of the frame.
     """
-    keys = obj.data.shape_keys
-    if keys is not None and depsgraph is not None:
-        keys = keys.evaluated_get(depsgraph)
-    values = np.zeros(len(shapes), np.float32)
-    if keys is None:
-        return values
-    blocks = keys.key_blocks
+    values = {key.name: key.value for key in _key_blocks(obj, depsgraph)}
+    return {name: values.get(name, 0.0) for name in shapes}
+
+
+def as_mixed(obj, values: dict[str, float], depsgraph=None) -> dict[str, float]:
+    """Return values of shapes as Blender mixes them: within their ranges, muted and pinned keys heeded."""
+    mixed = dict.fromkeys(values, 0.0)
     if obj.show_only_shape_key:
         # A pinned key is shown at 1, on top of whatever it is relative to.
-        place = {name: i for i, name in enumerate(shapes)}
         key = obj.active_shape_key
-        while key is not None and key.name in place and values[place[key.name]] == 0.0:
-            values[place[key.name]] = 1.0
-            key = key.relative_key
-        return values
-    for i, name in enumerate(shapes):
-        key = blocks.get(name)
-        if key is not None and not key.mute:
-            values[i] = key.value
-    return values
+        while key is not None and mixed.get(key.name) == 0.0:
+            mixed[key.name], key = 1.0, key.relative_key
+        return mixed
+    for key in _key_blocks(obj, depsgraph):
+        if key.name in mixed and not key.mute:
+            mixed[key.name] = min(max(values[key.name], key.slider_min), key.slider_max)
+    return mixed
+
+
+def _key_blocks(obj, depsgraph):
+    keys = obj.data.shape_keys
+    if keys is None:
+        return ()
+    return (keys if depsgraph is None else keys.evaluated_get(depsgraph)).key_blocks
 
 
 def object_matrix(obj) -> np.ndarray:

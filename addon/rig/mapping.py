@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 
 from ...core.units import ARKIT_INDEX, UNIT_INDEX
-from ..ids import HEAD_BONES, HEAD_SHAPES
+from ..ids import HEAD_BONES, HEAD_SHAPES, PREVIEW
 from .names import ARKIT_OF, by_channel, channels_of
 
 BONES: tuple[str, ...] = tuple(HEAD_BONES)
@@ -125,7 +125,13 @@ def meshes_along(mesh, objects: Iterable) -> list:
 
 def seen_along(mesh, scene) -> list:
     """Return those of `meshes_along` that are seen in a scene: what else may follow the face."""
-    return [each for each in meshes_along(mesh, scene.objects) if each.visible_get()]
+    along = meshes_along(mesh, scene.objects)
+    return [each for each in along if any(is_seen(each, layer) for layer in scene.view_layers)]
+
+
+def is_seen(obj, layer) -> bool:
+    """Whether a view layer shows an object, or would if the preview had not hidden it to draw it itself."""
+    return obj.visible_get(view_layer=layer) or any(one.head == obj for one in getattr(layer, PREVIEW).hidden)
 
 
 # What VRM, VRoid Studio, Ready Player Me and MikuMikuDance call shapes, by words; of two that fit the first counts.

@@ -198,6 +198,9 @@ def find_target(mesh: bpy.types.Object | None, *, need_keys: bool = True) -> Tar
         about_bones.append(f"Shape keys turn the eyes, so {listed(mapping.bones[role] for role in turned)} rest")
     wanted = {role: name for role, name in mapping.bones.items() if role not in turned}
     bones, driven, angle = _find_bones(wanted, armature, about_bones)
+    off = _modifiers_off(mesh, armature) if bones else []
+    if off:
+        about_bones.append(f"The modifier {listed(off)} is off: bones are baked, but not seen as long as it is")
     carried = _carried(armature, bones["neck"].name, bones["head"].name) if {"neck", "head"} <= bones.keys() else 1.0
     if not keys and not bones:
         raise MienError(
@@ -306,6 +309,9 @@ def _find_keys(mesh, mapping: HeadMapping, need_keys, notices) -> dict[str, str]
     short = [name for name in free if key.key_blocks[name].slider_max < 1.0]
     if short:
         notices.append(f"The range of {listed(short)} ends before 1, and so do the keys: set Max to 1")
+    high = [name for name in free if key.key_blocks[name].slider_min > 0.0]
+    if high:
+        notices.append(f"The range of {listed(high)} begins above 0, and so do the keys: set Min to 0")
     if mesh.show_only_shape_key:
         notices.append("The active shape key is pinned (solo): the others are not seen")
     # Of both, each movement would be made twice; who chose by hand may want that.
@@ -372,7 +378,17 @@ def _find_bones(wanted: Mapping[str, str], armature, notices) -> tuple[dict[str,
         notices.append(f"Drivers hold {listed(driven.values(), len(BONES))}: not baked")
     if turned:
         notices.append(f"Constraints turn {listed(turned, len(BONES))}: baked, but not seen as long as they do")
+    held = [bone.name for bone in bones.values() if any(map(_holds, posed[bone.name].constraints))]
+    if held:
+        notices.append(f"Constraints hold {listed(held, len(BONES))}: baked, but not seen as long as they do")
     return bones, tuple(driven), float(armature.get(JAW_ANGLE_PROPERTY, JAW_ANGLE))
+
+
+def _modifiers_off(mesh, armature) -> list[str]:
+    """Return the modifiers by which an armature would carry a mesh, where none is on and no parent does it instead."""
+    carrying = [m for m in mesh.modifiers if m.type == "ARMATURE" and m.object == armature]
+    carried = mesh.parent_type != "OBJECT" or any(m.show_viewport or m.show_render for m in carrying)
+    return [] if carried else [m.name for m in carrying]
 
 
 def _check_aim(armature, role, bones, bone, head, notices) -> None:
@@ -389,6 +405,16 @@ def _check_aim(armature, role, bones, bone, head, notices) -> None:
 def _overrides(constraint) -> bool:
     mixes = getattr(constraint, "mix_mode", "REPLACE") != "REPLACE"
     return constraint.type in _OVERRIDING and not (constraint.mute or constraint.influence == 0.0 or mixes)
+
+
+def _holds(constraint) -> bool:
+    """Whether a constraint leaves a bone a single rotation."""
+    limits = constraint.type == "LIMIT_ROTATION" and constraint.influence > 0.0 and not constraint.mute
+    return limits and all(
+        getattr(constraint, f"use_limit_{axis}")
+        and getattr(constraint, f"min_{axis}") == getattr(constraint, f"max_{axis}")
+        for axis in "xyz"
+    )
 
 
 def _carried(armature, neck: str, head: str) -> float:

@@ -43,13 +43,17 @@ def pose(obj, rig, seed):
     bpy.context.view_layer.update()
 
 
+def weights_of(obj, model):
+    return list(reading.as_mixed(obj, reading.read_weights(obj, model.shapes)).values())
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_positions_are_blenders_own(head, seed):
     obj, rig = head
     model = render_data.build_model(reading.read_mesh(obj))
     pose(obj, rig, seed)
     expected, normals = evaluated(obj)
-    weights = reading.read_weights(obj, model.shapes)
+    weights = weights_of(obj, model)
     position, normal, _ = render_data.fuse(model, weights, reading.read_bones(obj, model.bones))
     error = np.abs(position - expected[model.vertex]).max() / model.size
     assert error < 1e-4
@@ -79,7 +83,7 @@ def test_keys_are_mixed_as_blender_mixes_them():
     def check():
         bpy.context.view_layer.update()
         model = render_data.build_model(reading.read_mesh(obj))
-        position, _, _ = render_data.fuse(model, reading.read_weights(obj, model.shapes))
+        position, _, _ = render_data.fuse(model, weights_of(obj, model))
         expected, _ = evaluated(obj)
         assert np.abs(position - expected[model.vertex]).max() < 1e-5
 
@@ -109,7 +113,7 @@ def test_the_gpu_does_as_the_cpu(head, seed):
 
     model, position, normal = with_gpu(job)
     assert np.abs(position - expected[model.vertex]).max() / model.size < 1e-4
-    weights = reading.read_weights(obj, model.shapes)
+    weights = weights_of(obj, model)
     reference, reference_normal, _ = render_data.fuse(model, weights, reading.read_bones(obj, model.bones))
     assert np.abs(position - reference).max() / model.size < 1e-5
     # Shading is made of n . l: its difference is at most the normals'.

@@ -13,7 +13,7 @@ import pytest
 
 bpy = pytest.importorskip("bpy")
 
-from mien.addon import preview  # noqa: E402
+from mien.addon import preview, workflow  # noqa: E402
 from mien.addon.operators.preview import (  # noqa: E402
     MIEN_OT_preview_expression_save,
     MIEN_OT_preview_render_take,
@@ -609,6 +609,31 @@ def test_a_head_that_the_user_hid_stays_hidden():
     assert head.hide_get()
 
 
+def test_what_the_preview_hides_counts_as_seen():
+    """And what the scene shows, whichever the window shows."""
+    head, scene = make_rig(), bpy.context.scene
+    teeth = add_part(head)
+    scene.mien.target = head
+    preview.start()
+    assert teeth.hide_get()
+    assert workflow.heads_along(scene) == [teeth]
+    bpy.context.window.scene = bpy.data.scenes.new("Other")
+    assert workflow.heads_along(scene) == [teeth]
+    preview.stop()
+    teeth.hide_set(True, view_layer=scene.view_layers[0])
+    assert workflow.heads_along(scene) == []
+
+
+def test_a_head_that_the_preview_hides_gets_bones():
+    head = bpy.context.scene.mien.target = conftest.make_rig(bones=())
+    preview.start()
+    assert head.hide_get()
+    assert bpy.ops.mien.add_head_bones() == {"FINISHED"}
+    preview.stop()
+    head.hide_set(True)
+    assert not bpy.ops.mien.add_head_bones.poll()
+
+
 def test_a_head_that_is_hidden_in_one_view_layer_alone_stays_so():
     head, layer = make_rig(), bpy.context.scene.view_layers.new("Other")
     head.hide_set(True, view_layer=layer)
@@ -1153,6 +1178,27 @@ def test_a_head_plays_its_take_as_the_scene_would_bake_it(tmp_path):
     assert set(less.bones) == set(everything.bones) - {"jaw"}
 
 
+def test_what_is_laid_on_a_face_is_mixed_as_blender_mixes_keys(tmp_path):
+    """A take and an expression as what is keyed: within the keys' ranges, muted ones not, a pinned one alone."""
+    head, scene = make_rig(), bpy.context.scene
+    blocks, chosen = head.data.shape_keys.key_blocks, properties.head_settings(head)
+    blocks["Smile"].slider_max, blocks["Frown"].slider_min, blocks["JawOpen"].mute = 0.5, 0.3, True
+    write_take(tmp_path / "a.mien", 0.8, jaw=0.6)
+    scene.mien.neutral = "none"
+    chosen.take, chosen.source = str(tmp_path / "a.mien"), "TAKE"
+
+    def shown():
+        (posed,) = with_gpu(lambda _: overlay.pose_heads([head], scene))
+        assert posed.head.values == overlay.face_of(head)
+        return {name: round(value, 2) for name, value in posed.head.values.items() if value}
+
+    assert shown() == {"Smile": 0.5, "Frown": 0.3}
+    scene.mien_preview.expression, scene.mien_preview.strength = "happiness", 1.0
+    assert shown() == {"BrowRaise": 0.12, "CheekSquint": 0.7, "Smile": 0.5, "Frown": 0.3}
+    head.active_shape_key_index, head.show_only_shape_key = blocks.find("Pucker"), True
+    assert shown() == {"Pucker": 1.0}
+
+
 def change_jaw_angle(rig):
     rig["mien_jaw_open_angle"] = 1.0
     rig.update_tag()  # as the panel that edits it does
@@ -1355,6 +1401,33 @@ def test_a_takes_render_moves_no_namesake_of_its_head(monkeypatch, tmp_path):
     preview.set_sample(head.session_uid, {"Smile": 0.5})
     assert overlay.sample_for(head, scene, 2).weights == {"Smile": 0.5}
     assert overlay.sample_for(extra, scene, 2) is None
+
+
+@pytest.mark.parametrize("film", [False, True])
+def test_a_takes_render_goes_by_no_output_settings_of_the_scene(film, tmp_path):
+    choose_take(tmp_path)
+    render, head = bpy.context.scene.render, bpy.context.scene.mien.target
+    render.use_overwrite, render.use_placeholder, render.use_multiview = False, True, True
+    render.image_settings.color_mode = "BW"
+    name = playback.begin(bpy.context, head, {head.session_uid: [Sample()]}, tmp_path / "a", film=film)
+    mine = bpy.data.scenes[name].render
+    assert (mine.use_overwrite, mine.use_placeholder, mine.use_multiview) == (True, False, False)
+    assert mine.image_settings.color_mode == ("RGB" if film else "RGBA")
+    playback.finish()
+    assert (render.use_overwrite, render.use_placeholder, render.use_multiview) == (False, True, True)
+    assert render.image_settings.color_mode == "BW"
+
+
+def test_a_takes_render_that_shows_nothing_is_told(monkeypatch, tmp_path, capfd):
+    choose_take(tmp_path)
+    as_in_a_window(monkeypatch, lambda *_args, **_options: {"CANCELLED"})
+    bpy.context.scene.mien.target.hide_render = True
+    bpy.ops.mien.preview_render_take(filepath=str(tmp_path / "a"), film=False)
+    assert "is hidden in renders: turn on Renders" in "".join(capfd.readouterr())
+    bpy.context.view_layer.use = False
+    with pytest.raises(RuntimeError, match="No view layer of the scene is rendered"):
+        bpy.ops.mien.preview_render_take(filepath=str(tmp_path / "a"), film=False)
+    assert bpy.data.scenes.keys() == ["Scene"]
 
 
 def test_a_takes_render_is_over_when_no_job_runs_any_more(monkeypatch, tmp_path):

@@ -10,7 +10,7 @@ from mien.addon.bake import BakeOptions, bake_performance
 from mien.addon.rig.targets import find_target
 from mien.core.units import UNITS
 
-from .conftest import BONES, make_performance, snapshot
+from .conftest import BONES, empty_file, make_performance, snapshot
 
 shipped = pytest.mark.skipif(not sample_head.FILE.is_file(), reason="the sample head is not built")
 
@@ -64,6 +64,18 @@ def test_it_can_be_undone():
     after = snapshot()
     assert after["objects"] == before["objects"]
     assert after["collections"] == before["collections"]
+
+
+def test_a_linked_scene_is_told(tmp_path):
+    bpy.context.scene.name = "Theirs"
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "library.blend"))
+    empty_file()
+    with bpy.data.libraries.load(str(tmp_path / "library.blend"), link=True) as (_, found):
+        found.scenes = ["Theirs"]
+    bpy.context.window.scene = found.scenes[0]
+    with pytest.raises(RuntimeError, match=r'^Error: The scene "Theirs" is linked from library\.blend'):
+        bpy.ops.mien.add_sample_head()
+    assert not bpy.data.collections
 
 
 def test_a_missing_file_is_told(monkeypatch, tmp_path, unchanged):

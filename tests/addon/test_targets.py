@@ -159,6 +159,27 @@ def test_constraints_that_turn_bones_are_told(rig):
     assert target.notices == ("Constraints turn eye.L: baked, but not seen as long as they do",)
 
 
+def test_a_limit_that_leaves_no_rotation_is_told(rig):
+    for name, high in (("jaw", 1.0), ("head", 0.0), ("neck", 0.0)):
+        limit = rig.parent.pose.bones[name].constraints.new("LIMIT_ROTATION")
+        limit.use_limit_x = limit.use_limit_y = limit.use_limit_z = True
+        limit.max_x = high
+        limit.influence = 0.0 if name == "neck" else 1.0
+    assert find_target(rig).notices == ("Constraints hold head: baked, but not seen as long as they do",)
+
+
+def test_an_armature_modifier_that_is_off_is_told(rig):
+    (modifier,) = rig.modifiers
+    modifier.show_viewport = False
+    assert find_target(rig).notices == ()
+    modifier.show_render = False
+    assert find_target(rig).notices == (
+        f"The modifier {modifier.name} is off: bones are baked, but not seen as long as it is",
+    )
+    rig.parent_type, rig.parent_bone = "BONE", "head"
+    assert find_target(rig).notices == ()
+
+
 def test_muted_and_pinned_keys_are_told(rig):
     rig.data.shape_keys.key_blocks["Frown"].mute = True
     rig.show_only_shape_key = True
@@ -169,9 +190,11 @@ def test_muted_and_pinned_keys_are_told(rig):
 
 def test_short_ranges_and_rest_position_are_told(rig):
     rig.data.shape_keys.key_blocks["Smile"].slider_max = 0.3
+    rig.data.shape_keys.key_blocks["Frown"].slider_min = 0.2
     rig.parent.data.pose_position = "REST"
     assert find_target(rig).notices == (
         "The range of Smile ends before 1, and so do the keys: set Max to 1",
+        "The range of Frown begins above 0, and so do the keys: set Min to 0",
         '"Rig" is in Rest Position: baked, but not seen as long as it is',
     )
 
