@@ -30,10 +30,23 @@ def put_on_after_save(*_args):
 
 @bpy.app.handlers.persistent
 def win_over_animation(scene, *_args):
-    """The timeline moved and the action wrote its values: the live ones go over them."""
+    """The timeline moved and the action wrote its values: the live ones go over them.
+
+    Not at once for whatever else steps through frames: an exporter and Bake Action want the
+    animation. No timer runs before they have ended.
+    """
+    moves = _timeline_moves()
     for cast in _casts():
-        cast.apply()
+        cast.due = True
+        if moves:
+            cast.apply()
     live_workflow.follow_timeline(scene)
+
+
+def _timeline_moves() -> bool:
+    """Whether the timeline plays, or the user drags it."""
+    screens = [window.screen for window in bpy.context.window_manager.windows]
+    return any(screen.is_animation_playing or screen.is_scrubbing for screen in screens)
 
 
 @bpy.app.handlers.persistent
@@ -60,8 +73,16 @@ def go_on_after_rendering(*_args):
 
 
 @bpy.app.handlers.persistent
+def look_before_undo(*_args):
+    for cast in _casts():
+        cast.look_before_undo()
+
+
+@bpy.app.handlers.persistent
 def catch_up_after_undo(*_args):
-    """An undo changes settings, and Blender tells nobody which; what it knows of takes may be gone."""
+    """An undo changes settings, and Blender tells nobody which; what it knows of takes and rigs may be gone."""
+    for cast in _casts():
+        cast.catch_up_after_undo()
     live_workflow.name_takes_again()
     live_workflow.tune()
     if session.outcome is not None and session.outcome.baked:
@@ -90,6 +111,8 @@ HANDLERS = {
     "save_post_fail": put_on_after_save,
     "frame_change_post": win_over_animation,
     "animation_playback_post": end_take_with_timeline,
+    "undo_pre": look_before_undo,
+    "redo_pre": look_before_undo,
     "undo_post": catch_up_after_undo,
     "redo_post": catch_up_after_undo,
     "render_init": hold_while_rendering,

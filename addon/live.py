@@ -153,6 +153,8 @@ class Cast:
         self.sample: Sample | None = None
         self.held: set[str] = set()
         """Why nothing is put on the rigs for now: ``"save"``, ``"render job"``, ``"render"``: one that is no job."""
+        self.due = False
+        """Whether the animation wrote its values over the sample's: the next `tick` puts that on again."""
         self._label = ""
         self._labelled: list[int] = []
 
@@ -168,6 +170,7 @@ class Cast:
         self.sample = sample or self.sample
         if self.sample is None or self.still:
             return 0
+        self.due = False
         self.left = sum(puppet.apply(self.sample) for puppet in self.puppets)
         return self.left
 
@@ -195,6 +198,16 @@ class Cast:
         """Note that a rig was baked on meanwhile."""
         for puppet in self.puppets:
             puppet.animation_changed()
+
+    def look_before_undo(self) -> None:
+        """Note what `catch_up_after_undo` asks for."""
+        for puppet in self.puppets:
+            puppet.look_before_undo()
+
+    def catch_up_after_undo(self) -> None:
+        """Take what the rigs hold now, where an undo took or brought back what was baked before they were driven."""
+        for puppet in self.puppets:
+            puppet.catch_up_after_undo()
 
     def restore(self) -> None:
         """Put every rig back as it was."""
@@ -419,6 +432,8 @@ class Live:
             return
         if newest is not None:
             self._apply(newest)
+        elif self.cast.due:
+            self.cast.apply()
         self._begin_take_when_due()
         self._show()
 

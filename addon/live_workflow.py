@@ -169,15 +169,19 @@ def record(context, *, punch: bool) -> None:
     Raises
     ------
     MienError
+        ``"timeline-end"``, or why no take can be written.
     """
-    chosen = settings(context)
-    path = takes.new_path(takes_folder())
+    chosen, scene = settings(context), context.scene
     placed = punch or chosen.play_timeline
+    end = scene.frame_preview_end if scene.use_preview_range else scene.frame_end
+    if placed and scene.frame_current_final >= end:
+        # Blender's first step would jump back to the start.
+        raise MienError("timeline-end", f"The timeline ends at frame {end}.", "Go to an earlier one, or move its end.")
+    path = takes.new_path(takes_folder())
     if not placed:
         session.live.record(path, countdown=float(chosen.countdown))
         session.live.timeline = None
         return
-    scene = context.scene
     frame, fps = scene.frame_current_final, scene.render.fps / scene.render.fps_base
     session.live.record(path, frame, scene_fps=fps)
     session.live.timeline = live.Timeline(scene.session_uid, session.live.wanted, frame)

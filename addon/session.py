@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    import bpy
+
     from ..core.client import WorkerClient
     from ..core.protocol import LivePicture
     from .capturing import CaptureJob
@@ -33,6 +35,9 @@ class Outcome:
 
 job: CaptureJob | None = None
 """The capture that runs."""
+
+timer: bpy.types.Timer | None = None
+"""What has the capture's operator look at it."""
 
 outcome: Outcome | None = None
 
@@ -125,12 +130,23 @@ def forget_picture() -> None:
         previews = None
 
 
+def end_timer() -> None:
+    """Have nothing look at the capture any more."""
+    global timer
+    if timer is not None:
+        import bpy
+
+        bpy.context.window_manager.event_timer_remove(timer)
+        timer = None
+
+
 def stop() -> None:
     """End what runs: another file is opened, or Mien is disabled."""
     global job, outcome, lister
     if job is not None:
         job.cancel()
     job = None
+    end_timer()  # with Mien, Blender drops the operator without a word to it
     outcome = None
     moved.clear()
     from . import live as live_module

@@ -61,6 +61,9 @@ def place(
     meta = next((meta for meta in strips if strip is None and _holds(meta, path, head)), None)
     if meta is not None:
         return [f'The sound stays where it is in the meta strip "{meta.name}"']
+    if strip is not None and strip.lock:
+        return [f'The sound stays where it is: the strip "{strip.name}", or its channel, is locked']
+    channel = strip.channel if strip is not None else None
     if strip is None:
         strip, trouble = _new(strips, path, frame)
         if strip is None:
@@ -79,7 +82,7 @@ def place(
     if replace:
         for other in others:
             other.mute = True
-    strip.channel = _free_channel(scene, strip)
+    strip.channel = _free_channel(scene, strip, channel)
     _show(scene)
     return [f"Sound on channel {strip.channel} of the sequencer"]
 
@@ -161,7 +164,10 @@ def _overlap(one, other) -> bool:
     return begin < other_end and other_begin < end
 
 
-def _free_channel(scene, strip) -> int:
+def _free_channel(scene, strip, chosen: int | None) -> int:
+    """Return a channel with room for a strip: where there is any, the one that was chosen for it before."""
     taken = {other.channel for other in strips_of(scene) if other != strip and _overlap(other, strip)}
+    if chosen is not None and chosen not in taken:
+        return chosen
     taken |= {number for number, channel in enumerate(scene.sequence_editor.channels) if channel.mute or channel.lock}
     return next(channel for channel in range(1, len(taken) + 2) if channel not in taken)

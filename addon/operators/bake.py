@@ -12,14 +12,36 @@ from ..windows import redraw_panels
 _INTERVAL = 0.1
 
 
+def check_free() -> None:
+    """Check that a bake comes between nothing: what a render shows must not change under it.
+
+    Raises
+    ------
+    MienError
+        ``"capture-runs"`` or ``"render-runs"``.
+    """
+    if session.running():
+        raise MienError("capture-runs", "A capture is running: wait for it, or cancel it")
+    if bpy.app.is_job_running("RENDER"):
+        raise MienError("render-runs", "Blender renders: wait for it")
+
+
+def may_bake(operator: type[bpy.types.Operator]) -> bool:
+    """Return whether a take may be baked now; if not, the button says what to wait for."""
+    try:
+        check_free()
+    except MienError as error:
+        operator.poll_message_set(str(error))
+        return False
+    return True
+
+
 class MIEN_OT_bake(bpy.types.Operator):
     """Capture the face in the source and put it on the head as keyframes"""
 
     bl_idname = OP_BAKE
     bl_label = "Bake Performance"
     bl_options = {"UNDO"}
-
-    _timer = None
 
     @classmethod
     def poll(cls, _context):
@@ -40,7 +62,7 @@ class MIEN_OT_bake(bpy.types.Operator):
         session.job = self._job
         session.outcome = None
         manager = context.window_manager
-        self._timer = manager.event_timer_add(_INTERVAL, window=context.window)
+        session.timer = manager.event_timer_add(_INTERVAL, window=context.window)
         manager.modal_handler_add(self)
         return {"RUNNING_MODAL"}
 
@@ -54,7 +76,7 @@ class MIEN_OT_bake(bpy.types.Operator):
         # What a render shows must not change under it: the timer comes again.
         if self._job.running or bpy.app.is_job_running("RENDER"):
             return {"PASS_THROUGH"}
-        self._end(context)
+        self._end()
         return self._conclude()
 
     def execute(self, context):
@@ -67,12 +89,12 @@ class MIEN_OT_bake(bpy.types.Operator):
             return workflow.refuse(self, error)
         return self._bake() if captured else self._conclude()
 
-    def cancel(self, context):
+    def cancel(self, _context):
         """Blender ends the operator, with its window or its file."""
         self._job.cancel()
         if session.job is self._job and self._job.error is not None:  # a new file has no outcome
             session.outcome = session.Outcome(self._job.error.lines)
-        self._end(context)
+        self._end()
 
     def _prepare(self, context) -> bool:
         self._job, captured = workflow.prepare_capture(context)
@@ -92,15 +114,14 @@ class MIEN_OT_bake(bpy.types.Operator):
 
     def _bake(self):
         try:
+            check_free()
             summary = workflow.bake_take(self._request, self._job.take, self._job.source)
         except MienError as error:
             return workflow.refuse(self, error)
         return workflow.tell(self, workflow.outcome_of(summary, self._job.summary, self._notices))
 
-    def _end(self, context):
-        if self._timer is not None:
-            context.window_manager.event_timer_remove(self._timer)
-            self._timer = None
+    def _end(self):
+        session.end_timer()
         session.job = None
         redraw_panels()
 

@@ -17,6 +17,7 @@ from ..ids import (
     OP_TAKE_RENAME,
     OP_TAKES_REFRESH,
 )
+from .bake import may_bake
 
 
 class _OnTake:
@@ -122,10 +123,7 @@ class MIEN_OT_take_bake(_OnTake, bpy.types.Operator):
 
     @classmethod
     def poll(cls, context):
-        if session.running():
-            cls.poll_message_set("A capture is running: wait for it, or cancel it")
-            return False
-        return super().poll(context)
+        return may_bake(cls) and super().poll(context)
 
     def work(self, context, path):
         return workflow.bake_file(self, context, path)

@@ -9,9 +9,10 @@ from bpy_extras.io_utils import ExportHelper, ImportHelper
 
 from ...core.errors import MienError
 from ...core.take import SUFFIX
-from .. import session, workflow
+from .. import workflow
 from ..ids import OP_BAKE_TAKE, OP_EXPORT_CSV
 from ..preferences import takes_folder
+from .bake import check_free, may_bake
 
 
 class MIEN_OT_bake_take(bpy.types.Operator, ImportHelper):
@@ -27,7 +28,7 @@ class MIEN_OT_bake_take(bpy.types.Operator, ImportHelper):
 
     @classmethod
     def poll(cls, _context):
-        return not session.running()
+        return may_bake(cls)
 
     def invoke(self, context, event):
         self.filepath = workflow.settings(context).take or self.filepath or str(takes_folder()) + "/"
@@ -35,6 +36,7 @@ class MIEN_OT_bake_take(bpy.types.Operator, ImportHelper):
 
     def execute(self, context):
         try:
+            check_free()  # a render may have begun while the file was chosen
             return workflow.bake_file(self, context, Path(bpy.path.abspath(self.filepath)))
         except MienError as error:
             return workflow.refuse(self, error)
@@ -72,9 +74,9 @@ class MIEN_OT_export_csv(bpy.types.Operator, ExportHelper):
         return ExportHelper.invoke(self, context, event)
 
     def execute(self, context):
-        take = Path(bpy.path.abspath(workflow.settings(context).take))
+        take, path = (Path(bpy.path.abspath(each)) for each in (workflow.settings(context).take, self.filepath))
         try:
-            return workflow.export_csv(self, context, take, Path(self.filepath), self.fps, self.sound)
+            return workflow.export_csv(self, context, take, path, self.fps, self.sound)
         except MienError as error:
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}

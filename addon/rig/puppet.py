@@ -18,6 +18,7 @@ from mathutils import Quaternion
 
 from ...core.record import Plain
 from ...core.units import ARKIT_INDEX, UNIT_INDEX, UNITS
+from .. import actions
 from .mapping import EYES
 from .targets import Rig, Target
 
@@ -156,48 +157,92 @@ class Puppet:
         self._before = self._read()
         self._frame = bpy.context.scene.frame_current_final
         self._stale = False
+        self._known = {self._in_use()}
 
     def restore(self) -> None:
         """Put every driven channel back as it was before the first sample."""
-        mesh = self._mesh()
-        values, poses = self._before
-        if mesh is not None and mesh.type == "MESH" and mesh.data.shape_keys is not None:
-            key = mesh.data.shape_keys
-            for name, value in values.items():
-                if name in key.key_blocks:
-                    key.key_blocks[name].value = value
-            self._let_animation_speak(key)
-        armature = self._armature() if self._armature is not None else None
-        if armature is not None:
-            for name, before in poses.items():
-                bone = armature.pose.bones.get(name)
-                if bone is not None:
-                    for prop, value in before.items():
-                        setattr(bone, prop, value)
-            self._let_animation_speak(armature)
+        for owner, before in zip(self._owners(), self._before, strict=True):
+            if owner is None or before is None:
+                continue
+            things, gained = _things(owner), actions.paths_in_use(owner) - before.animated
+            found = _by_old_name(things, before.names)
+            keyed = False
+            for name, props in before.values.items():
+                for prop, value in props.items() if name in found else ():
+                    setattr(found[name], prop, value)
+                    keyed |= bool(gained) and found[name].path_from_id(prop) in gained
+            # Where the timeline stands elsewhere now, the values from before are of another frame.
+            stale = self._stale or keyed or bpy.context.scene.frame_current_final != self._frame
+            if stale and owner.animation_data is not None:
+                owner.update_tag(refresh={"TIME"})  # the animation speaks again
 
     def animation_changed(self) -> None:
         """Note that the rig's animation is another one now: what it held before is of no use then."""
         self._stale = True
 
-    def _let_animation_speak(self, block) -> None:
-        # Where the timeline stands elsewhere now, the values from before are of another frame.
-        stale = self._stale or bpy.context.scene.frame_current_final != self._frame
-        if stale and block.animation_data is not None:
-            block.update_tag(refresh={"TIME"})
+    def look_before_undo(self) -> None:
+        """Note the actions in use: those that came while live are none that an undo brings from before."""
+        self._known.add(self._in_use())
 
-    def _read(self):
-        values, poses = {}, {}
-        mesh = self._mesh()
-        if self._keys:
-            blocks = mesh.data.shape_keys.key_blocks
-            values = {name: blocks[name].value for name, *_source in self._keys if name in blocks}
-        if self._turns:
-            bones = self._armature().pose.bones
-            for name, _turn, arm in self._turns:
-                props = _ROTATIONS if arm is None else ("location",)
-                poses[name] = {prop: tuple(getattr(bones[name], prop)) for prop in props}
-        return values, poses
+    def catch_up_after_undo(self) -> None:
+        """Take what the rig holds now where its actions are others than any since `note`: it is older than that."""
+        if self._in_use() not in self._known:
+            self.note()
+
+    def _owners(self) -> tuple[bpy.types.Key | None, bpy.types.Object | None]:
+        """Return the shape keys and the armature; None where one is gone or not driven."""
+        mesh = self._mesh() if self._keys else None
+        key = mesh.data.shape_keys if mesh is not None and mesh.type == "MESH" else None
+        return key, self._armature() if self._turns else None
+
+    def _in_use(self) -> tuple[int | None, ...]:
+        """Return ``session_uid`` of the actions in use, by owner."""
+        used = [owner is not None and owner.animation_data and owner.animation_data.action for owner in self._owners()]
+        return tuple(action.session_uid if action else None for action in used)
+
+    def _read(self) -> list[_Before | None]:
+        key_props = {name: ("value",) for name, *_source in self._keys}
+        bone_props = {name: _ROTATIONS if arm is None else ("location",) for name, _turn, arm in self._turns}
+        return [
+            None if owner is None else _read(owner, props)
+            for owner, props in zip(self._owners(), (key_props, bone_props), strict=True)
+        ]
+
+
+class _Before(NamedTuple):
+    """What shape keys or bones held: names of all, what is animated, and values by name and property."""
+
+    names: list[str]
+    animated: set[str]
+    values: dict[str, dict[str, float | tuple[float, ...]]]
+
+
+def _things(owner: bpy.types.Key | bpy.types.Object):
+    return owner.key_blocks if isinstance(owner, bpy.types.Key) else owner.pose.bones
+
+
+def _read(owner: bpy.types.Key | bpy.types.Object, driven: dict[str, tuple[str, ...]]) -> _Before:
+    things = _things(owner)
+    values = {
+        name: {prop: _plain(getattr(things[name], prop)) for prop in props}
+        for name, props in driven.items()
+        if name in things
+    }
+    return _Before(things.keys(), actions.paths_in_use(owner), values)
+
+
+def _plain(value):
+    """Return a value that is no reference into Blender's data."""
+    return value if isinstance(value, float) else tuple(value)
+
+
+def _by_old_name(things, names: list[str]) -> dict:
+    """Return things by the names that they had: one that was renamed stands where it stood."""
+    found = {name: things[name] for name in names if name in things}
+    if len(things) == len(names):
+        pairs = zip(names, things, strict=True)
+        found |= {name: thing for name, thing in pairs if name not in found and thing.name not in found}
+    return found
 
 
 def _key_sources(rig: Rig) -> list[tuple[str, bool, int, float]]:

@@ -11,7 +11,7 @@ bpy = pytest.importorskip("bpy")
 
 from mien.addon import handlers, live, session  # noqa: E402
 from mien.addon.rendering import write_as  # noqa: E402
-from mien.addon.rig.puppet import Channels  # noqa: E402
+from mien.addon.rig.puppet import Channels, Sample  # noqa: E402
 
 from .conftest import make_rig  # noqa: E402
 
@@ -49,3 +49,21 @@ def test_a_render_job_holds_the_rig_until_it_has_ended_whatever_blender_tells(ca
     assert cast.still
     rendering[0] = False
     assert not cast.still
+
+
+def test_what_steps_through_frames_gets_the_animation_and_the_playing_timeline_the_live_face(cast, monkeypatch):
+    scene, mesh = bpy.context.scene, cast.puppets[0]._mesh()
+    smile = mesh.data.shape_keys.key_blocks["Smile"]
+    for frame in (1, 10):
+        smile.value = frame / 100
+        smile.keyframe_insert("value", frame=frame)
+    cast.note()
+    cast.apply(Sample([0.7] * 11, [0.7] * 52, [1.0, 0.0, 0.0, 0.0], [[0.0, 0.0], [0.0, 0.0]]))
+    for frame in (1, 10):  # as an exporter and Bake Action do
+        scene.frame_set(frame)
+        assert smile.value == pytest.approx(frame / 100)
+    assert cast.due
+    monkeypatch.setattr(handlers, "_timeline_moves", lambda: True)
+    scene.frame_set(5)
+    assert smile.value == pytest.approx(0.7)
+    assert not cast.due

@@ -143,6 +143,47 @@ def test_puppet_leaves_the_rig_as_it_was(unchanged):
     puppet.restore()
 
 
+def test_what_was_renamed_meanwhile_is_put_back_too():
+    mesh = make_rig()
+    before = values(mesh), pose(mesh)
+    puppet = Puppet(find_target(mesh), Channels())
+    puppet.apply(sample(make_performance(5), 3))
+    assert (values(mesh), pose(mesh)) != before
+    mesh.data.shape_keys.key_blocks["Smile"].name = "Grin"
+    mesh.parent.pose.bones["head"].name = "skull"
+    puppet.restore()
+    assert (values(mesh), pose(mesh)) == before
+
+
+def test_what_was_keyed_meanwhile_is_shown():
+    mesh = make_rig()
+    smile, jaw = mesh.data.shape_keys.key_blocks["Smile"], mesh.parent.pose.bones["jaw"]
+    before = values(mesh)[UNIT_INDEX["Frown"]]
+    puppet = Puppet(find_target(mesh), Channels())
+    puppet.apply(sample(make_performance(5), 3))
+    smile.keyframe_insert("value")
+    jaw.keyframe_insert("rotation_quaternion")
+    keyed = values(mesh)[UNIT_INDEX["Smile"]], tuple(jaw.rotation_quaternion)
+    puppet.apply(sample(make_performance(5), 4))
+    puppet.restore()
+    bpy.context.view_layer.update()
+    assert (values(mesh)[UNIT_INDEX["Smile"]], tuple(jaw.rotation_quaternion)) == keyed
+    assert values(mesh)[UNIT_INDEX["Frown"]] == before
+
+
+def test_what_was_changed_by_hand_stays_where_something_else_is_keyed():
+    mesh = make_rig()
+    smile, other = mesh.data.shape_keys.key_blocks["Smile"], mesh.shape_key_add(name="Ears")
+    smile.keyframe_insert("value")
+    smile.value = 0.25
+    puppet = Puppet(find_target(mesh), Channels())
+    puppet.apply(sample(make_performance(5), 3))
+    other.keyframe_insert("value")
+    puppet.restore()
+    bpy.context.view_layer.update()
+    assert smile.value == 0.25
+
+
 def test_puppet_drives_only_what_was_asked():
     mesh = make_rig()
     before = values(mesh), pose(mesh)
@@ -333,6 +374,46 @@ def test_undo_while_live(device, head):
     bpy.ops.mien.live_stop()
 
 
+def test_a_bake_undone_while_live_is_gone_after_stop(device, head):
+    """Also after a redo, and where it was made while live."""
+    bpy.ops.ed.undo_push(message="start")
+    uid, before = head.session_uid, (values(head), pose(head))
+
+    def put_on():
+        mesh = next(obj for obj in bpy.data.objects if obj.session_uid == uid)
+        bake.bake_performance(bpy.context, find_target(mesh), make_performance(60, fps=24.0), bake.BakeOptions())
+        bpy.ops.ed.undo_push(message="bake")
+
+    def after(step):
+        step()
+        run_for(0.2)
+        bpy.ops.mien.live_stop()
+        bpy.context.view_layer.update()
+        mesh = next(obj for obj in bpy.data.objects if obj.session_uid == uid)
+        return values(mesh), pose(mesh)
+
+    put_on()
+    baked = values(head), pose(head)
+    assert baked != before
+    start()
+    assert after(bpy.ops.ed.undo) == before
+    start()
+    assert np.allclose(after(bpy.ops.ed.redo)[0], baked[0], atol=1e-6)
+    bpy.ops.ed.undo()
+    start()
+    put_on()
+    session.live.cast.animation_changed()
+    assert after(bpy.ops.ed.undo) == before
+    # Keyed by hand while live, and then something else undone: that step holds the live face.
+    start()
+    mesh = next(obj for obj in bpy.data.objects if obj.session_uid == uid)
+    mesh.parent.keyframe_insert("location")
+    bpy.ops.ed.undo_push(message="keyed")
+    mesh.location.x = 1.0
+    bpy.ops.ed.undo_push(message="moved")
+    assert after(bpy.ops.ed.undo) == before
+
+
 def test_the_file_gets_the_rig_as_it_was(device, head, tmp_path):
     before = values(head)
     start()
@@ -425,8 +506,9 @@ def test_live_wins_over_an_animated_head_and_gives_it_back(device, head, unchang
     scene.frame_set(1)
     unchanged()
     start()
-    for frame in (2, 3, 30):  # the timeline plays
+    for frame in (2, 3, 30):
         scene.frame_set(frame)
+        live.tick()
         assert max(values(head)) > 0.05
     bpy.ops.mien.live_stop()
     bpy.context.view_layer.update()
@@ -614,6 +696,23 @@ def test_a_take_along_the_timeline_ends_with_it(device, head):
     scene.frame_end = 244
     assert bpy.ops.mien.take_bake() == {"FINISHED"}
     assert scene.frame_end == 244
+
+
+def test_no_take_along_the_timeline_begins_where_that_ends(device, head):
+    scene, running = bpy.context.scene, start()
+    scene.frame_end = 50
+    scene.mien_live.play_timeline = True
+    for frame, punch in ((50, True), (80, True), (50, False)):
+        scene.frame_set(frame)
+        with pytest.raises(RuntimeError, match="Go to an earlier one"):
+            bpy.ops.mien.live_record(punch=punch)
+        assert not running.recording
+    scene.use_preview_range, scene.frame_preview_end = True, 20
+    scene.frame_set(20)
+    with pytest.raises(RuntimeError, match="Go to an earlier one"):
+        bpy.ops.mien.live_record(punch=True)
+    scene.frame_set(19)
+    assert bpy.ops.mien.live_record(punch=True) == {"FINISHED"}
 
 
 def test_a_timeline_that_cannot_keep_up_is_told(device, head):

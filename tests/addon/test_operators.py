@@ -439,6 +439,15 @@ def test_export_csv(ready, fake_worker, tmp_path):
         bpy.ops.mien.export_csv(filepath=str(path / "below a file.csv"))
 
 
+@pytest.mark.filterwarnings("ignore:.*blend relative")
+def test_a_csv_is_put_beside_the_file_where_its_path_begins_there(ready, fake_worker, tmp_path):
+    fake_worker(CAPTURE)
+    bpy.ops.mien.bake("EXEC_DEFAULT")
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "a.blend"))
+    assert bpy.ops.mien.export_csv(filepath="//out.csv") == {"FINISHED"}
+    assert (tmp_path / "out.csv").is_file()
+
+
 def test_a_csv_of_a_take_has_the_neutral_face_that_was_calibrated_for_it(ready, tmp_path):
     def frames(jaw):
         arkit = np.zeros(len(ARKIT))
@@ -498,7 +507,7 @@ def test_a_cancelled_capture_keeps_its_frames_for_bake_take(ready, fake_worker, 
     while job.poll() and (job.progress is None or job.progress.frame < 40) and time.monotonic() < deadline:
         time.sleep(0.02)
     session.job = job
-    operator = SimpleNamespace(_job=job, _end=lambda _context: setattr(session, "job", None))
+    operator = SimpleNamespace(_job=job, _end=lambda: setattr(session, "job", None))
     MIEN_OT_bake.cancel(operator, None)  # its window was closed
     assert str(part) in " ".join(session.outcome.lines)
     session.outcome = None
@@ -520,7 +529,7 @@ def test_esc_stops_the_timeline_before_the_capture(playing):
 
     job = SimpleNamespace(running=True)
     job.cancel = lambda: setattr(job, "running", False)
-    operator = SimpleNamespace(_job=job, _end=lambda _context: None, _conclude=lambda: {"CANCELLED"})
+    operator = SimpleNamespace(_job=job, _end=lambda: None, _conclude=lambda: {"CANCELLED"})
     context = SimpleNamespace(screen=SimpleNamespace(is_animation_playing=playing))
     ended = MIEN_OT_bake.modal(operator, context, SimpleNamespace(type="ESC", value="PRESS"))
     assert (ended, job.running) == (({"PASS_THROUGH"}, True) if playing else ({"CANCELLED"}, False))
@@ -533,13 +542,46 @@ def test_a_capture_that_ends_while_blender_renders_waits_for_it(monkeypatch):
     app = SimpleNamespace(is_job_running=lambda kind: kind == "RENDER" and rendering[0])
     monkeypatch.setattr(bake, "bpy", SimpleNamespace(app=app))
     job = SimpleNamespace(running=False, poll=lambda: False)
-    operator = SimpleNamespace(_job=job, _end=lambda _context: None, _conclude=lambda: {"FINISHED"})
+    operator = SimpleNamespace(_job=job, _end=lambda: None, _conclude=lambda: {"FINISHED"})
     tick = SimpleNamespace(type="TIMER", value="NOTHING")
     monkeypatch.setattr(session, "job", job)
     assert bake.MIEN_OT_bake.modal(operator, None, tick) == {"PASS_THROUGH"}
     assert not bpy.ops.mien.bake.poll()  # another one would take its place
     rendering[0] = False
     assert bake.MIEN_OT_bake.modal(operator, None, tick) == {"FINISHED"}
+
+
+def test_no_take_is_baked_while_blender_renders(ready, fake_worker, monkeypatch):
+    from mien.addon.operators import bake
+    from mien.addon.operators.take_list import MIEN_OT_take_bake
+    from mien.addon.operators.takes import MIEN_OT_bake_take
+
+    fake_worker(CAPTURE)
+    bpy.ops.mien.bake("EXEC_DEFAULT")
+    path = bpy.context.scene.mien.take
+    bpy.ops.mien.takes_refresh()
+    assert MIEN_OT_bake_take.poll(bpy.context)
+    assert MIEN_OT_take_bake.poll(bpy.context)
+    before = snapshot()
+    monkeypatch.setattr(bake, "bpy", SimpleNamespace(app=SimpleNamespace(is_job_running=lambda kind: kind == "RENDER")))
+    for operator in (bpy.ops.mien.bake_take, bpy.ops.mien.take_bake):
+        with pytest.raises(RuntimeError, match="Blender renders: wait for it"):
+            operator()
+    assert "Blender renders: wait for it" in bake_fails()  # its take is there already
+    said = []
+    asked = SimpleNamespace(filepath=path, report=lambda _kind, text: said.append(text))
+    assert MIEN_OT_bake_take.execute(asked, bpy.context) == {"CANCELLED"}  # chosen while the render began
+    assert "Blender renders: wait for it" in said[0]
+    assert snapshot() == before
+
+
+def test_disabling_mien_ends_the_timer_of_a_capture():
+    """Blender drops the operator then, without a word to it."""
+    manager = bpy.context.window_manager
+    session.timer = manager.event_timer_add(0.1, window=bpy.context.window)
+    session.stop()
+    assert session.timer is None
+    session.end_timer()  # again: nothing
 
 
 def test_polls_never_wait(tmp_path, fake_worker):

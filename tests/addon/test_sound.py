@@ -211,6 +211,35 @@ def test_sound_keeps_off_channels_that_are_muted_or_locked(scene, take):
 
 
 @needs_audio
+def test_baked_again_it_keeps_its_channel_where_that_is_free(scene, take, tmp_path):
+    bake(take)
+    (strip,) = strips(scene)
+    strip.channel = 5
+    scene.mien.start_frame = 25
+    bake(take)
+    assert strip.channel == 5
+    editor = scene.sequence_editor
+    collection = editor.strips if hasattr(editor, "strips") else editor.sequences
+    music = collection.new_sound("Music", str(write_sound(tmp_path / "music.wav")), 5, 200)
+    scene.mien.start_frame = 210
+    bake(take)
+    assert (music.channel, strip.channel) == (5, 1)
+
+
+@needs_audio
+@pytest.mark.parametrize("locked", ["strip", "channel"])
+def test_locked_sound_stays_there(scene, take, locked):
+    bake(take)
+    (strip,) = strips(scene)
+    strip.channel = 5
+    (strip if locked == "strip" else scene.sequence_editor.channels[5]).lock = True
+    scene.mien.start_frame = 25
+    bake(take)
+    assert (strip.channel, strip.content_start if hasattr(strip, "content_start") else strip.frame_start) == (5, 1)
+    assert 'The sound stays where it is: the strip "Mien Scene 1", or its channel, is locked' in session.outcome.lines
+
+
+@needs_audio
 def test_sound_in_a_meta_strip_stays_there(scene, take):
     bake(take)
     (strip,) = strips(scene)
