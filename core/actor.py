@@ -121,7 +121,7 @@ class Actor:
                 "actor-full", f"{self.path.stem} has {MAX_OWN} expressions already.", "Delete one that is not used."
             )
         if name != self.REST and not self.knows_rest:
-            if len(before) < 5:
+            if len(before) < PersonalClasses.LEAST:
                 raise MienError(
                     "rest-unknown",
                     "Mien has not seen the actor's resting face yet.",

@@ -85,6 +85,7 @@ def sound_lead(path: str | os.PathLike[str]) -> float:
 
 # --- ISO base media files: MP4, MOV (ISO/IEC 14496-12)
 
+_DEEPEST = 8  # holders in each other: files nest four, and what nests thousands would be copied as often
 _HOLDERS = frozenset((b"moov", b"trak", b"edts", b"mdia", b"minf", b"stbl", b"moof", b"traf"))
 
 
@@ -110,12 +111,14 @@ def boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
         offset += length
 
 
-def _within(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def _within(data: bytes, depth: int = 0) -> Iterator[tuple[bytes, bytes]]:
     """Yield every box in the content of one, each holder before what it holds."""
+    if depth > _DEEPEST:
+        raise ValueError("nested too deep")
     for kind, begin, end in boxes(io.BytesIO(data), len(data)):
         yield kind, data[begin:end]
         if kind in _HOLDERS:
-            yield from _within(data[begin:end])
+            yield from _within(data[begin:end], depth + 1)
 
 
 @dataclasses.dataclass

@@ -765,7 +765,7 @@ def beside_rest(face: Face, said: npt.NDArray, rest: Face, said_rest: npt.NDArra
         relative.measure(f.landmarks[None, relative.POINTS], rotation[None])
         for f, rotation in ((face, turned), (rest, level))
     )
-    turn = np.degrees(2 * np.arccos(np.clip(np.abs(turned @ level), 0, 1)))
+    turn = relative.turn(turned, level)
     calm_units = np.minimum(said_rest, MAX_REST)
     above = np.clip((said - calm_units) / (1 - calm_units), 0, 1)
     return relative.refine(above[None], face.blendshapes[None], measured, calm[0], np.array([turn]))[0][0]

@@ -30,6 +30,9 @@ DEEP_CROP = 48
 DEEP_VIEW = 48
 """Side of what the network sees of it, px."""
 
+FEATURES = 528
+"""How many numbers `ExpressionClassifier.features` gives."""
+
 LOOSE_FRAME = 64
 """Pictures up to this side, px, are taken to be framed as FER2013 is: see `classify_still`."""
 
@@ -222,6 +225,9 @@ class PersonalClasses:
 
     FORMAT = 1
 
+    LEAST = 5
+    """Frames of which an expression can be learnt."""
+
     def __init__(self):
         self._samples: dict[str, Array] = {}
         self._weights: dict[str, Array] = {}
@@ -245,7 +251,7 @@ class PersonalClasses:
         name : str
             The class, or `REST`.
         features : array, shape (n, d)
-            `ExpressionClassifier.features` of at least 5 frames; of more than `limit`,
+            `ExpressionClassifier.features` of at least `LEAST` frames; of more than `limit`,
             evenly spaced ones are taken.
 
         Raises
@@ -256,7 +262,7 @@ class PersonalClasses:
         samples = np.asarray(features, np.float32)
         if not name.strip():
             raise MienError("class-name-empty", "The expression has no name.", "Type a name first.")
-        if samples.ndim != 2 or len(samples) < 5:
+        if samples.ndim != 2 or len(samples) < self.LEAST:
             raise MienError(
                 "class-too-short",
                 f"Too few frames with a face to learn {name!r}.",
@@ -309,7 +315,7 @@ class PersonalClasses:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> PersonalClasses:
-        """Read what `save` wrote.
+        """Read what `save` wrote of `FEATURES` numbers a frame.
 
         Raises
         ------
@@ -322,7 +328,12 @@ class PersonalClasses:
             if int(arrays["format"]) != cls.FORMAT:
                 raise ValueError("unknown format")
             for i, name in enumerate(arrays["names"]):
-                result._samples[str(name)] = arrays[f"samples{i}"].astype(np.float32)
+                samples = arrays[f"samples{i}"].astype(np.float32)
+                if samples.ndim != 2 or len(samples) < cls.LEAST or samples.shape[1] != FEATURES:
+                    raise ValueError("samples of another shape")
+                if not np.isfinite(samples).all():
+                    raise ValueError("samples that are no numbers")
+                result._samples[str(name)] = samples
             result._fit()
         except (KeyError, TypeError, ValueError) as error:
             raise MienError(

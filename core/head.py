@@ -208,32 +208,37 @@ class GazeTracker:
 
     As a lid closes the mesh's iris follows it down and the model reads the blink as a look
     down (eyeLookDown up to 0.9). So the gaze is held from before the lids close, for as long
-    as a blink can last; after that the eyes may be lowered rather than shut. Both eyes turn
-    together, which halves the noise and keeps a wink from turning an eye; a squint inwards
-    is lost.
+    as a blink can last; after that the eyes may be lowered rather than shut. How far lids are
+    open differs between people, and as they look down: a lid closes against where it just
+    was. Both eyes turn together, which halves the noise and keeps a wink from turning an eye;
+    a squint inwards is lost. A face that was away for longer than a blink is begun anew.
     """
 
-    OPEN, SHUT = 0.25, 0.5
-    """Lid weights (eyeBlink, the more open eye) below which gaze is taken and above which it is held."""
-
     BLINK = 0.4
-    """Seconds for which it is held; then it comes back over the same time."""
+    """Seconds for which gaze is held at most."""
+
+    OPEN, SHUT = 0.08, 0.2
+    """How far above its lowest of the last `BLINK` seconds a lid (eyeBlink, of the more open eye) may be for the
+    gaze to be taken, and from where on it is held."""
+
+    BACK = 0.2
+    """Seconds over which the gaze comes back."""
 
     def __init__(self):
         self._gaze: npt.NDArray[np.float64] | None = None
         self._weights: npt.NDArray[np.float32] | None = None
         self._trust = 1.0
-        self._held = 0.0
-        self._time = 0.0
+        self._lids: list[tuple[float, float]] = []  # the last ones' times and weights
 
     def __call__(self, face: Face, time: float) -> npt.NDArray[np.float64]:
         """Return each eye's (yaw, pitch), radians, left eye first, shape (2, 2)."""
-        seen = gaze(face)
-        step, self._time = max(time - self._time, 0.0), time
-        shut = (face.blendshapes[_BLINK].min() - self.OPEN) / (self.SHUT - self.OPEN)
-        shut = min(max(shut, 0.0), 1.0)
-        self._held = self._held + step if shut > 0.0 else 0.0
-        self._trust = max(1.0 - shut, min(max(self._held / self.BLINK - 1.0, 0.0), 1.0))
+        seen, lid = gaze(face), float(face.blendshapes[_BLINK].min())
+        self._lids = [(then, weight) for then, weight in self._lids if 0.0 < time - then <= self.BLINK]
+        back = (time - self._lids[-1][0]) / self.BACK if self._lids else 1.0
+        self._lids.append((time, lid))
+        closed = lid - min(weight for _, weight in self._lids)
+        trust = max((self.SHUT - closed) / (self.SHUT - self.OPEN), 0.0)
+        self._trust = min(trust, self._trust + back, 1.0)
         if self._gaze is None:
             self._gaze = seen
         self._gaze = self._gaze + self._trust * (seen - self._gaze)
@@ -251,8 +256,3 @@ class GazeTracker:
         result = arkit.copy()
         result[_LOOK] = self._weights
         return lids_at_most_shut(result)
-
-    def reset(self) -> None:
-        """Forget the gaze, as when the face was lost."""
-        self._gaze = self._weights = None
-        self._held = 0.0

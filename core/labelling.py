@@ -157,7 +157,7 @@ class Labeller:
         time : float
             Seconds; a step back starts anew.
         face : Face or None
-            None where none was found.
+            None where none was found, or where it is hidden.
         image : ndarray of uint8, shape (H, W, 3)
         """
         self._here = face is not None

@@ -16,6 +16,7 @@ from .actor import Actor
 from .capture import read_ahead
 from .errors import MienError
 from .estimators import open_estimator
+from .expression import UNSURE
 from .fusion import fuse
 from .head import GazeTracker, head_pose
 from .labelling import Label, Labeller
@@ -23,7 +24,7 @@ from .landmarks import POINTS68, Face, Landmarker
 from .landmarks68 import FaceCheck
 from .models import landmark_model
 from .opencv import cv2
-from .types import Frame, FrameResult
+from .types import SURE, Frame, FrameResult
 from .units import ESTIMATORS
 
 CHECKED = 0.16
@@ -105,12 +106,13 @@ class Pipeline:
     def describe(self, frame: Frame, face: Face | None) -> FrameResult:
         """Return what is known about a face, in the order of the frames: the second half of `step`."""
         height, width = frame.image.shape[:2]
-        label = Label() if self.labeller is None else self.labeller(frame.time, face, frame.image)
         if face is None:
-            self._gaze.reset()
+            self._label(frame, None)
             self._checked = -math.inf
             return FrameResult(frame.index, frame.time, size=(width, height))
         rotation, translation = head_pose(face)
+        confidence = _share_inside(face) * self._visible(frame, face, rotation)
+        label = self._label(frame, face if confidence >= SURE else None)
         if self._tell_time is not None:
             self._tell_time(frame.time)
         action_units, arkit = self._estimator.estimate_arkit(face, frame.image)
@@ -119,7 +121,7 @@ class Pipeline:
             frame.index,
             frame.time,
             found=True,
-            confidence=_share_inside(face) * self._visible(frame, face, rotation),
+            confidence=confidence,
             size=face.size,
             box=face.box,
             landmarks=face.landmarks,
@@ -134,6 +136,13 @@ class Pipeline:
             probabilities=label.probabilities,
             own=label.own,
         )
+
+    def _label(self, frame: Frame, face: Face | None) -> Label:
+        """Return what a face expresses; one that is hidden, given as None, is unsure, and teaches nothing."""
+        if self.labeller is None:
+            return Label()
+        label = self.labeller(frame.time, face, frame.image)
+        return Label(UNSURE) if face is None else label
 
     def _visible(self, frame: Frame, face: Face, rotation: npt.NDArray[np.float64]) -> float:
         """Return how surely a face is seen where the mesh lies, 0..1."""

@@ -92,6 +92,24 @@ def measure(points: npt.ArrayLike, rotation: npt.ArrayLike) -> Array:
         return np.where(scale[:, None] > 0, out / scale[:, None], np.nan)
 
 
+def turn(rotation: npt.ArrayLike, rest: npt.ArrayLike) -> Array:
+    """Return the angle between where heads face and where they face at rest, degrees; a tilt hides no side.
+
+    Parameters
+    ----------
+    rotation : array, shape (..., 4)
+        `FrameResult.head_rotation`.
+    rest : array, shape (4,)
+        The same at rest.
+
+    Returns
+    -------
+    ndarray, shape (...,)
+    """
+    forward = matrix_from_quaternion(rotation)[..., 2] @ matrix_from_quaternion(rest)[:, 2]
+    return np.degrees(np.arccos(np.clip(forward, -1.0, 1.0)))
+
+
 def _sides(number: int) -> list[int]:
     return [AU_INDEX[f"AU{number}L"], AU_INDEX[f"AU{number}R"]]
 
@@ -151,7 +169,7 @@ def refine(
     rest : array, shape (MEASURES,)
         The same of the actor's face at rest.
     turn : array, shape (n,)
-        Angle of the head to where it rests, degrees.
+        From `turn`, degrees.
 
     Returns
     -------

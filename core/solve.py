@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from .take import Take
 
 HOLD = 0.2
-"""Seconds for which the last pose is held when the face is lost."""
+"""Seconds for which the last pose is held when the face is lost; found again within them, it was not away."""
 
 EASE = 0.6
 """Seconds to ease from that pose to neutral and, in a recording, from neutral to the face's return."""
 
 RETURN = 0.3
-"""Seconds to ease into the live pose when the face is found again."""
+"""Seconds to ease into the live pose when the face is found again after more than `HOLD`."""
 
 MIN_SEEN = 0.1
 """Seconds; a face seen for less, away from any other, was none: a pattern that looks like one for a frame."""
@@ -312,7 +312,7 @@ def _refine(rows: npt.NDArray, measured: npt.NDArray, neutral: Neutral) -> None:
         return
     known = np.isfinite(measured).all(axis=1)  # what came over the network has no mesh
     seen = rows[known]
-    turn = np.degrees(2.0 * np.arccos(np.clip(np.abs(seen[:, _SLICE["head_rotation"]] @ neutral.head), 0.0, 1.0)))
+    turn = relative.turn(seen[:, _SLICE["head_rotation"]], neutral.head)
     units, shapes = relative.refine(
         seen[:, _SLICE["action_units"]], seen[:, _SLICE["arkit"]], measured[known], neutral.measures, turn
     )
@@ -538,10 +538,12 @@ class Solver:
         """Forget the past, as for a new actor; a calibrated face stays."""
         self._set_up()
         self._out = _NEUTRAL.copy()  # what was given last
-        self._from = self._out  # what the present blend starts from
-        self._lost = True
-        self._since = -math.inf  # when the face was last lost or found
         self._time = -math.inf
+        self._live = self._out  # the last face's pose
+        self._seen = -math.inf  # when that was
+        self._from = self._out  # what the pose was when the face came, and when
+        self._since = -math.inf
+        self._back, self._gap = -math.inf, 0.0  # when the face flickered last, and for how long
 
     def _set_up(self) -> None:
         self._set_up_filter()
@@ -563,7 +565,8 @@ class Solver:
         """Return the result as it should be shown.
 
         Where no face was found, the last pose is held for `HOLD`, then eases to neutral
-        over `EASE` seconds; when it is back, the pose eases to it over `RETURN` seconds.
+        over `EASE` seconds; when it is back, the pose eases to it over `RETURN` seconds. What
+        a gap of up to `HOLD` hid is caught up within as long.
         A frame that is not later than the one before it is given as that one was.
         """
         time = result.time
@@ -576,14 +579,11 @@ class Solver:
 
     def _next(self, result: FrameResult) -> npt.NDArray[np.float64]:
         time = result.time
+        gap = time - self._seen
         if not result.found:
-            if not self._lost:
-                # The last pose was of the frame before; the hold counts from there.
-                self._lost, self._since, self._from = True, self._time, self._out
-                self._filter.reset()
-            share = _smoothstep((time - self._since - HOLD) / EASE)
-            target = _neutral_beside(self._from, None)
-            return _tidy((1.0 - share) * self._from + share * target)
+            held = self._eased(time)
+            share = _smoothstep((gap - HOLD) / EASE)
+            return _tidy((1.0 - share) * held + share * _neutral_beside(held, None))
         row = _row(result)
         if self._rest is not None:
             row = self._rest(time, row)
@@ -597,15 +597,25 @@ class Solver:
             row[head] = self._level(time, row[head])
         if row[head] @ self._out[head] < 0:
             row[head] *= -1
-        if self._lost:
-            self._lost, self._from = False, self._out
+        if self._seen < self._time:
+            if gap > HOLD:
+                self._filter.reset()
+                self._from, self._since, gap = self._out, self._time, 0.0
             # From the frame before: the first found frame already moves a little.
-            self._since = self._time if math.isfinite(self._time) else -math.inf
+            self._back, self._gap = self._time, gap
         live = self._filter(time, row)
         if self.options.prediction:
             live = live + np.clip(self.options.prediction * self._filter.speed, -_MAX_LEAD, _MAX_LEAD)
+        # What a short gap hid is caught up within as long.
+        share = min((time - self._back) / max(self._gap, 1e-9), 1.0)
+        self._live = self._live + share * (live - self._live)
+        self._seen = time
+        return _tidy(self._eased(time))
+
+    def _eased(self, time: float) -> npt.NDArray[np.float64]:
+        """Return the last face's pose, eased into since the face came; short gaps do not stop that."""
         share = _smoothstep((time - self._since) / RETURN)
-        return _tidy((1.0 - share) * self._from + share * live)
+        return (1.0 - share) * self._from + share * self._live
 
 
 class _LiveRest:

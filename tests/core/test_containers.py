@@ -180,3 +180,9 @@ def test_what_is_no_video(tmp_path, data):
     path.write_bytes(data)
     assert containers.sound_lead(path) == 0.0
     assert containers.sound_lead(tmp_path / "none") == 0.0
+
+
+def test_boxes_that_nest_without_end(tmp_path):
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"".join((8 * left).to_bytes(4, "big") + b"moov" for left in range(3000, 0, -1)))
+    assert containers.read(path) is None

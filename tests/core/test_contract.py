@@ -1,9 +1,11 @@
-"""The rules between the parts: who may import whom, and that all versions say the same."""
+"""The rules between the parts: who may import whom, and that all versions say the same.
+
+Run in `.venv-core`, where there is no bpy, the suite of which this is a part proves the core's independence.
+"""
 
 from __future__ import annotations
 
 import ast
-import importlib.util
 import json
 import subprocess
 import sys
@@ -167,9 +169,3 @@ def test_wheels_are_pinned_to_what_the_core_mirrors():
         entry for entry in project["dependencies"] if entry.startswith("opencv")
     ]
     assert not [wheel for wheel in wheels if wheel.startswith("numpy")]
-
-
-def test_bpy_is_not_needed_for_these_tests():
-    """Run in `.venv-core`, where there is no bpy, this suite proves the core's independence."""
-    if importlib.util.find_spec("bpy"):
-        pytest.skip("bpy is installed here; `python3.11 . test core` runs this without it")

@@ -12,6 +12,7 @@ from mien.core.errors import MienError
 from mien.core.expression import (
     DEEP_CROP,
     DEEP_VIEW,
+    FEATURES,
     UNSURE,
     ExpressionClassifier,
     ExpressionTracker,
@@ -28,7 +29,6 @@ from mien.core.units import EXPRESSIONS, LANDMARK_COUNT
 from .face_helpers import face_at
 
 FPS = 30.0
-WIDTH = 400
 
 
 def peak(name, value=0.8):
@@ -79,6 +79,7 @@ def test_one_reading_gives_features_and_probabilities(classifier, face, picture)
     features, probabilities = classifier.read(face, picture)
     np.testing.assert_array_equal(features, classifier.features(face, picture))
     np.testing.assert_array_equal(probabilities, classifier.classify(face, picture))
+    assert features.shape == (FEATURES,)
     assert probabilities.sum() == pytest.approx(1, abs=1e-5)
 
 
@@ -167,9 +168,9 @@ def test_svm_separates_with_a_margin():
 def looks():
     """Feature vectors of 90 frames each of rest and two looks."""
     rng = np.random.default_rng(2)
-    centres = rng.normal(0, 0.6, (3, WIDTH))
+    centres = rng.normal(0, 0.6, (3, FEATURES))
     return {
-        name: (centre + rng.normal(0, 0.7, (90, WIDTH))).astype(np.float32)
+        name: (centre + rng.normal(0, 0.7, (90, FEATURES))).astype(np.float32)
         for name, centre in zip(("rest", "smirk", "duck"), centres, strict=True)
     }
 
@@ -220,3 +221,19 @@ def test_damaged_file_is_refused(tmp_path):
     path.write_bytes(b"not a zip")
     with pytest.raises(MienError, match="cannot be read"):
         PersonalClasses.load(path)
+
+
+GOOD = np.random.default_rng(3).normal(size=(20, FEATURES)).astype(np.float16)
+
+
+@pytest.mark.parametrize(
+    "bad", [GOOD[0], GOOD[:0], GOOD[:4], GOOD[:, :100], GOOD[None], np.float16(1), np.full_like(GOOD, np.inf)]
+)
+def test_a_whole_file_of_other_shapes_is_refused(tmp_path, bad):
+    path = tmp_path / "actor.npz"
+    for samples in ((GOOD, bad), (bad, GOOD), (bad, bad)):
+        arrays = {f"samples{i}": array for i, array in enumerate(samples)}
+        np.savez(path, format=np.int32(1), names=np.array(["rest", "smirk"]), **arrays)
+        with pytest.raises(MienError) as caught:
+            PersonalClasses.load(path)
+        assert caught.value.code == "model-damaged"

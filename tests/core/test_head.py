@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import re
 
 import numpy as np
@@ -155,6 +156,17 @@ def test_a_blink_does_not_lower_the_lids_twice():
     np.testing.assert_array_equal(held[:, others], seen[:, others])
 
 
+@pytest.mark.parametrize("rest", [0.0, 0.3, 0.5])
+def test_a_blink_of_lids_that_rest_low_does_not_move_the_gaze_on_a_cameras_clock(rest):
+    """Nor one soon after another, one in which the face is lost for a frame, or one after it was away."""
+    track = GazeTracker()
+    blink = np.concatenate([np.zeros(10), np.hanning(8)])
+    lids = rest + (1 - rest) * np.concatenate([np.zeros(15), blink, blink, np.zeros(15)])
+    for start in (5000.0, 9000.0):
+        pitch = np.array([track(blinking(lid), start + i / 30)[0, 1] for i, lid in enumerate(lids) if i != 28])
+        assert np.ptp(pitch) < 0.06
+
+
 def test_lowered_eyes_are_followed_after_a_blinks_time():
     track = GazeTracker()
     track(blinking(0.0), 0.0)
@@ -193,6 +205,33 @@ def test_a_wink_does_not_turn_one_eye():
     track(face_at(), 0.0)
     eyes = track(face_at(eyeBlinkLeft=0.9), 1 / 30)
     np.testing.assert_array_equal(eyes[0], eyes[1])
+
+
+@pytest.mark.data
+@needs_model
+@pytest.mark.parametrize(
+    ("clip", "frames", "blinks", "lowered"),
+    [
+        ("d3.mp4", 245, (48,), (105, 218)),
+        ("d9.mp4", 300, (11, 37, 293), ()),
+        ("d14.mp4", 115, (66, 94, 108), ()),
+        ("woman2.mp4", 30, (9,), ()),
+    ],
+)
+def test_blinks_of_real_faces_do_not_move_the_gaze_but_lowered_eyes_do(data, clip, frames, blinks, lowered):
+    """Frames in which the lids are half shut."""
+    with open_source(data / "video" / clip) as source, Landmarker(landmark_model()) as landmarker:
+        faces = [(landmarker.detect(f.image, f.time), f.time) for f in itertools.islice(source, frames)]
+    track = GazeTracker()
+    raw = np.degrees([gaze(face)[1] for face, _time in faces])
+    pitch = np.degrees([track(face, time)[0, 1] for face, time in faces])
+    for at in blinks:
+        before = np.median(raw[at - 8 : at - 2])
+        assert raw[at - 2 : at + 7].min() < before - 10, at
+        assert pitch[at - 2 : at + 7].min() > before - 9, at
+    for at in lowered:
+        after = at + round(0.6 * 30)
+        assert pitch[after] == pytest.approx(raw[after], abs=2.0), at
 
 
 @pytest.mark.data

@@ -12,7 +12,7 @@ import pytest
 from mien.core.actor import MAX_OWN, Actor
 from mien.core.capture import open_source
 from mien.core.errors import MienError
-from mien.core.expression import UNSURE, ExpressionClassifier
+from mien.core.expression import FEATURES, UNSURE, ExpressionClassifier
 from mien.core.files import actor_file
 from mien.core.labelling import FORGET, INTERVAL, RECENT, Labeller
 from mien.core.landmarks import Face, Landmarker
@@ -21,7 +21,6 @@ from mien.core.units import ARKIT, EXPRESSIONS, LANDMARK_COUNT
 
 from .face_helpers import needs_model
 
-WIDTH = 40
 IMAGE = np.zeros((8, 8, 3), np.uint8)
 
 
@@ -51,8 +50,8 @@ class Classifier:
         time.sleep(self.pause)
         self.gate.wait(20.0)
         self.judged.append(threading.current_thread())
-        features = self._rng.normal(0, 0.05, WIDTH).astype(np.float32)
-        features[int(face.blendshapes[0] * 2)] += 1.0
+        features = self._rng.normal(0, 0.05, FEATURES).astype(np.float32)
+        features[int(face.blendshapes[0] * 2) :: 3] += 1.0
         result = np.full(len(EXPRESSIONS), 0.02, np.float32)
         result[EXPRESSIONS.index("anger" if features[1] > 0.5 else "happiness")] = 0.88
         return features, result
@@ -242,7 +241,7 @@ def test_a_lesson_without_a_face_or_an_actor_is_given_up(tmp_path, labeller, mon
 
 def test_what_cannot_be_learnt_is_told_in_words(tmp_path):
     rng = np.random.default_rng(0)
-    rest, own = rng.normal(0, 1, (2, RECENT, WIDTH)).astype(np.float32)
+    rest, own = rng.normal(0, 1, (2, RECENT, FEATURES)).astype(np.float32)
     actor = Actor(tmp_path / "a.npz")
     actor.learn("smirk", list(own), list(rest))
     with pytest.raises(MienError, match="Too few frames"):
@@ -264,7 +263,7 @@ def test_what_cannot_be_learnt_is_told_in_words(tmp_path):
 
 def test_a_file_of_other_models_or_damaged_is_refused_and_can_be_begun_anew(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
-    rest, own = rng.normal(0, 1, (2, 30, WIDTH)).astype(np.float32)
+    rest, own = rng.normal(0, 1, (2, 30, FEATURES)).astype(np.float32)
     path = tmp_path / "a.npz"
     Actor(path).learn("smirk", list(own), list(rest))
     with monkeypatch.context() as patch:
@@ -287,7 +286,7 @@ def test_a_file_of_other_models_or_damaged_is_refused_and_can_be_begun_anew(tmp_
 
 def test_what_a_lesson_replaces_is_kept_beside_it(tmp_path):
     rng = np.random.default_rng(0)
-    rest, own = rng.normal(0, 1, (2, 30, WIDTH)).astype(np.float32)
+    rest, own = rng.normal(0, 1, (2, 30, FEATURES)).astype(np.float32)
     path = tmp_path / "J. Doe.npz"
     for content in (b"of another time", b"of yet another"):
         path.write_bytes(content)
@@ -303,7 +302,7 @@ def test_a_file_with_any_byte_wrong_is_refused_in_words_or_read(tmp_path):
     """What is wrong may be the archive, a compressed stream or a header within: each has errors of its own."""
     rng = np.random.default_rng(0)
     path = tmp_path / "a.npz"
-    Actor(path).learn("smirk", list(rng.normal(0, 1, (6, WIDTH))), list(rng.normal(0, 1, (6, WIDTH))))
+    Actor(path).learn("smirk", list(rng.normal(0, 1, (6, FEATURES))), list(rng.normal(0, 1, (6, FEATURES))))
     whole, refused = path.read_bytes(), 0
     for place in range(0, len(whole), 7):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
@@ -318,7 +317,7 @@ def test_a_lesson_that_fails_teaches_nothing(tmp_path):
     rng = np.random.default_rng(0)
     actor = Actor(tmp_path / "a.npz")
     with pytest.raises(MienError, match="Too few frames"):
-        actor.learn("smirk", list(rng.normal(0, 1, (3, WIDTH))), list(rng.normal(0, 1, (9, WIDTH))))
+        actor.learn("smirk", list(rng.normal(0, 1, (3, FEATURES))), list(rng.normal(0, 1, (9, FEATURES))))
     assert (actor.knows_rest, actor.names) == (False, ())
 
 

@@ -172,6 +172,34 @@ def test_a_hand_over_the_mouth_lowers_the_confidence(data, clip):
 
 
 @pytest.mark.data
+@pytest.mark.parametrize("clip", ["d10.mp4", "d14.mp4"])
+def test_what_a_hidden_face_expresses_is_not_told_nor_learnt(data, clip):
+    """Covered from the nose down the landmark model draws an open mouth: the label said surprise."""
+    with open_source(data / "video" / clip) as source:
+        frames = [frame for frame, _ in zip(source, range(75), strict=False)]
+    with open_pipeline() as plain:
+        seen = [plain.step(frame) for frame in frames]
+    cover = range(25, 55)
+    with open_pipeline() as pipeline:
+        results, heard = [], []
+        judge = pipeline.labeller._classifier.read
+        pipeline.labeller._classifier.read = lambda face, image: heard.append(len(results)) or judge(face, image)
+        for frame, result in zip(frames, seen, strict=True):
+            hidden = frame.index in cover
+            image = covered(frame.image, result.landmarks) if hidden else frame.image
+            results.append(pipeline.step(Frame(frame.index, frame.time, image)))
+    doubted = [result for result in results if result.confidence < 0.5]
+    assert len(doubted) > 20
+    assert all((r.expression, r.own, r.probabilities.any()) == ("unsure", "", False) for r in doubted)
+    assert not {r.index for r in doubted} & set(heard)
+    # The face that comes back is judged by itself, at once.
+    back = next(r.index for r in results[cover.stop :] if r.confidence >= 0.5)
+    assert back - cover.stop < 6
+    assert back in heard
+    assert all(abs(r.probabilities.sum() - 1) < 1e-3 for r in results[back:])
+
+
+@pytest.mark.data
 def test_a_head_turned_aside_is_not_hidden(data):
     """Half of the face is beyond the nose, as `FaceCheck` never saw one; nothing is before it."""
     (picture,) = (data / "landmarks68").rglob("breakingbad.jpg")

@@ -9,6 +9,8 @@ from mien.core import relative
 from mien.core.head import quaternion_from_matrix
 from mien.core.units import ACTION_UNITS, ARKIT, ARKIT_INDEX, AU_INDEX
 
+from .face_helpers import about
+
 REST = np.array([0.15, 0.15, 0.17, 0.17, 0.10, 0.10, -0.05, -0.05, -0.40, -0.60, 0.55, 0.30, -0.02])
 NOTHING = np.zeros((1, len(ACTION_UNITS))), np.zeros((1, len(ARKIT)))
 STRAIGHT = np.zeros(1)
@@ -97,6 +99,20 @@ def test_a_head_turned_far_away_is_left_to_the_model():
     estimated = np.full((1, len(ACTION_UNITS)), 0.3)
     units, _ = refined(changed(INNER_BROW=-0.05, OUTER_BROW=-0.05, APERTURE=-0.1), estimated, np.array([60.0]))
     np.testing.assert_allclose(units, 0.3)
+
+
+def test_a_tilted_head_has_not_turned():
+    rest = about(0, 10)
+    for rotation, wanted in (
+        (rest, 0),
+        (rest @ about(2, 40), 0),  # tilted by itself
+        (about(1, 25) @ rest, 25 * np.cos(np.radians(10))),
+        (rest @ about(1, 25), 25),
+        (rest @ about(0, -50), 50),
+        (rest @ about(1, 180), 180),
+    ):
+        angle = relative.turn(quaternion_from_matrix(rotation), quaternion_from_matrix(rest))
+        assert angle == pytest.approx(wanted, abs=0.2)
 
 
 def test_measures_do_not_change_with_size_place_or_turn():

@@ -12,7 +12,7 @@ import pytest
 from mien.core.capture import open_source
 from mien.core.head import matrix_from_quaternion, quaternion_from_matrix
 from mien.core.pipeline import Pipeline
-from mien.core.solve import EASE, HOLD, RETURN, Performance, SolveOptions, Solver, hidden_spans, solve_take
+from mien.core.solve import EASE, HOLD, RETURN, Neutral, Performance, SolveOptions, Solver, hidden_spans, solve_take
 from mien.core.take import TakeHeader
 from mien.core.types import FrameResult
 from mien.core.units import ACTION_UNITS, ARKIT, ARKIT_INDEX, UNIT_INDEX, UNITS
@@ -92,6 +92,7 @@ PATTERNS = [
     "." * 40 + "x" * 30,
     "x" * 30 + "." * 60,
     "x" * 20 + ".x" * 20 + "..x" * 10,
+    "." * 30 + "x.xx.xx" + "." * 30 + "x...x....xx..x.x" * 3,
     "." * 30 + "x" + "." * 40 + "x" + "." * 4 + "x" * 3,
     "x",
     ".",
@@ -189,6 +190,38 @@ def test_live_pose_is_held_briefly():
     held = performance.units[29 : 29 + int(HOLD * 30), JAW]
     np.testing.assert_allclose(held, held[0], atol=1e-6)
     assert performance.units[40, JAW] < held[0]
+
+
+STEADY = "x" * 120
+ONE_LOST = [STEADY[:at] + "." + STEADY[at + 1 :] for at in (57, 58, 59, 60)]
+FLICKERING = ["xxxx." * 24, "x." * 60, ".x" * 60]
+
+
+@pytest.mark.parametrize("pattern", ONE_LOST + FLICKERING)
+def test_a_face_that_is_lost_for_a_frame_shows_its_blink(pattern):
+    lids = [result(i, i / 30, jaw(max(1 - abs(i - 60) / 3, 0)), mark == "x") for i, mark in enumerate(pattern)]
+    peak = played(lids, SolveOptions(0.5, "none")).units[:, JAW].max()
+    assert peak > (0.6 if pattern in ONE_LOST else 0.4)
+
+
+@pytest.mark.parametrize(("lost", "within"), [(1, 0.3), (2, 0.6), (4, 1.7)])
+@pytest.mark.parametrize("smoothing", [0.0, 0.5])
+def test_the_value_of_a_face_that_flickers_arrives(lost, within, smoothing):
+    """Once it is there when the face moves, and once when the face came after a long time."""
+    pattern = ("." * lost + "x") * 40
+    moved = [result(i, i / 30, jaw(0.9 * (i >= 60)), mark == "x") for i, mark in enumerate(pattern)]
+    came = [result(i, i / 30, jaw(0.9), mark == "x" and i >= 60) for i, mark in enumerate(pattern)]
+    for results, start in ((moved, 2.0), (came, 2.0 + RETURN)):
+        performance = played(results, SolveOptions(smoothing, "none"))
+        there = performance.times[performance.units[:, JAW] > 0.8]
+        assert there[0] - start < within
+        assert performance.units[performance.times > there[0], JAW].min() > 0.8
+
+
+def test_a_face_that_flickers_as_it_comes_is_eased_in():
+    for mark in ("x", "x.", "xx.", "x..", "x...", "x...."):
+        coming = [result(i, i / 30, jaw(0.8), m == "x") for i, m in enumerate("." * 30 + mark * 30)]
+        assert steps(played(coming, RAW)) <= (BOUND - TALK) * 1.05
 
 
 def test_no_face_at_all_is_neutral():
@@ -352,6 +385,33 @@ def test_blinks_of_a_real_face_are_no_looks_down(data):
     # Around them she looks down less than when she does so with open eyes.
     near = np.unique(np.clip(shut[:, None] + np.arange(-6, 7), 0, len(down) - 1))
     assert down[near].max() < down[blink < 0.4].max()
+
+
+@pytest.mark.data
+@needs_model
+def test_a_tilted_head_reads_as_an_upright_one(data):
+    """d3 opens her eyes wide; the same meshes are tilted by 30 degrees."""
+    with open_source(data / "video" / "d3.mp4") as source, Pipeline() as pipeline:
+        upright = list(pipeline.run(itertools.islice(source, 150)))
+    tilt = about(2, 30)
+    tilted = [
+        dataclasses.replace(
+            r,
+            landmarks=(r.landmarks * (1, -1, -1)) @ tilt.T * (1, -1, -1),
+            head_rotation=quaternion_from_matrix(tilt @ matrix_from_quaternion(r.head_rotation)),
+        )
+        for r in upright
+    ]
+
+    def shown(results):
+        solver = Solver(SolveOptions(0.0))
+        solver.calibrate(Neutral.of(upright[60:80]))
+        return np.array([solver.step(r).units for r in results])
+
+    wanted, got = shown(upright), shown(tilted)
+    wide = UNIT_INDEX["EyeWide"]
+    assert np.percentile(wanted[:, wide], 95) > 0.8
+    assert np.abs(got - wanted).max() < 0.05
 
 
 @pytest.mark.data
