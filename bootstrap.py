@@ -190,7 +190,7 @@ def install_system_packages(pythons: set) -> None:
         return
     names = " ".join(missing)
     if not shutil.which("apt-get"):
-        say(f"These Debian packages, or what they are called here, seem to be missing: {names}")
+        tell(f"These Debian packages, or what they are called here, seem to be missing: {names}")
         return
     root = [] if os.geteuid() == 0 else ["sudo", "-n"]
     if root and (not shutil.which("sudo") or subprocess.run([*root, "true"], capture_output=True).returncode):
@@ -199,7 +199,7 @@ def install_system_packages(pythons: set) -> None:
             f"  sudo apt-get update && sudo apt-get install --no-install-recommends {names}\n"
             "and then this command again."
         )
-    say(f"Installing system packages: {names}")
+    tell(f"Installing system packages: {names}")
     for command in (["update", "-q"], ["install", "-y", "-q", "--no-install-recommends", *missing]):
         done = subprocess.run(
             [*root, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", *command],
@@ -221,15 +221,15 @@ def install(*environments: Environment) -> None:
         stamp = stamp_file(environment)
         stamp.unlink(missing_ok=True)
         if works(environment):
-            say(f"Updating {environment.folder} ({environment.holds}) ...")
+            tell(f"Updating {environment.folder} ({environment.holds}) ...")
         else:
-            say(f"Setting up {environment.folder} ({environment.holds}); once, it downloads some hundred MB ...")
+            tell(f"Setting up {environment.folder} ({environment.holds}); once, it downloads some hundred MB ...")
             run([python, "-m", "venv", "--clear", str(ROOT / environment.folder)])
         pip = [str(environment.executable), "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
-        quiet = [] if sys.stdout.isatty() else ["--quiet"]
+        quiet = [] if sys.stderr.isatty() else ["--quiet"]
         run([*pip, *quiet, "--editable", f"{ROOT}[{environment.extras}]"])
         stamp.write_text(stamp_of(environment), encoding="utf-8")
-        say(f"{environment.folder} is ready, {time.monotonic() - started:.0f} s")
+        tell(f"{environment.folder} is ready, {time.monotonic() - started:.0f} s")
 
 
 def stamp_file(environment: Environment) -> Path:
@@ -341,8 +341,14 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
+def tell(text: str) -> None:
+    """Say what the setting up does: to people, since stdout is the command's own."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def run(command: list) -> None:
-    code = subprocess.run(command, cwd=ROOT).returncode
+    """Run what sets up, and raise SetupError where it fails."""
+    code = subprocess.run(command, cwd=ROOT, stdout=sys.stderr).returncode
     if code:
         raise SetupError(f"this command failed with exit status {code}:\n  {' '.join(command)}")
 

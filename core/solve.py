@@ -581,7 +581,8 @@ class Solver:
         time = result.time
         gap = time - self._seen
         if not result.found:
-            held = self._eased(time)
+            # What shows for less than `MIN_SEEN` may be no face: it comes no nearer while it is gone.
+            held = self._eased(self._seen if self._coming else time)
             share = _smoothstep((gap - HOLD) / EASE)
             return _tidy((1.0 - share) * held + share * _neutral_beside(held, None))
         row = _row(result)
@@ -601,6 +602,8 @@ class Solver:
             if gap > HOLD:
                 self._filter.reset()
                 self._from, self._since, gap = self._out, self._time, 0.0
+            elif self._coming:
+                self._since += self._time - self._seen
             # From the frame before: the first found frame already moves a little.
             self._back, self._gap = self._time, gap
         live = self._filter(time, row)
@@ -611,6 +614,11 @@ class Solver:
         self._live = self._live + share * (live - self._live)
         self._seen = time
         return _tidy(self._eased(time))
+
+    @property
+    def _coming(self) -> bool:
+        """Whether the face has not shown for `MIN_SEEN` yet."""
+        return self._seen - self._since < MIN_SEEN
 
     def _eased(self, time: float) -> npt.NDArray[np.float64]:
         """Return the last face's pose, eased into since the face came; short gaps do not stop that."""

@@ -70,6 +70,6 @@ class Optimizer:
         return {name: part.state_dict() for name, part in self.parts.items()}
 
     def load_state_dict(self, state: dict[str, dict]) -> None:
-        """Go on from what `state_dict` returned."""
-        for name, part in self.parts.items():
-            part.load_state_dict(state[name])
+        """Go on from what `state_dict` returned; with what AdamW alone left, as it did before, begin anew."""
+        for name in state.keys() & self.parts.keys():
+            self.parts[name].load_state_dict(state[name])

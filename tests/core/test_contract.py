@@ -76,6 +76,14 @@ def test_an_environment_below_a_folder_with_a_space_is_known_again(tmp_path, mon
     assert bootstrap.works(environment)
 
 
+def test_what_sets_up_leaves_stdout_to_the_command(capfd):
+    from mien import bootstrap
+
+    bootstrap.tell("Updating ...")
+    bootstrap.run([sys.executable, "-c", "print('verified')"])
+    assert capfd.readouterr() == ("", "Updating ...\nverified\n")
+
+
 def test_addon_starts_no_thread_and_reaches_no_network():
     """Blender's extension platform refuses both, and neither is safe beside bpy."""
     forbidden = {"concurrent", "http", "multiprocessing", "requests", "threading", "urllib"}

@@ -218,6 +218,12 @@ def test_the_value_of_a_face_that_flickers_arrives(lost, within, smoothing):
         assert performance.units[performance.times > there[0], JAW].min() > 0.8
 
 
+def test_a_pattern_that_looks_like_a_face_for_a_frame_moves_next_to_nothing():
+    once = [result(i, i / 30, jaw(1.0), i == 60) for i in range(120)]
+    once[0] = result(0, 0.0, jaw(0.0))
+    assert 0.01 < played(once, RAW).units[:, JAW].max() < 0.05
+
+
 def test_a_face_that_flickers_as_it_comes_is_eased_in():
     for mark in ("x", "x.", "xx.", "x..", "x...", "x...."):
         coming = [result(i, i / 30, jaw(0.8), m == "x") for i, m in enumerate("." * 30 + mark * 30)]

@@ -54,6 +54,7 @@ def test_what_goes_on_from_a_checkpoint_steps_alike():
     second = network()
     second.load_state_dict(first.state_dict())
     after = Optimizer(second)
+    after.load_state_dict(torch.optim.AdamW(second.parameters()).state_dict())  # as checkpoints held it before
     after.load_state_dict(before.state_dict())
     optimizer.descend(loss_of(whole), 0.01)
     after.descend(loss_of(second), 0.01)
