@@ -18,7 +18,7 @@ from ..core.errors import MienError
 from ..core.files import replacing
 from ..core.solve import Performance
 from ..core.units import UNITS
-from .rendering import medium, write_as
+from .rendering import literal, medium, write_as
 from .rig.face import face_bounds
 
 _SEPARATION = 0.4
@@ -106,7 +106,7 @@ def _framed(scene: bpy.types.Scene, mesh: bpy.types.Object, size: int):
         for owner, names in (
             (render, ("engine", "resolution_x", "resolution_y", "resolution_percentage", "filepath", "use_border")),
             (render, ("use_crop_to_border", "border_min_x", "border_max_x", "border_min_y", "border_max_y")),
-            (render, ("use_compositing", "use_sequencer")),
+            (render, ("use_compositing", "use_sequencer", "use_multiview")),
             (cycles, ("samples", "use_denoising")),
             (scene, ("camera",)),
         )
@@ -135,6 +135,7 @@ def _framed(scene: bpy.types.Scene, mesh: bpy.types.Object, size: int):
         cycles.samples, cycles.use_denoising = 16, True
         write_as(render, "PNG")
         chosen.color_mode = "RGB"
+        render.use_multiview = False
         yield light_up
     finally:
         for owner, name, value in saved:
@@ -182,10 +183,12 @@ def _pictures(source: Path, indices: list[int], fps: float | None) -> dict[int, 
 def _render(scene: bpy.types.Scene, frame: float, size: int, folder: str) -> np.ndarray:
     import cv2
 
-    scene.render.filepath = str(Path(folder) / "still.png")
+    path = Path(folder) / "still.png"
+    scene.render.filepath = literal(path)
     _go_to(scene, frame)
     bpy.ops.render.render(write_still=True, scene=scene.name)
-    picture = cv2.imread(scene.render.filepath)[:, :, ::-1]
+    # imdecode rather than imread: it takes any path that Python can open.
+    picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
     scale = size / max(picture.shape[:2])
     height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
     padded = np.zeros((size, size, 3), np.uint8)

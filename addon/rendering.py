@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-if TYPE_CHECKING:
-    import bpy
+import bpy
+
+
+def literal(path: Path) -> str:
+    """Return a path for renders to write to: since Blender 4.5 braces in it stand for something else."""
+    return str(path).replace("{", "{{").replace("}", "}}") if bpy.app.version >= (4, 5, 0) else str(path)
 
 
 def medium(settings: bpy.types.ImageFormatSettings) -> tuple[str, ...]:

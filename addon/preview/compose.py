@@ -94,10 +94,6 @@ class CameraPicture:
             self._texture = texture(rgba, "RGBA8")
         return self._texture
 
-    def drop_texture(self) -> None:
-        """Let go of the GPU's copy."""
-        self._texture = None
-
 
 camera = CameraPicture()
 

@@ -44,6 +44,17 @@ def texture(pixels: np.ndarray, form: str = "RGBA32F") -> gpu.types.GPUTexture:
     return gpu.types.GPUTexture((width, height), format=form, data=buffer(pixels))
 
 
+def image_texture(name: str | None) -> gpu.types.GPUTexture | None:
+    """Return the texture of an image in the file, or None where there is none."""
+    image = bpy.data.images.get(name) if name else None
+    if image is None or not (image.has_data or image.packed_file or image.filepath):
+        return None
+    try:
+        return gpu.texture.from_image(image)
+    except RuntimeError:  # the file is gone
+        return None
+
+
 class Target:
     """A picture to draw on, with depth.
 
@@ -153,20 +164,10 @@ class GpuModel:
             type="TRIS", buf=self._shape, elem=gpu.types.GPUIndexBuf(type="TRIS", seq=everything)
         )
         self._blocks = [gpu.types.GPUUniformBuf(buffer(look.pack())) for look in looks]
-        self._images = [(self._image(look.base_image), self._image(look.normal_image)) for look in looks]
         self._nothing = texture(np.ones((1, 1, 4), np.float32))
         self._parts: list[tuple[int, gpu.types.GPUBatch]] = []
         self._veils: list[Veil] = []
         self.dress(np.ones((len(model.position), 2), np.float32))
-
-    def _image(self, name: str | None):
-        image = bpy.data.images.get(name) if name else None
-        if image is None or not (image.has_data or image.packed_file or image.filepath):
-            return None
-        try:
-            return gpu.texture.from_image(image)
-        except RuntimeError:  # the file is gone
-            return None
 
     def dress(self, occlusion: np.ndarray) -> None:
         """Make the second vertex buffer: all that only the visible picture needs.
@@ -244,7 +245,8 @@ class GpuModel:
         shader.uniform_sampler("slopes", self._slopes)
         shader.uniform_block("scene", scene_block)
         shader.uniform_block("surface", self._blocks[slot])
-        base, normal = self._images[slot]
+        # Blender keeps an image's texture, and makes another where it is read anew.
+        base, normal = image_texture(look.base_image), image_texture(look.normal_image)
         shader.uniform_sampler("base_image", base or self._nothing)
         shader.uniform_sampler("normal_image", normal or self._nothing)
         shader.uniform_sampler("shadow_map", shadow_map or self._nothing)

@@ -16,7 +16,7 @@ from ...core.take import Take
 from .. import sound, workflow
 from ..bake import BakeOptions, NothingToBake, plan
 from ..ids import ENGINE
-from ..rendering import write_as
+from ..rendering import literal, write_as
 from ..rig.mapping import armature_of, mapping_of
 from ..rig.targets import Rig, Target, find_target, without_shared
 from ..triggers import Trigger, wear
@@ -324,7 +324,7 @@ def begin(
     scene.frame_start, scene.frame_end, scene.frame_step = first, first + count - 1, 1
     render = scene.render
     render.engine = ENGINE
-    render.filepath = str(path)
+    render.filepath = literal(path)
     render.use_file_extension = render.use_overwrite = True
     render.use_placeholder = render.use_multiview = False
     _set_format(render, film)

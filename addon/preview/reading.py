@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import zlib
 
 import bpy
 import numpy as np
+from mathutils import Matrix, Quaternion
 
 from ..rig.mapping import hangs_on_bone
 from ..rig.targets import listed
@@ -286,7 +288,7 @@ def read_bones(obj, bones: tuple[str, ...], rotations: dict | None = None, depsg
     bones : tuple of str
     rotations : dict of str to (w, x, y, z), optional
         Rotations in the bones' own axes that stand in for the pose's; the rest of the pose is kept.
-        Constraints do not act on a pose so given.
+        Constraints do not act on bones so turned.
     depsgraph : bpy.types.Depsgraph, optional
         Read the pose as evaluated there.
 
@@ -315,25 +317,26 @@ def read_bones(obj, bones: tuple[str, ...], rotations: dict | None = None, depsg
 
 
 def _posed(pose, bones, rotations) -> dict[str, np.ndarray]:
-    from ...core.head import matrix_from_quaternion
+    moved = set(rotations)
 
-    done: dict[str, np.ndarray] = {}
+    @functools.cache
+    def place(name: str) -> Matrix:
+        bone = pose[name]
+        parent, rest, above = bone.parent, bone.bone.matrix_local, {}
+        if parent is not None:
+            above = {"parent_matrix": place(parent.name), "parent_matrix_local": parent.bone.matrix_local}
+        if name in rotations:
+            local = Matrix.LocRotScale(bone.location, Quaternion(rotations[name]).normalized(), bone.scale)
+        elif parent is not None and parent.name in moved:
+            moved.add(name)
+            # Taken from where it is, not from its channels: what constraints made of it goes along.
+            before = above | {"parent_matrix": parent.matrix}
+            local = bone.bone.convert_local_to_pose(bone.matrix, rest, **before, invert=True)
+        else:
+            return bone.matrix
+        return bone.bone.convert_local_to_pose(local, rest, **above)
 
-    def place(bone) -> np.ndarray:
-        if bone.name not in done:
-            local = np.array(bone.matrix_basis, np.float64)
-            if bone.name in rotations:
-                size = np.linalg.norm(local[:3, :3], axis=0)
-                local[:3, :3] = matrix_from_quaternion(rotations[bone.name]) * size
-            rest = np.array(bone.bone.matrix_local, np.float64)
-            if bone.parent is None:
-                done[bone.name] = rest @ local
-            else:
-                above = np.linalg.inv(np.array(bone.parent.bone.matrix_local, np.float64))
-                done[bone.name] = place(bone.parent) @ above @ rest @ local
-        return done[bone.name]
-
-    return {name: place(pose[name]) for name in bones}
+    return {name: np.array(place(name), np.float64) for name in bones}
 
 
 def structure(obj) -> tuple:
@@ -357,7 +360,7 @@ def structure(obj) -> tuple:
 
 
 def content(obj) -> int:
-    """Return a checksum of coordinates, faces, normals, UVs, colours and keys: the slow, sure mark."""
+    """Return a checksum of coordinates, faces, normals, UVs, colours, weights and keys: the slow, sure mark."""
     mesh = obj.data
     mark = zlib.crc32(get_array(mesh.vertices, "co", 3))
     mark = zlib.crc32(get_array(mesh.loops, "vertex_index", 1, np.int32), mark)
@@ -367,6 +370,8 @@ def content(obj) -> int:
         mark = zlib.crc32(get_array(uv_map(mesh).uv, "vector", 2), mark)
     for attribute in mesh.color_attributes:
         mark = zlib.crc32(get_array(attribute.data, "color", 4), mark)
+    for array in _vertex_groups(obj):
+        mark = zlib.crc32(array, mark)
     if mesh.shape_keys is not None:
         for key in mesh.shape_keys.key_blocks:
             mark = zlib.crc32(get_array(key.points, "co", 3), mark)

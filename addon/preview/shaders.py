@@ -129,6 +129,7 @@ void main()
   v_uv = uv;
   v_colour = colour.rgb;
   v_visible = occlusion;
+  v_flip = STATE(3).z;
   gl_Position = scene.view_projection * vec4(v_place, 1.0);
 }
 """
@@ -199,6 +200,13 @@ vec3 linear(vec3 c)
 vec4 to_frame(vec3 c, float alpha)
 {
   return vec4(srgbTarget ? linear(c) : c, alpha);
+}
+
+/* The same of colours that carry their alpha: what is decoded must not. */
+vec4 layer_to_frame(vec4 c)
+{
+  float alpha = max(c.a, 1e-4);
+  return vec4(to_frame(c.rgb / alpha, 1.0).rgb * alpha, c.a);
 }
 
 /* `curve`: 0 none, 1 sRGB, 2 and more AgX, whose contrast is the part above 2. */
@@ -338,7 +346,7 @@ void main()
   vec3 v = normalize(scene.eye.xyz - v_place * scene.eye.w);
   vec3 smoothed = normalize(v_normal);
   float visible = v_visible.x;
-  if (dot(smoothed, v) < 0.0 && !gl_FrontFacing) {
+  if (dot(smoothed, v) < 0.0 && gl_FrontFacing != (v_flip > 0.0)) {
     smoothed = -smoothed;
     visible = v_visible.y;
   }
@@ -524,7 +532,8 @@ void main()
       c.rgb = linear(c.rgb);
     }
   }
-  colour_out = to_frame(display(c.rgb, paint.y), c.a);
+  /* What needs no curve is a picture of heads; others are shown whatever their alpha. */
+  colour_out = (paint.y > 0.5) ? to_frame(display(c.rgb, paint.y), c.a) : layer_to_frame(c);
 }
 """
 )
@@ -659,9 +668,7 @@ void main()
   if (sum.a < 0.002) {
     discard;
   }
-  /* The colours carry their alpha; what the frame buffer decodes must not. */
-  vec4 c = to_frame(sum.rgb / sum.a, sum.a);
-  colour_out = vec4(c.rgb * c.a, c.a);
+  colour_out = layer_to_frame(sum);
   gl_FragDepth = depth;
 }
 """
@@ -709,6 +716,7 @@ def head(kind: str) -> gpu.types.GPUShader:
     between.smooth("VEC2", "v_uv")
     between.smooth("VEC3", "v_colour")
     between.smooth("VEC2", "v_visible")
+    between.flat("FLOAT", "v_flip")
     info.vertex_out(between)
     info.fragment_out(0, "VEC4", "colour_out")
     info.vertex_source(HEAD_VERTEX)

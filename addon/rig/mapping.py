@@ -131,7 +131,8 @@ def seen_along(mesh, scene) -> list:
 
 def is_seen(obj, layer) -> bool:
     """Whether a view layer shows an object, or would if the preview had not hidden it to draw it itself."""
-    return obj.visible_get(view_layer=layer) or any(one.head == obj for one in getattr(layer, PREVIEW).hidden)
+    noted = getattr(layer, PREVIEW, None)  # the command line knows no preview
+    return obj.visible_get(view_layer=layer) or (noted is not None and any(one.head == obj for one in noted.hidden))
 
 
 # What VRM, VRoid Studio, Ready Player Me and MikuMikuDance call shapes, by words; of two that fit the first counts.

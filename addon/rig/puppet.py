@@ -154,8 +154,8 @@ class Puppet:
 
     def note(self) -> None:
         """Take what the rig holds now for what `restore` puts back."""
-        self._before = self._read()
         self._frame = bpy.context.scene.frame_current_final
+        self._before = self._read()
         self._stale = False
         self._known = {self._in_use()}
 
@@ -164,13 +164,14 @@ class Puppet:
         for owner, before in zip(self._owners(), self._before, strict=True):
             if owner is None or before is None:
                 continue
-            things, gained = _things(owner), actions.paths_in_use(owner) - before.animated
+            things = _things(owner)
+            spoken = {path for path, *_more in _animation(owner, self._frame) - before.animation}
             found = _by_old_name(things, before.names)
             keyed = False
             for name, props in before.values.items():
                 for prop, value in props.items() if name in found else ():
                     setattr(found[name], prop, value)
-                    keyed |= bool(gained) and found[name].path_from_id(prop) in gained
+                    keyed |= bool(spoken) and found[name].path_from_id(prop) in spoken
             # Where the timeline stands elsewhere now, the values from before are of another frame.
             stale = self._stale or keyed or bpy.context.scene.frame_current_final != self._frame
             if stale and owner.animation_data is not None:
@@ -181,12 +182,14 @@ class Puppet:
         self._stale = True
 
     def look_before_undo(self) -> None:
-        """Note the actions in use: those that came while live are none that an undo brings from before."""
+        """Note the animation in use: what came while live is nothing that an undo brings from before."""
         self._known.add(self._in_use())
 
     def catch_up_after_undo(self) -> None:
-        """Take what the rig holds now where its actions are others than any since `note`: it is older than that."""
-        if self._in_use() not in self._known:
+        """Take what the rig holds now where it is older than `note`: its actions are others, or animate less."""
+        now = self._in_use()
+        # One that animates more was keyed while live, or says itself what it holds.
+        if not any(all(map(_holds, now, known)) for known in self._known):
             self.note()
 
     def _owners(self) -> tuple[bpy.types.Key | None, bpy.types.Object | None]:
@@ -195,25 +198,24 @@ class Puppet:
         key = mesh.data.shape_keys if mesh is not None and mesh.type == "MESH" else None
         return key, self._armature() if self._turns else None
 
-    def _in_use(self) -> tuple[int | None, ...]:
-        """Return ``session_uid`` of the actions in use, by owner."""
-        used = [owner is not None and owner.animation_data and owner.animation_data.action for owner in self._owners()]
-        return tuple(action.session_uid if action else None for action in used)
+    def _in_use(self) -> tuple[tuple[int | None, frozenset[str]], ...]:
+        """Return ``session_uid`` of the action in use and the paths that it animates, by owner."""
+        return tuple(map(_in_use, self._owners()))
 
     def _read(self) -> list[_Before | None]:
         key_props = {name: ("value",) for name, *_source in self._keys}
         bone_props = {name: _ROTATIONS if arm is None else ("location",) for name, _turn, arm in self._turns}
         return [
-            None if owner is None else _read(owner, props)
+            None if owner is None else _read(owner, props, self._frame)
             for owner, props in zip(self._owners(), (key_props, bone_props), strict=True)
         ]
 
 
 class _Before(NamedTuple):
-    """What shape keys or bones held: names of all, what is animated, and values by name and property."""
+    """What shape keys or bones held: names of all, `_animation`, and values by name and property."""
 
     names: list[str]
-    animated: set[str]
+    animation: set[tuple[str, int, float]]
     values: dict[str, dict[str, float | tuple[float, ...]]]
 
 
@@ -221,14 +223,31 @@ def _things(owner: bpy.types.Key | bpy.types.Object):
     return owner.key_blocks if isinstance(owner, bpy.types.Key) else owner.pose.bones
 
 
-def _read(owner: bpy.types.Key | bpy.types.Object, driven: dict[str, tuple[str, ...]]) -> _Before:
+def _animation(owner: bpy.types.Key | bpy.types.Object, frame: float) -> set[tuple[str, int, float]]:
+    """Return data path, index and value of each F-curve at a frame of the scene."""
+    data = owner.animation_data
+    at = frame if data is None else data.nla_tweak_strip_time_to_scene(frame, invert=True)
+    return {(curve.data_path, curve.array_index, curve.evaluate(at)) for curve in actions.curves_in_use(owner)}
+
+
+def _in_use(owner: bpy.types.Key | bpy.types.Object | None) -> tuple[int | None, frozenset[str]]:
+    action = owner.animation_data.action if owner is not None and owner.animation_data else None
+    return (action.session_uid, frozenset(actions.paths_in_use(owner))) if action else (None, frozenset())
+
+
+def _holds(now: tuple[int | None, frozenset[str]], known: tuple[int | None, frozenset[str]]) -> bool:
+    """Whether it is the same action and animates all that it did."""
+    return now[0] == known[0] and now[1] >= known[1]
+
+
+def _read(owner: bpy.types.Key | bpy.types.Object, driven: dict[str, tuple[str, ...]], frame: float) -> _Before:
     things = _things(owner)
     values = {
         name: {prop: _plain(getattr(things[name], prop)) for prop in props}
         for name, props in driven.items()
         if name in things
     }
-    return _Before(things.keys(), actions.paths_in_use(owner), values)
+    return _Before(things.keys(), _animation(owner, frame), values)
 
 
 def _plain(value):

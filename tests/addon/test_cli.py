@@ -192,6 +192,22 @@ def test_the_largest_of_meshes_with_the_same_keys_is_the_head_that_others_follow
     assert curves['key_blocks["mouthOpen"].value', 0].evaluate(12) == pytest.approx(0.8, abs=0.01)
 
 
+def test_what_is_hidden_on_the_heads_armature_is_left_as_it_is(mien, rig_file, tmp_path):
+    path, out = write_take(tmp_path / "a.mien"), tmp_path / "look.blend"
+
+    def add_hidden(head):
+        for name in ("Teeth", "Brows"):
+            part = make_rig(keys=("JawOpen",), bones=())
+            part.name, part.parent = name, head.parent
+        part.hide_viewport = True
+
+    done = mien("bake", path, "--rig", rig_file(add_hidden), "--out", out)
+    assert done.returncode == 0, done.stderr
+    bpy.ops.wm.open_mainfile(filepath=str(out), load_ui=False)
+    assert curves_of(bpy.data.objects["Teeth"].data.shape_keys)
+    assert bpy.data.objects["Brows"].data.shape_keys.animation_data is None
+
+
 def test_markers_name_the_actors_own_expressions(mien, clip, rig_file, teach, tmp_path):
     actor, out = teach(tmp_path / "Zoë.npz", clip), tmp_path / "look.blend"
     chosen = ("--out", out, "--no-sheet", "--scene-fps", "12", "--markers", "--actor", actor)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bpy
 import pytest
 
-from mien.addon.contact_sheet import _framed
+from mien.addon.contact_sheet import _framed, _render
 from mien.addon.rendering import write_as
 
 
@@ -13,9 +13,20 @@ def test_a_sheet_of_a_scene_that_writes_films_past_compositor_and_sequencer(rig)
     pytest.importorskip("cycles")
     render = bpy.context.scene.render
     write_as(render, "FFMPEG")
-    render.use_sequencer = render.use_compositing = True
+    render.use_sequencer = render.use_compositing = render.use_multiview = True
     with _framed(bpy.context.scene, rig, 64):
         assert render.image_settings.file_format == "PNG"
-        assert (render.use_sequencer, render.use_compositing) == (False, False)
+        assert (render.use_sequencer, render.use_compositing, render.use_multiview) == (False, False, False)
     assert render.image_settings.file_format == "FFMPEG"
-    assert (render.use_sequencer, render.use_compositing) == (True, True)
+    assert (render.use_sequencer, render.use_compositing, render.use_multiview) == (True, True, True)
+
+
+def test_a_picture_is_read_back_from_any_folder_in_stereo_too(rig, tmp_path):
+    pytest.importorskip("cycles")
+    pytest.importorskip("cv2")
+    scene = bpy.context.scene
+    scene.render.use_multiview = True
+    folder = tmp_path / "ü {b}"
+    folder.mkdir()
+    with _framed(scene, rig, 32):
+        assert _render(scene, 1, 32, str(folder)).shape == (32, 32, 3)

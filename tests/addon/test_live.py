@@ -171,6 +171,23 @@ def test_what_was_keyed_meanwhile_is_shown():
     assert values(mesh)[UNIT_INDEX["Frown"]] == before
 
 
+def test_what_was_keyed_meanwhile_is_shown_where_it_was_animated_before():
+    mesh = make_rig()
+    smile, frown = (mesh.data.shape_keys.key_blocks[name] for name in ("Smile", "Frown"))
+    for block in (smile, frown):
+        block.value = 0.2
+        block.keyframe_insert("value", frame=1)
+        block.keyframe_insert("value", frame=20)
+    bpy.context.scene.frame_set(10)
+    puppet = Puppet(find_target(mesh), Channels())
+    puppet.apply(sample(make_performance(5), 3))
+    smile.value = 0.9
+    smile.keyframe_insert("value")
+    puppet.restore()
+    bpy.context.view_layer.update()
+    assert (smile.value, frown.value) == pytest.approx((0.9, 0.2))
+
+
 def test_what_was_changed_by_hand_stays_where_something_else_is_keyed():
     mesh = make_rig()
     smile, other = mesh.data.shape_keys.key_blocks["Smile"], mesh.shape_key_add(name="Ears")
@@ -412,6 +429,31 @@ def test_a_bake_undone_while_live_is_gone_after_stop(device, head):
     mesh.location.x = 1.0
     bpy.ops.ed.undo_push(message="moved")
     assert after(bpy.ops.ed.undo) == before
+    # Or two channels, and then the second undone.
+    start()
+    mesh = next(obj for obj in bpy.data.objects if obj.session_uid == uid)
+    for path in ("rotation_euler", "scale"):
+        mesh.parent.keyframe_insert(path)
+        bpy.ops.ed.undo_push(message="keyed")
+    assert after(bpy.ops.ed.undo) == before
+
+
+def test_a_bake_into_the_current_action_undone_while_live_is_gone_after_stop(device, head):
+    head.parent.keyframe_insert("scale")
+    head.data.shape_keys.key_blocks["Smile"].keyframe_insert("value")
+    uid, before = head.session_uid, (values(head), pose(head))
+    bpy.ops.ed.undo_push(message="start")
+    options = bake.BakeOptions(new_action=False)
+    bake.bake_performance(bpy.context, find_target(head), make_performance(60, fps=24.0), options)
+    bpy.ops.ed.undo_push(message="bake")
+    assert (values(head), pose(head)) != before
+    start()
+    bpy.ops.ed.undo()
+    run_for(0.2)
+    bpy.ops.mien.live_stop()
+    bpy.context.view_layer.update()
+    mesh = next(obj for obj in bpy.data.objects if obj.session_uid == uid)
+    assert (values(mesh), pose(mesh)) == before
 
 
 def test_the_file_gets_the_rig_as_it_was(device, head, tmp_path):

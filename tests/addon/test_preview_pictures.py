@@ -298,19 +298,19 @@ def make_sheet(name, y, colour, alpha, kind="Cloth"):
     return sheet_object
 
 
-def seen_through(sheets) -> np.ndarray:
-    """What a camera at -Y sees of sheets, in the dark: the linear RGBA of the middle."""
+def seen_through(sheets, sky=(0.0, 0.0, 0.0), kept=None) -> np.ndarray:
+    """What a camera at -Y sees of sheets, by the sky's light alone: the linear RGBA of the middle."""
 
     def job(_depsgraph):
         from mien.addon.preview import compose, overlay
         from mien.addon.preview.drawing import LINEAR, Target, View
         from mien.addon.preview.lights import Lighting
 
-        posed = overlay.pose_heads(sheets, bpy.context.scene, None, {})
+        posed = overlay.pose_heads(sheets, bpy.context.scene, None, {} if kept is None else kept)
         axes = np.array(((1, 0, 0, 0), (0, 0, 1, 0), (0, -1, 0, -1), (0, 0, 0, 1)), float)
         view = View(axes, np.diag((1.0, 1.0, -0.5, 1.0)))
         target = Target(16, 16)
-        dark = Lighting((), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
+        dark = Lighting((), sky, (0.0, 0.0, 0.0))
         with target.bound() as frame:
             frame.clear(color=(0.0, 0.0, 0.0, 0.0), depth=1.0)
             compose.draw_heads(compose.Scene(view, dark, LINEAR), posed, 0.0)
@@ -329,6 +329,40 @@ def test_what_shows_through_is_laid_over_from_far_to_near(order, kind, tmp_path)
         make_sheet("near", -0.05, (0.0, 0.0, 1.0), 0.5, kind),
     ]
     assert seen_through([sheets[i] for i in order]) == pytest.approx((0.125, 0.25, 0.5, 0.875), abs=2e-3)
+
+
+def test_an_image_that_is_read_anew_is_drawn_anew(tmp_path):
+    sheet_object = make_sheet("photo", 0.0, (0.0, 0.0, 0.0), 1.0)
+    tree = sheet_object.data.materials[0].node_tree
+    image = bpy.data.images.load(str(save(tmp_path / "a.png", np.full((4, 4, 4), 0.5))))
+    node = tree.nodes.new("ShaderNodeTexImage")
+    node.image = image
+    tree.links.new(node.outputs["Color"], tree.nodes["Principled BSDF"].inputs["Base Color"])
+    kept, seen = {}, []
+
+    def look():
+        bpy.context.view_layer.update()
+        seen.append(seen_through([sheet_object], (1.0, 1.0, 1.0), kept)[0])
+
+    look()
+    image.colorspace_settings.name = "Non-Color"
+    look()
+    save(tmp_path / "a.png", np.full((4, 4, 4), 1.0))
+    image.reload()
+    look()
+    assert seen[1:] == pytest.approx([seen[0] * 0.5 / 0.214, seen[0] / 0.214], rel=0.1)
+
+
+def test_the_back_of_what_is_mirrored_is_lit_as_of_what_is_not():
+    seen = []
+    for scale in (1.0, -1.0):
+        sheet_object = make_sheet("back", 0.0, (0.0, 0.0, 0.0), 1.0)
+        sheet_object.data.materials[0].node_tree.nodes["Principled BSDF"].inputs["Base Color"].default_value[0] = 1.0
+        sheet_object.rotation_euler.x, sheet_object.scale.x = np.radians(135.0), scale
+        bpy.context.view_layer.update()
+        seen.append(seen_through([sheet_object], sky=(1.0, 1.0, 1.0)))
+    assert seen[0][0] > 0.5
+    assert seen[1] == pytest.approx(seen[0], abs=2e-3)
 
 
 def test_dense_hair_hides_what_lies_behind():
@@ -362,6 +396,32 @@ def test_triangles_of_one_material_are_laid_over_from_far_to_near():
     assert far_to_near(centres, (0, -2, 0, 1)).tolist() == [1, 2, 0]
     assert far_to_near(centres, (0, 9, 0, 1)).tolist() == [0, 2, 1]
     assert far_to_near(centres, (0, -1, 0, 0)).tolist() == [1, 2, 0]  # a parallel view from -Y
+
+
+def test_a_picture_lets_through_as_much_as_heads_in_place():
+    """Laid over a frame buffer that encodes what it is given, as the viewport's does."""
+
+    def job(_depsgraph):
+        import gpu
+
+        from mien.addon.preview.drawing import Target, draw_over, draw_picture
+
+        source, seen = Target(16, 16), []
+        with source.bound() as frame:
+            frame.clear(color=(0.4, 0.2, 0.0, 0.5), depth=0.5)
+        for draw in (draw_over, lambda source: draw_picture(source.colour)):
+            view = Target(8, 8, "SRGB8_A8")
+            with view.bound() as frame:
+                frame.clear(color=(0.0, 0.0, 0.0, 1.0), depth=1.0)
+                gpu.state.blend_set("ALPHA_PREMULT")
+                draw(source)
+                gpu.state.blend_set("NONE")
+            seen.append(view.read()[4, 4])
+        return seen
+
+    over, picture = with_gpu(job)
+    assert over[0] > 0.45  # half the light of 0.8, not half the number
+    assert picture == pytest.approx(over, abs=0.01)
 
 
 def test_drawing_leaves_the_state_as_it_was(head):

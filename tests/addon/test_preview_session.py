@@ -294,9 +294,14 @@ def change_group(head):
     head.vertex_groups.new(name="head").add([0, 1], 1.0, "REPLACE")
 
 
-@pytest.mark.parametrize("change", [change_vertex, change_key, add_key, remove_key, change_group])
+def change_weight(head):
+    head.vertex_groups["jaw"].add([0], 0.5, "REPLACE")
+
+
+@pytest.mark.parametrize("change", [change_vertex, change_key, add_key, remove_key, change_group, change_weight])
 def test_a_change_is_noticed_and_uploaded(change):
     head = make_rig()
+    head.vertex_groups.new(name="jaw").add([0, 1], 1.0, "REPLACE")
     preview.start()
 
     def uploads(_depsgraph):
@@ -755,16 +760,47 @@ def test_what_is_scaled_to_nothing_stops_no_other(what, tmp_path):
     render(tmp_path / "a.png", 16, 16)  # raises where the engine reports an error
 
 
-def test_a_bone_of_a_sample_moves_as_the_pose_would():
+@pytest.mark.parametrize(
+    "inherits",
+    [
+        {},
+        {"use_inherit_rotation": False},
+        {"use_local_location": False},
+        *({"inherit_scale": how} for how in ("FIX_SHEAR", "ALIGNED", "AVERAGE", "NONE")),
+    ],
+)
+def test_a_bone_of_a_sample_moves_as_the_pose_would(inherits):
     head, rig = append_sample_head(bpy.context)
     for bone in rig.pose.bones:
         bone.rotation_mode = "QUATERNION"
+        for name, value in inherits.items():
+            setattr(bone.bone, name, value)
+    rig.pose.bones["neck"].scale = (1.2, 0.9, -1.1)
+    rig.pose.bones["head"].location = (0.01, 0.02, 0.03)
+    bpy.context.view_layer.update()
     turns = {"neck": (0.98, 0.1, 0.05, 0.0), "head": (0.95, 0.0, 0.3, 0.1), "jaw": (0.99, 0.1, 0.0, 0.0)}
     turns = {name: tuple(np.array(q) / np.linalg.norm(q)) for name, q in turns.items()}
     names = tuple(bone.name for bone in rig.pose.bones)
     ours = reading.read_bones(head, names, turns)
     for name, q in turns.items():
         rig.pose.bones[name].rotation_quaternion = q
+    bpy.context.view_layer.update()
+    assert np.allclose(ours, reading.read_bones(head, names), atol=1e-5)
+
+
+@pytest.mark.parametrize("turned", ["jaw", "neck"])
+def test_bones_that_no_sample_turns_keep_their_constraints(turned):
+    head, rig = append_sample_head(bpy.context)
+    names = tuple(bone.name for bone in rig.pose.bones)
+    free = reading.read_bones(head, names)
+    held = rig.pose.bones["head"].constraints.new("LIMIT_ROTATION")
+    held.owner_space, held.use_limit_x, held.min_x, held.max_x = "LOCAL", True, 0.5, 0.5
+    bpy.context.view_layer.update()
+    assert not np.allclose(free, reading.read_bones(head, names), atol=0.1)
+    rig.pose.bones[turned].rotation_mode = "QUATERNION"
+    turns = {turned: (np.cos(0.15), 0.0, 0.0, np.sin(0.15))}
+    ours = reading.read_bones(head, names, turns)
+    rig.pose.bones[turned].rotation_quaternion = turns[turned]
     bpy.context.view_layer.update()
     assert np.allclose(ours, reading.read_bones(head, names), atol=1e-5)
 
@@ -1275,16 +1311,16 @@ def test_render_take_keeps_the_frames_of_a_bake_and_the_name(tmp_path, film, cap
     try:
         with_gpu(lambda _: None)
         rendered.clear()
-        assert bpy.ops.mien.preview_render_take(filepath=str(tmp_path / "shot.010"), film=film) == {"FINISHED"}
+        assert bpy.ops.mien.preview_render_take(filepath=str(tmp_path / "shot {a}.010"), film=film) == {"FINISHED"}
     finally:
         bpy.app.handlers.render_post.remove(note)
     files = sorted(path.name for path in tmp_path.glob("shot*"))
     if film:
         assert rendered == [(5, 34, 28), (6, 34, 28), (7, 34, 28)]  # of 33 by 27, as a film has even sides
-        assert files == ["shot.010.mp4"]
+        assert files == ["shot {a}.010.mp4"]
     else:
         assert rendered == [(5, 33, 27), (6, 33, 27), (7, 33, 27)]
-        assert files == ["shot.010_0005.png", "shot.010_0006.png", "shot.010_0007.png"]
+        assert files == ["shot {a}.010_0005.png", "shot {a}.010_0006.png", "shot {a}.010_0007.png"]
     assert "Without the modifiers Smooth" in "".join(capfd.readouterr())
 
 
