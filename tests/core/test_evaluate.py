@@ -569,12 +569,9 @@ def test_linked_folders_are_read_once(tmp_path):
     assert (skipped, unreadable) == ({}, [])
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "utf-8"])
-@pytest.mark.parametrize("name", ["ž.png", "é.png"])
+@pytest.mark.parametrize(("name", "encoding"), [("ž.png", "utf-8"), ("é.png", "utf-8"), ("é.png", "latin-1")])
 def test_names_under_imglabs_declaration(tmp_path, name, encoding):
     """It declares ISO-8859-1, whatever bytes the system's names are of."""
-    if name == "ž.png" and encoding == "latin-1":
-        pytest.skip("has no such letter")
     write_face(tmp_path, points := np.random.default_rng(0).uniform(1, 90, (68, 2)))
     (tmp_path / "a.png").rename(tmp_path / name)
     (tmp_path / "a.pts").unlink()
