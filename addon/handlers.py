@@ -35,10 +35,9 @@ def win_over_animation(scene, *_args):
     Not at once for whatever else steps through frames: an exporter and Bake Action want the
     animation. No timer runs before they have ended.
     """
-    moves = _timeline_moves()
     for cast in _casts():
         cast.due = True
-        if moves:
+        if _timeline_moves():
             cast.apply()
     live_workflow.follow_timeline(scene)
 

@@ -14,9 +14,7 @@ def _follow_folder(self, _context) -> None:
     """List what is in the folder. ``//`` is that of the open file alone: where there is none, the default holds."""
     from .live_workflow import refresh_takes_soon
 
-    folder = bpy.path.abspath(self.takes_folder)
-    if not Path(folder).is_absolute():
-        folder = ""
+    folder = self.folder()
     if folder != self.takes_folder:
         self.takes_folder = folder  # which comes here again
         return
@@ -45,6 +43,11 @@ class MienPreferences(bpy.types.AddonPreferences):
         "what it hears is kept in takes alone. Kept in the preferences, in no file",
         update=tune_live,
     )
+
+    def folder(self) -> str:
+        """Return the takes folder; ``""`` where none is set, or one that is relative to whatever file is open."""
+        folder = bpy.path.abspath(self.takes_folder)
+        return folder if Path(folder).is_absolute() else ""
 
     def draw(self, _context):
         layout = self.layout
@@ -87,12 +90,9 @@ def _data_folder(name: str) -> Path:
 def takes_folder() -> Path:
     """Return where takes are kept; it may not exist yet."""
     preferences = get_preferences()
-    if preferences is not None and preferences.takes_folder:
-        folder = Path(bpy.path.abspath(preferences.takes_folder))
-        # One that an earlier Mien kept may be relative to whatever file is open.
-        if folder.is_absolute():
-            return folder
-    return default_takes_folder()
+    # An earlier Mien kept relative ones, too.
+    folder = preferences.folder() if preferences is not None else ""
+    return Path(folder) if folder else default_takes_folder()
 
 
 def register():

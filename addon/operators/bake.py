@@ -12,8 +12,8 @@ from ..windows import redraw_panels
 _INTERVAL = 0.1
 
 
-def check_free() -> None:
-    """Check that a bake comes between nothing: what a render shows must not change under it.
+def check_free(*, render: bool = True) -> None:
+    """Check that no capture runs and, where `render`, no render: what that shows must not change under it.
 
     Raises
     ------
@@ -22,14 +22,14 @@ def check_free() -> None:
     """
     if session.running():
         raise MienError("capture-runs", "A capture is running: wait for it, or cancel it")
-    if bpy.app.is_job_running("RENDER"):
+    if render and bpy.app.is_job_running("RENDER"):
         raise MienError("render-runs", "Blender renders: wait for it")
 
 
-def may_bake(operator: type[bpy.types.Operator]) -> bool:
-    """Return whether a take may be baked now; if not, the button says what to wait for."""
+def may_bake(operator: type[bpy.types.Operator], *, render: bool = True) -> bool:
+    """Return whether `check_free` lets a bake begin; if not, the button says what to wait for."""
     try:
-        check_free()
+        check_free(render=render)
     except MienError as error:
         operator.poll_message_set(str(error))
         return False
@@ -45,10 +45,7 @@ class MIEN_OT_bake(bpy.types.Operator):
 
     @classmethod
     def poll(cls, _context):
-        if session.running():
-            cls.poll_message_set("A capture is running: wait for it, or cancel it")
-            return False
-        return True
+        return may_bake(cls, render=False)  # the capture may begin, and its bake waits
 
     def invoke(self, context, _event):
         try:

@@ -83,11 +83,15 @@ def goes_along(armature, name: str, head: str) -> bool:
     return any(above.name == head or len(above.constraints) for above in (bone, *bone.parent_recursive))
 
 
+def replaces(constraint) -> bool:
+    """Return whether a constraint is on, and mixes nothing with what is keyed."""
+    mixes = getattr(constraint, "mix_mode", "REPLACE") != "REPLACE"
+    return not (constraint.mute or constraint.influence == 0.0 or mixes)
+
+
 def is_placed(bone) -> bool:
     """Return whether constraints put a pose bone elsewhere than it is keyed."""
     return any(
-        constraint.type in _PLACING
-        and not (constraint.mute or constraint.influence == 0.0 or getattr(constraint, "use_offset", False))
-        and getattr(constraint, "mix_mode", "REPLACE") == "REPLACE"
+        constraint.type in _PLACING and replaces(constraint) and not getattr(constraint, "use_offset", False)
         for constraint in bone.constraints
     )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ...core.errors import MienError
 from ...core.units import ARKIT, UNITS
 from ..ids import HEAD_BONES
-from .aims import Aim, find_aim, goes_along, is_placed
+from .aims import Aim, find_aim, goes_along, is_placed, replaces
 from .axes import upright
 from .eyes import turned_by_keys
 from .mapping import BONES, EYES, HeadMapping, armature_of, find_armature, mapping_of
@@ -380,7 +380,7 @@ def _find_bones(wanted: Mapping[str, str], armature, notices) -> tuple[dict[str,
         notices.append(f"Constraints turn {listed(turned, len(BONES))}: baked, but not seen as long as they do")
     held = [bone.name for bone in bones.values() if any(map(_holds, posed[bone.name].constraints))]
     if held:
-        notices.append(f"Constraints hold {listed(held, len(BONES))}: baked, but not seen as long as they do")
+        notices.append(_held(listed(held, len(BONES))))
     return bones, tuple(driven), float(armature.get(JAW_ANGLE_PROPERTY, JAW_ANGLE))
 
 
@@ -397,20 +397,22 @@ def _check_aim(armature, role, bones, bone, head, notices) -> None:
         notices.append(f"Both eyes look at {name}: it follows the gaze of the left one")
         return
     if is_placed(armature.pose.bones[name]):
-        notices.append(f"Constraints hold {name}: baked, but not seen as long as they do")
+        notices.append(_held(name))
     if head is not None and not goes_along(armature, name, head):
         notices.append(f"{name} does not go with the head: where that turns, {role} looks elsewhere")
 
 
+def _held(bones: str) -> str:
+    return f"Constraints hold {bones}: baked, but not seen as long as they do"
+
+
 def _overrides(constraint) -> bool:
-    mixes = getattr(constraint, "mix_mode", "REPLACE") != "REPLACE"
-    return constraint.type in _OVERRIDING and not (constraint.mute or constraint.influence == 0.0 or mixes)
+    return constraint.type in _OVERRIDING and replaces(constraint)
 
 
 def _holds(constraint) -> bool:
     """Whether a constraint leaves a bone a single rotation."""
-    limits = constraint.type == "LIMIT_ROTATION" and constraint.influence > 0.0 and not constraint.mute
-    return limits and all(
+    return (constraint.type == "LIMIT_ROTATION" and replaces(constraint)) and all(
         getattr(constraint, f"use_limit_{axis}")
         and getattr(constraint, f"min_{axis}") == getattr(constraint, f"max_{axis}")
         for axis in "xyz"
