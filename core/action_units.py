@@ -15,8 +15,9 @@ from .units import ACTION_UNITS, ARKIT, ARKIT_INDEX, AU_INDEX
 class ActionUnitEstimator(Protocol):
     """Turns a tracked face into action unit intensities.
 
-    An estimator sees one frame at a time and keeps no memory: takes hold its raw output,
-    smoothing and calibration come later (`Solver`).
+    An estimator sees one frame at a time and smooths nothing: takes hold its raw output,
+    smoothing and calibration come later (`Solver`). One that lets an answer hold for more than
+    its frame has a method `at`, which is told each frame's time, s, before.
     """
 
     def estimate(self, face: Face, image: npt.NDArray[np.uint8] | None) -> npt.NDArray[np.float32]:

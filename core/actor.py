@@ -120,17 +120,14 @@ class Actor:
             raise MienError(
                 "actor-full", f"{self.path.stem} has {MAX_OWN} expressions already.", "Delete one that is not used."
             )
-        if name != self.REST and not self.knows_rest:
-            if len(before) < PersonalClasses.LEAST:
-                raise MienError(
-                    "rest-unknown",
-                    "Mien has not seen the actor's resting face yet.",
-                    "Look relaxed for a second, then record the expression again.",
-                )
-        # First the one that may be refused: a lesson is learnt whole or not at all.
-        self._classes.learn(name, np.array(features), SHOWN)
-        if name != self.REST and not self.knows_rest:
-            self._classes.learn(self.REST, np.array(before), SHOWN)
+        rest = None if name == self.REST or self.knows_rest else np.array(before)
+        if rest is not None and len(rest) < PersonalClasses.LEAST:
+            raise MienError(
+                "rest-unknown",
+                "Mien has not seen the actor's resting face yet.",
+                "Look relaxed for a second, then record the expression again.",
+            )
+        self._classes.learn(name, np.array(features), SHOWN, rest)
         self.knows_rest = True
         self._note_names()
         self._save()

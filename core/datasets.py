@@ -155,11 +155,11 @@ def _read_npz(path: Path) -> tuple[list[str], list[np.ndarray]]:
     labels, images = arrays["labels"], arrays["images"]
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
-    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3, 4):
+    if images.ndim == 4 and images.shape[1] in (1, 3, 4) and images.shape[3] not in (1, 3, 4):
         images = np.moveaxis(images, 1, 3)
     if images.ndim == 4 and images.shape[3] in (1, 4):
         images = images[..., 0] if images.shape[3] == 1 else images[..., :3]
-    if labels.ndim != 1 or not np.isin(labels, np.arange(len(classes))).all():
+    if labels.ndim != 1 or labels.dtype.kind not in "biuf" or not np.isin(labels, np.arange(len(classes))).all():
         raise ValueError(f"labels must be numbers (n,) from 0 to {len(classes) - 1}, each the place of a class")
     images = _bytes_of(images)
     if not images.size or images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[3] != 3):
@@ -175,7 +175,7 @@ def _bytes_of(images: np.ndarray) -> np.ndarray:
     """Return pictures of whole numbers 0..255, of whatever type, as uint8."""
     if images.dtype == np.uint8:
         return images
-    if not (np.issubdtype(images.dtype, np.integer) or np.issubdtype(images.dtype, np.floating)):
+    if images.dtype.kind not in "iuf":
         raise ValueError(f"images are {images.dtype}, not numbers")
     # A set of 0..1 would be nearly black.
     whole = images.size and np.array_equal(images, np.clip(np.rint(images), 0, 255)) and images.max() > 1

@@ -193,18 +193,18 @@ def expression_report(
     sure = probabilities.max(1) >= threshold
     confusion = np.zeros((len(EXPRESSIONS), len(EXPRESSIONS)), int)
     np.add.at(confusion, (truth, guess), 1)
-    rows, f1s = [], []
+    accuracy, macro_f1 = accuracy_and_f1(truth, probabilities)
+    rows = []
     for label, word in enumerate(EXPRESSIONS):
         hit, real, said = confusion[label, label], confusion[label].sum(), confusion[:, label].sum()
         recall, precision = hit / real if real else np.nan, hit / said if said else np.nan
         f1 = 2 * hit / (real + said) if real else np.nan
-        f1s.append(f1)
         rows.append((word, int(real), float(precision), float(recall), float(f1)))
     figures = {
         "set": name,
         "pictures": len(truth),
-        "accuracy": float(np.mean(guess == truth)),
-        "macro_f1": float(np.nanmean(f1s)),
+        "accuracy": accuracy,
+        "macro_f1": macro_f1,
         "accuracy_network_alone": float(np.mean(alone.argmax(1) == truth)),
         "mesh_found": float(found.mean()),
         "sure": float(sure.mean()),
@@ -597,7 +597,10 @@ def load_identities(path: str | os.PathLike[str], model) -> list[npt.NDArray[np.
         arrays = read_arrays(path, ("identities", "identity")) or read_arrays(path)
         if len(arrays) != 1:
             raise ValueError(f"it holds {', '.join(arrays) or 'nothing'}")
-        values = next(iter(arrays.values())).astype(np.float32)
+        (values,) = arrays.values()
+        if values.dtype.kind not in "biuf":
+            raise ValueError(f"its values are {values.dtype}, not numbers")
+        values = values.astype(np.float32)
     except (ValueError, OSError) as error:
         raise MienError("set-unreadable", f"{path.name} is not a set of identities: {error}.", _IDENTITIES) from error
     if values.ndim == 1 or values.shape == model.neutral.shape:

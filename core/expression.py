@@ -243,34 +243,48 @@ class PersonalClasses:
         # A copy: another thread may learn one meanwhile.
         return [name for name in list(self._samples) if name != self.REST]
 
-    def learn(self, name: str, features: npt.ArrayLike, limit: int = 150) -> None:
-        """Add or replace a class and learn all of them anew.
+    def learn(self, name: str, features: npt.ArrayLike, limit: int = 150, rest: npt.ArrayLike | None = None) -> None:
+        """Add or replace a class, and rest if it is given, and learn all of them anew; where it raises, nothing.
 
         Parameters
         ----------
         name : str
             The class, or `REST`.
-        features : array, shape (n, d)
+        features : array, shape (n, FEATURES)
             `ExpressionClassifier.features` of at least `LEAST` frames; of more than `limit`,
             evenly spaced ones are taken.
+        limit : int
+        rest : array, shape (n, FEATURES), optional
+            The same of frames that belong to no class.
 
         Raises
         ------
         MienError
             ``class-too-short`` or ``class-name-empty``.
+        ValueError
+            For what `load` would refuse.
         """
-        samples = np.asarray(features, np.float32)
-        if not name.strip():
+        name = name.strip()
+        if not name:
             raise MienError("class-name-empty", "The expression has no name.", "Type a name first.")
+        lessons = {name: features} if rest is None else {name: features, self.REST: rest}
+        samples = {lesson: self._frames(lesson, shown, limit) for lesson, shown in lessons.items()}
+        self._samples |= samples
+        self._fit()
+
+    def _frames(self, name: str, features: npt.ArrayLike, limit: int) -> Array:
+        """Return at most `limit` frames to learn from, or raise as `learn`."""
+        samples = np.asarray(features, np.float32)
         if samples.ndim != 2 or len(samples) < self.LEAST:
             raise MienError(
                 "class-too-short",
                 f"Too few frames with a face to learn {name!r}.",
                 "Hold the look for a second or two.",
             )
-        chosen = np.linspace(0, len(samples) - 1, min(limit, len(samples))).round().astype(int)
-        self._samples[name.strip()] = samples[chosen]
-        self._fit()
+        # Not `>`, which is false for what is no number.
+        if samples.shape[1] != FEATURES or not np.abs(samples).max() <= np.finfo(np.float16).max:
+            raise ValueError(f"features must be finite and (n, {FEATURES}), got {samples.shape}")
+        return samples[np.linspace(0, len(samples) - 1, min(limit, len(samples))).round().astype(int)]
 
     def forget(self, name: str) -> None:
         """Remove a class; one that is not there is fine."""

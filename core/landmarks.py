@@ -158,6 +158,11 @@ class Landmarker:
         -------
         Face or None
             None where no face was found.
+
+        Raises
+        ------
+        ValueError
+            For any other picture, and after `close`.
         """
         # The library takes whole milliseconds and refuses one that does not grow.
         self._last_ms = max(round(time * 1000), self._last_ms + 1)

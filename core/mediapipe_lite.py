@@ -317,7 +317,18 @@ class LandmarkerCall:
             landmarks (478, 3) as parts of the picture (z on the scale of x), blendshape
             scores (52,) in the model's order, beginning with ``_neutral``, and the head
             matrix (4, 4); None without a face.
+
+        Raises
+        ------
+        ValueError
+            For any other array, and after `close`.
         """
+        # The library would read other bytes as a picture, ends for good at an empty one, and the process with it
+        # where there is no landmarker.
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise ValueError(f"image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
+        if not self._handle:
+            raise ValueError("the landmarker is closed")
         height, width = image.shape[:2]
         picture = _HANDLE()
         result = LandmarkerResult()

@@ -41,7 +41,7 @@ class Frame:
     image: npt.NDArray[np.uint8]
 
     def __post_init__(self):
-        if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8:
+        if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8 or not self.image.size:
             raise ValueError(f"image must be (H, W, 3) uint8, got {self.image.shape} {self.image.dtype}")
         if not math.isfinite(self.time):
             raise ValueError("time must be finite")
@@ -102,9 +102,10 @@ class FrameResult:
     units : ndarray, shape (11,)
         Expression unit weights 0..1, in the order of `UNITS`.
     expression : str
-        One of `EXPRESSIONS`, ``"unsure"``, or ``""`` when no classifier ran.
+        One of `EXPRESSIONS`; ``"unsure"`` where none is likely or the face is hidden; ``""`` where
+        no face was found or no classifier has looked at it.
     probabilities : ndarray, shape (7,)
-        Probability per label of `EXPRESSIONS`; zeros when no classifier ran.
+        Probability per label of `EXPRESSIONS`; zeros where the face is hidden and where there is no label.
     own : str
         The actor's own expression that the face shows, or ``""``.
     """

@@ -16,7 +16,7 @@ Array = npt.NDArray[np.float32]
 
 
 class DeepNet:
-    """An ONNX network on grey crops.
+    """An ONNX network on grey crops; for one thread at a time.
 
     Parameters
     ----------

@@ -100,6 +100,7 @@ def test_pictures_of_other_types_and_shapes_are_the_same(tmp_path):
             {"images": images[..., None]},
             {"images": images[:, None]},  # channels first, as torch has them
             {"images": np.repeat(images[:, None], 3, axis=1)},
+            {"images": np.insert(np.repeat(images[:, None], 3, axis=1), 3, 255, axis=1)},
             {"images": np.repeat(images[..., None], 3, axis=3)},
             {"images": np.insert(np.repeat(images[..., None], 3, axis=3), 3, 255, axis=3)},  # opaque
             {"images": images.astype(np.int64)},
@@ -283,6 +284,8 @@ def test_what_is_wrong_with_an_npz_is_told(tmp_path):
         ({"images": images + 0.5, "labels": [0, 1], "classes": classes}, "whole numbers from 0 to 255"),
         ({"images": np.ones((2, 48, 48)), "labels": [0, 1], "classes": classes}, "whole numbers from 0 to 255"),
         ({"images": images.astype(str), "labels": [0, 1], "classes": classes}, "not numbers"),
+        ({"images": images.astype("timedelta64[s]"), "labels": [0, 1], "classes": classes}, "not numbers"),
+        ({"images": images, "labels": np.zeros(2, "i4,i4"), "classes": classes}, "from 0 to 1"),
         ({"images": images, "labels": [0, 1], "classes": classes.astype(object)}, "saved with pickle"),
     ):
         np.savez(tmp_path / "x.npz", **arrays)
@@ -761,6 +764,10 @@ def test_identities_are_read_as_what_they_are(data, tmp_path):
     np.savez(tmp_path / "x.npz", expression=np.zeros((5, 57)), weights=weights[None])
     with pytest.raises(MienError, match="it holds expression, weights"):
         evaluate.load_identities(tmp_path / "x.npz", model)
+    for wrong in (np.zeros(3, "f4,f4"), weights * 1j):
+        np.savez(tmp_path / "x.npz", identity=wrong)
+        with pytest.raises(MienError, match="not numbers"):
+            evaluate.load_identities(tmp_path / "x.npz", model)
 
 
 @pytest.mark.data

@@ -321,6 +321,23 @@ def test_a_lesson_that_fails_teaches_nothing(tmp_path):
     assert (actor.knows_rest, actor.names) == (False, ())
 
 
+def test_a_lesson_that_could_not_be_read_again_is_refused(tmp_path):
+    """In the file it would take the others with it."""
+    path = tmp_path / "a.npz"
+    good, rest = np.random.default_rng(0).normal(0, 1, (2, 9, FEATURES))
+    odd = np.where(np.arange(FEATURES) == 7, np.nan, good)
+    for bad in (odd, good * 1e6, good[:, :100]):
+        for lesson in ((bad, rest), (good, bad)):
+            actor = Actor(path)
+            with pytest.raises(ValueError, match="features must be finite"):
+                actor.learn("grin", *lesson)
+            assert (actor.knows_rest, actor.names) == (False, ())
+    actor.learn("smirk", good, rest)
+    with pytest.raises(ValueError, match="features must be finite"):
+        actor.learn("grin", odd)
+    assert actor.names == Actor(path).names == ("smirk",)
+
+
 def test_time_without_the_face_is_no_part_of_a_lesson(tmp_path, labeller):
     labeller.follow(Actor(tmp_path / "a.npz"))
     _, after = play(labeller, HAPPY, 2.0)
@@ -373,7 +390,7 @@ def test_a_real_face_is_labelled_and_a_look_of_its_own_learnt(data, tmp_path):
 
 def test_names_can_be_asked_for_while_another_thread_learns(tmp_path, monkeypatch):
     """A live session asks for them in every step, the lesson ends on the label's thread."""
-    actor, features, failed = Actor(tmp_path / "Zoë.npz"), np.zeros((5, 3), np.float32), []
+    actor, features, failed = Actor(tmp_path / "Zoë.npz"), np.zeros((5, FEATURES), np.float32), []
     monkeypatch.setattr(actor, "_save", lambda: None)
     actor.learn(actor.REST, features)
     monkeypatch.setattr(actor._classes, "_fit", lambda: None)

@@ -170,6 +170,18 @@ def test_a_system_library_that_is_missing_is_named_with_its_package(tmp_path, mo
 
 
 @needs_model
+def test_what_is_no_picture_is_refused_and_ends_nothing(model):
+    picture = np.zeros((90, 120, 3), np.uint8)
+    with Landmarker(model) as landmarker:
+        for wrong in (picture[..., 0], picture[..., :1], picture.repeat(2, 2), picture[:0], picture / 255):
+            with pytest.raises(ValueError, match="image must be"):
+                landmarker.detect(wrong, 0.0)
+        assert landmarker.detect(picture, 0.1) is None
+    with pytest.raises(ValueError, match="closed"):
+        landmarker.detect(picture, 0.2)
+
+
+@needs_model
 def test_model_that_is_damaged(tmp_path, model):
     path = tmp_path / "damaged.task"
     path.write_bytes(model.read_bytes()[:10000])

@@ -52,6 +52,12 @@ def test_picture_without_a_face(pipeline):
     assert not result.units.any()
 
 
+@pytest.mark.parametrize(("shape", "kind"), [((0, 9, 3), "u1"), ((9, 9), "u1"), ((9, 9, 4), "u1"), ((9, 9, 3), "f4")])
+def test_what_is_no_picture_is_no_frame(shape, kind):
+    with pytest.raises(ValueError, match="image must be"):
+        Frame(0, 0.0, np.zeros(shape, kind))
+
+
 @pytest.mark.data
 def test_same_clip_gives_the_same_results(data):
     runs = []
