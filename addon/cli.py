@@ -164,7 +164,8 @@ def _bake(args, console) -> dict:
         baked = bake.bake_performance(bpy.context, target, performance, options, others)
         hidden = hidden_spans(take)
         unshown = triggers.notices_of(triggers.trouble_with(each.label, take.header.own) for each in worn)
-        before = (*take.losses, *takes.hidden_notice(hidden), *left_out, *unshown)
+        unlabelled = takes.unlabelled_notice(take) if args.markers or worn else []
+        before = (*take.losses, *takes.hidden_notice(hidden), *left_out, *unlabelled, *unshown)
         baked = dataclasses.replace(baked, notices=(*before, *baked.notices))
         scene.frame_start, scene.frame_end = baked.start, baked.end
         scene.frame_set(baked.start)

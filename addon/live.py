@@ -280,7 +280,6 @@ class Live:
         self._deaths: collections.deque[float] = collections.deque(maxlen=MAX_DEATHS)
         self._applied: collections.deque[float] = collections.deque(maxlen=120)
         self._latencies: collections.deque[float] = collections.deque(maxlen=120)
-        self._stopping = False
         self._dirty = True
         self._panel_due = 0.0
 

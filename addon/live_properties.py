@@ -23,6 +23,9 @@ FORMATS = (
     ("ifacialmocap", "iFacialMocap", "The iPhone apps iFacialMocap and Facemotion3D, UDP port 49983"),
 )
 
+_LONGEST_ADDRESS = 64
+"""Characters, as `protocol.Output` and `StartLive` take it."""
+
 
 def _find_cameras(_self, _context, text):
     return [name for _id, name in session.cameras if text.lower() in name.lower()]
@@ -57,14 +60,15 @@ def _find_actors(_self, _context, text):
     return [name for name in names if text.lower() in name.lower()]
 
 
-def _find_labels(_self, context, text):
+def _find_labels(self, _context, text):
     from .workflow import own_names
 
-    return [name for name in (*own_names(context.scene), *EXPRESSIONS) if text.lower() in name.lower()]
+    # The panel shows those of the scene that a session follows, whatever scene the window shows.
+    return [name for name in (*own_names(self.id_data), *EXPRESSIONS) if text.lower() in name.lower()]
 
 
-def _find_expressions(_self, context, text):
-    saved = getattr(context.scene, PREVIEW).expressions.keys()
+def _find_expressions(self, _context, text):
+    saved = getattr(self.id_data, PREVIEW).expressions.keys()
     return [name for name in (*saved, *EXPRESSIONS) if text.lower() in name.lower()]
 
 
@@ -152,7 +156,9 @@ class MienLiveSettings(bpy.types.PropertyGroup):
         set=_set_port,
     )
     phone: bpy.props.StringProperty(
-        name="Phone", description="Address of the phone, which has to be asked to send; the app shows it"
+        name="Phone",
+        description="Address of the phone, which has to be asked to send; the app shows it",
+        maxlen=_LONGEST_ADDRESS,
     )
     smoothing: bpy.props.FloatProperty(
         name="Smoothing",
@@ -234,6 +240,7 @@ class MienLiveSettings(bpy.types.PropertyGroup):
         name="Address",
         description="Address of the machine that receives, in digits",
         default="127.0.0.1",
+        maxlen=_LONGEST_ADDRESS,
         update=tune_live,
     )
     livelink_port: bpy.props.IntProperty(
@@ -246,6 +253,7 @@ class MienLiveSettings(bpy.types.PropertyGroup):
         name="Address",
         description="Address of the machine that receives, in digits",
         default="127.0.0.1",
+        maxlen=_LONGEST_ADDRESS,
         update=tune_live,
     )
     vmc_port: bpy.props.IntProperty(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import bpy
@@ -159,7 +160,7 @@ def start(context) -> None:
     """
     session_live = live.start(order_of(context), tuning_of(context.scene), cast_of(context))
     session_live.scene = context.scene.session_uid
-    session_live.on_take = on_take
+    session_live.on_take = functools.partial(on_take, session_live)
     session_live.wearer = Wearer(triggers_of(context.scene))
 
 
@@ -230,10 +231,10 @@ def play_timeline(context, on: bool) -> None:
         bpy.ops.screen.animation_play()
 
 
-def on_take(status: TakeStatus) -> None:
-    """A take was closed: tell how it went, and list it."""
+def on_take(running: live.Live, status: TakeStatus) -> None:
+    """A take of a session, which may have ended since, was closed: tell how it went, and list it."""
     lines = [f"Take {Path(status.take).stem}: {status.frames} frames, {status.duration:.1f} s"]
-    timeline = session.live.timeline if session.live is not None else None
+    timeline = running.timeline
     if timeline is not None and timeline.ended:
         lines.append("It ended with the timeline")
     if timeline is not None and timeline.late > NOTICEABLY_LATE:

@@ -105,7 +105,7 @@ def mark(
     """
     kept = []
     for marker, theirs in _noted(scene):
-        if round(start) <= marker.frame <= end and any(_concerns(theirs, head) for head in heads):
+        if round(start) <= marker.frame <= end and any(_concerns(theirs, head, scene) for head in heads):
             scene.timeline_markers.remove(marker)
         else:
             kept.append(_note(marker, theirs))
@@ -119,7 +119,7 @@ def label_at(scene: bpy.types.Scene, frame: int, head: bpy.types.Object) -> str:
     """Return the label that Mien's markers tell of a head for a frame, as takes have it; ``""`` without any."""
     before = [each for each in _noted(scene) if each[0].frame <= frame]
     before.sort(key=lambda each: each[0].frame, reverse=True)
-    name = next((marker.name for marker, names in before if _concerns(names, head)), "")
+    name = next((marker.name for marker, names in before if _concerns(names, head, scene)), "")
     if name in (HIDDEN, VISIBLE):
         return ""
     return name.lower() if name.lower() in EXPRESSIONS else name
@@ -135,8 +135,8 @@ def _noted(scene) -> list[tuple[bpy.types.TimelineMarker, Sequence[str]]]:
     return [(marker, notes[told].pop(0)) for marker in free if notes.get(told := _note(marker, ()))]
 
 
-def _concerns(names: Sequence[str], head: bpy.types.Object) -> bool:
-    return any(marks.signed_by(name, head) for name in names)
+def _concerns(names: Sequence[str], head: bpy.types.Object, scene: bpy.types.Scene) -> bool:
+    return any(marks.signed_by(name, head, scene) for name in names)
 
 
 def _note(marker: bpy.types.TimelineMarker, names: Sequence[str]) -> str:

@@ -18,14 +18,18 @@ def sign(head: bpy.types.Object) -> str:
     return head.name
 
 
-def signed_by(name: str, head: bpy.types.Object) -> bool:
-    """Return whether a mark with this name is a head's.
+def signed_by(name: str, head: bpy.types.Object, scene: bpy.types.Scene) -> bool:
+    """Return whether a mark with this name, in a scene, is a head's.
 
-    By its name, or by one that no object has now: its own earlier one, or that of a head which was deleted.
+    By its name, or by an earlier one of its own that nothing in the scene has now, or by that of a head which was
+    deleted.
     """
-    if not name or name in bpy.data.objects:
-        return name == head.name
-    return name in _names(head) or not any(name in _names(obj) for obj in bpy.data.objects)
+    if not name or name == head.name:
+        return bool(name)
+    if name in _names(head):
+        # A full copy of a scene gives its heads other names; the marks in it keep the old ones.
+        return name not in scene.objects
+    return name not in bpy.data.objects and not any(name in _names(obj) for obj in bpy.data.objects)
 
 
 def _names(head) -> list[str]:

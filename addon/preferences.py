@@ -6,6 +6,7 @@ from pathlib import Path
 
 import bpy
 
+from . import session
 from .ids import ROOT_PACKAGE
 from .properties import tune_live
 
@@ -53,7 +54,12 @@ class MienPreferences(bpy.types.AddonPreferences):
         layout = self.layout
         layout.use_property_split = True
         layout.prop(self, "takes_folder", placeholder=str(default_takes_folder()))
-        layout.prop(self, "lan")
+        live = session.live_running()
+        row = layout.row()
+        row.enabled = not live  # the ports are open
+        row.prop(self, "lan")
+        if live:
+            layout.label(text="Stop live capture to change Local Network", icon="INFO")
         layout.prop(self, "microphone")
 
 

@@ -121,7 +121,7 @@ def _new(strips, path: Path, frame: int):
 
 
 def _speaks(strip, head: bpy.types.Object) -> bool:
-    return strip.type == "SOUND" and marks.signed_by(strip.get(MARK, ""), head)
+    return strip.type == "SOUND" and marks.signed_by(strip.get(MARK, ""), head, strip.id_data)
 
 
 def _holds(strip, path: Path, head: bpy.types.Object) -> bool:

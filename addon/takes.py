@@ -108,6 +108,13 @@ def hidden_notice(spans: Sequence[tuple[float, float]]) -> list[str]:
     return [f"The face is hidden at {first} s{more}: the animation there is a guess"]
 
 
+def unlabelled_notice(take: Take) -> list[str]:
+    """Return what to tell who asks for markers or triggers of a take that tells no expressions: a line, or none."""
+    if (take.column("expression") != "").any():
+        return []
+    return ["The take tells no expressions, as they are read off pictures alone: none is marked or sets anything off"]
+
+
 def rename(path: Path, name: str) -> Path:
     """Give a take, and its sound, another name; returns its new path.
 

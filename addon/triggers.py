@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..core.units import ARKIT, EXPRESSIONS, UNITS
 from .expressions import BASIC, blend
 from .ids import LIVE_SETTINGS, PREVIEW
+from .rig.names import channels_of
 from .rig.puppet import Sample
 
 if TYPE_CHECKING:
@@ -88,10 +89,19 @@ def troubles_of(scene: bpy.types.Scene, own: Collection[str]) -> list[str]:
     troubles = []
     for row in getattr(scene, LIVE_SETTINGS).triggers:
         trouble = trouble_with(row.label, own) if row.label.strip() else ""
-        if not trouble and row.expression.strip() and not named(row.expression, known):
-            trouble = f'"{row.expression}" is neither a basic expression nor one saved in the preview'
+        if not trouble and row.expression.strip():
+            trouble = _trouble_wearing(row.expression, known)
         troubles.append(trouble)
     return troubles
+
+
+def _trouble_wearing(expression: str, known: Mapping[str, Mapping[str, float]]) -> str:
+    worn = named(expression, known)
+    if not worn:
+        return f'"{expression}" is neither a basic expression nor one saved in the preview'
+    if known[worn] and not channels_of(tuple(known[worn])):
+        return f'"{worn}" moves only shape keys without a channel: choose channels under Mapping, and save it again'
+    return ""
 
 
 class Wearer:

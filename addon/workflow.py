@@ -271,7 +271,8 @@ def bake_take(asked: Request, path: Path, source: Path | None = None) -> BakeSum
         performance = wear(solved(take, asked.solving), take, asked.triggers)
         hidden = hidden_spans(take)
         changes = markers.changes_in(take, hidden) if asked.markers else []
-        notices = [*take.losses, *takes.hidden_notice(hidden), *trigger_notices(scene, take)]
+        unlabelled = takes.unlabelled_notice(take) if asked.markers or asked.triggers else []
+        notices = [*take.losses, *takes.hidden_notice(hidden), *unlabelled, *trigger_notices(scene, take)]
     beside = [each.name for each in seen_along(mesh, scene) if each.session_uid not in asked.others]
     if beside and options.shape_keys:
         notices.append(f"{listed(beside)} could move along: add them under Further Heads")

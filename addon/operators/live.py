@@ -113,7 +113,7 @@ class MIEN_OT_live_calibrate(bpy.types.Operator):
 
     @classmethod
     def poll(cls, _context):
-        return session.live_running()
+        return _live_runs(cls)
 
     def execute(self, _context):
         session.live.calibrate(self.clear)
@@ -238,7 +238,11 @@ class MIEN_OT_live_forget(bpy.types.Operator):
 
     @classmethod
     def poll(cls, _context):
-        return session.live_running()
+        return _live_runs(cls)
+
+    def invoke(self, context, event):
+        # It is gone from the actor's file at once, and no undo brings it back.
+        return context.window_manager.invoke_confirm(self, event)
 
     def execute(self, _context):
         session.live.forget(self.name)

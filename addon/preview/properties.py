@@ -43,6 +43,12 @@ def _fill_effects(self, _context) -> None:
     redraw()
 
 
+def _find_own(self, _context, text):
+    from ..workflow import own_names
+
+    return [name for name in own_names(self.id_data) if text.lower() in name.lower()]
+
+
 class MienShapeValue(bpy.types.PropertyGroup):
     value: bpy.props.FloatProperty(name="Value", description="Weight of this shape in the expression", min=0.0, max=1.0)
 
@@ -67,7 +73,10 @@ class MienEffect(bpy.types.PropertyGroup):
         name="Expression", description="Expression that sets the effect off", items=_BASIC_ITEMS
     )
     own: bpy.props.StringProperty(
-        name="Own Expression", description="Name of the actor's own expression that sets the effect off"
+        name="Own Expression",
+        description="Name of the actor's own expression that sets the effect off",
+        search=_find_own,
+        search_options={"SUGGESTION"},
     )
     unit: bpy.props.EnumProperty(
         name="Unit",

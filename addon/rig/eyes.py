@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import bpy
 import numpy as np
 
@@ -11,8 +13,11 @@ from .mapping import EYES, HeadMapping, mapping_of, meshes_along
 
 _SIDES = {"eye.L": "Left", "eye.R": "Right"}
 
-_moved: dict[tuple, bool] = {}
-"""What `_carries` found: it takes milliseconds for a body, and a panel asks at every redraw."""
+FRESH = 1.0
+"""Seconds after which `_carries` is asked again: keys are sculpted and weights painted meanwhile."""
+
+_moved: dict[tuple, tuple[float, bool]] = {}
+"""When and what `_carries` found: it takes milliseconds for a body, and a panel asks at every redraw."""
 
 
 def turned_by_keys(mesh, armature, mapping: HeadMapping) -> list[str]:
@@ -34,11 +39,12 @@ def _moves(mesh, bone: str, side: str) -> bool:
         return False
     keys = mesh.data.shape_keys
     asked = (keys.session_uid, len(mesh.data.vertices), len(keys.key_blocks), looks[0], group)
-    if asked not in _moved:
+    moment = time.monotonic()
+    if asked not in _moved or moment - _moved[asked][0] > FRESH:
         if len(_moved) > 100:
             _moved.clear()
-        _moved[asked] = _carries(mesh, keys.key_blocks[looks[0]], group)
-    return _moved[asked]
+        _moved[asked] = moment, _carries(mesh, keys.key_blocks[looks[0]], group)
+    return _moved[asked][1]
 
 
 def _carries(mesh, look, group: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import sys
+from types import SimpleNamespace
 
 import bpy
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 
 from mien.addon import cli, live, live_properties, live_workflow, markers, preferences, session
 from mien.addon.expressions import BASIC
-from mien.addon.preview import overlay
+from mien.addon.operators.live import MIEN_OT_live_forget
+from mien.addon.preview import overlay, properties
 from mien.addon.preview.particles import wanted
 from mien.addon.preview.playback import read_samples
 from mien.addon.preview.properties import add_effects
@@ -73,31 +75,50 @@ def test_names_are_found_as_the_panel_shows_them():
     preview_settings(scene).expressions.add().name = "Smirk"
     preview_settings(scene).expressions.add().name = "smirk"
     preview_settings(scene).expressions["smirk"].values.add().name = "Smile"
-    for label, expression in (("Happiness", "Anger"), ("Lip Bite", "smirk"), ("joy", "anger"), ("Fear", "SMIRK!")):
+    preview_settings(scene).expressions.add().name = "Ears Up"
+    preview_settings(scene).expressions["Ears Up"].values.add().name = "EarsUp"  # no face's
+    for label, expression in (
+        ("Happiness", "Anger"),
+        ("Lip Bite", "smirk"),
+        ("joy", "anger"),
+        ("Fear", "SMIRK!"),
+        ("Fear", "ears up"),
+        ("Fear", "Smirk"),  # a face at rest
+    ):
         row = live_workflow.settings(bpy.context).triggers.add()
         row.label, row.expression = label, expression
     live_workflow.settings(bpy.context).triggers.add()  # not filled in yet
-    assert [trigger.weights for trigger in triggers_of(scene)] == [BASIC["anger"], {"Smile": 0.0}, BASIC["anger"]]
+    worn = [BASIC["anger"], {"Smile": 0.0}, BASIC["anger"], {"EarsUp": 0.0}, {}]
+    assert [trigger.weights for trigger in triggers_of(scene)] == worn
     sample = resting()
     for shown in (("happiness", ""), ("neutral", "lip bite")):
         wearer = Wearer(triggers_of(scene))
         wearer(sample, shown, 0.0)
         assert wearer(sample, shown, 1.0) is not sample
     troubles = troubles_of(scene, ["lip bite"])
-    assert [bool(trouble) for trouble in troubles] == [False, False, True, True, False]
+    assert [bool(trouble) for trouble in troubles] == [False, False, True, True, True, False, False]
     assert '"joy"' in troubles[2]
     assert '"SMIRK!"' in troubles[3]
+    assert '"Ears Up" moves only shape keys without a channel' in troubles[4]
 
 
 def test_own_expressions_are_suggested_before_live_capture(actors):
     chosen = live_workflow.settings(bpy.context)
     chosen.actor = "Zoë"
-    assert "lip bite" not in live_properties._find_labels(None, bpy.context, "")
+    preview_settings(bpy.context.scene).expressions.add().name = "Smirk"
+    add_effects(preview_settings(bpy.context.scene))
+    row, effect = chosen.triggers.add(), preview_settings(bpy.context.scene).effects["steam"]
+    assert "lip bite" not in live_properties._find_labels(row, bpy.context, "")
     actors.mkdir()
     np.savez(actors / "Zoë.npz", names=np.array(["lip bite", "rest"]))
-    assert live_properties._find_labels(None, bpy.context, "") == ["lip bite", *EXPRESSIONS]
+    # The panel shows a session's triggers in every scene.
+    elsewhere = SimpleNamespace(scene=bpy.data.scenes.new("Other"))
+    for context in (bpy.context, elsewhere):
+        assert live_properties._find_labels(row, context, "") == ["lip bite", *EXPRESSIONS]
+        assert live_properties._find_expressions(row, context, "") == ["Smirk", *EXPRESSIONS]
+        assert properties._find_own(effect, context, "") == ["lip bite"]
     (actors / "Zoë.npz").write_bytes(b"nothing")
-    assert live_properties._find_labels(None, bpy.context, "") == [*EXPRESSIONS]
+    assert live_properties._find_labels(row, bpy.context, "") == [*EXPRESSIONS]
 
 
 def test_a_bake_tells_which_trigger_names_nothing(rig, take):
@@ -112,6 +133,28 @@ def test_a_bake_tells_which_trigger_names_nothing(rig, take):
         told = [line for line in session.outcome.lines if "trigger" in line]
         assert len(told) == wanted_at_bake
     assert '"grin"' in told[0]
+
+
+def test_a_bake_tells_where_nothing_can_be_marked_or_set_off(rig, take, tmp_path):
+    """A face from a CSV, or over the network, was never in a picture."""
+    scene = bpy.context.scene
+    scene.mien.target = rig
+    unlabelled = tmp_path / "phone.mien"
+    with TakeWriter(unlabelled, TakeHeader(source="phone.csv", fps=30.0, size=(0, 0))) as writer:
+        for i in range(31):
+            units, arkit = np.full(len(UNITS), i / 61), np.full(len(ARKIT), i / 100)
+            writer.write(FrameResult(i, i / 30, found=True, confidence=1.0, units=units, arkit=arkit))
+    row = live_workflow.settings(bpy.context).triggers.add()
+    row.label, row.expression = "surprise", "anger"
+    for path, markers_wanted, triggers_wanted, told in (
+        (unlabelled, False, False, False),
+        (unlabelled, True, False, True),
+        (unlabelled, False, True, True),
+        (take, True, True, False),
+    ):
+        scene.mien.use_markers, scene.mien.use_triggers = markers_wanted, triggers_wanted
+        assert bpy.ops.mien.bake_take(filepath=str(path)) == {"FINISHED"}
+        assert any("tells no expressions" in line for line in session.outcome.lines) is told
 
 
 def test_what_is_worn_stays_on_when_triggers_change():
@@ -201,6 +244,12 @@ def test_what_cannot_be_learnt_is_told(device, head, actors):  # noqa: F811
         with pytest.raises(RuntimeError, match=said):
             bpy.ops.mien.live_learn()
         assert session.outcome.failed
+    # What is deleted is gone for good.
+    asked = []
+    window = SimpleNamespace(invoke_confirm=lambda operator, _event: asked.append(operator.name) or {"RUNNING_MODAL"})
+    cross = SimpleNamespace(name="smirk")
+    told = MIEN_OT_live_forget.invoke(cross, SimpleNamespace(window_manager=window), None)
+    assert (asked, told) == (["smirk"], {"RUNNING_MODAL"})
     # The stand-in has no classifier: the worker says so.
     chosen.lesson = "smirk"
     assert bpy.ops.mien.live_learn() == {"FINISHED"}
@@ -403,6 +452,25 @@ def test_particles_of_a_baked_head_follow_the_markers_of_its_bake(rig, take):
     scene.mien_live.targets.clear()
     assert bpy.ops.mien.bake_take(filepath=str(take)) == {"FINISHED"}
     assert len(scene.timeline_markers) == count
+
+
+def test_markers_of_a_copied_scene_are_those_of_the_head_that_was_copied_with_it(rig, take):
+    scene = bpy.context.scene
+    scene.mien.target, scene.mien.use_markers = rig, True
+    assert bpy.ops.mien.bake_take(filepath=str(take)) == {"FINISHED"}
+    count = len(scene.timeline_markers)
+    bpy.ops.scene.new(type="FULL_COPY")
+    copied = bpy.context.scene
+    twin = copied.mien.target
+    assert twin != rig
+    assert overlay.label_of(twin, None, copied, 25) == "surprise"
+    assert bpy.ops.mien.bake_take(filepath=str(take)) == {"FINISHED"}
+    assert len(copied.timeline_markers) == len(scene.timeline_markers) == count
+    # A copy in the same scene leaves the head's markers to it.
+    double = rig.copy()
+    scene.collection.objects.link(double)
+    assert overlay.label_of(double, None, scene, 25) == ""
+    assert overlay.label_of(rig, None, scene, 25) == "surprise"
 
 
 def test_the_preview_plays_a_take_with_what_each_frame_expresses(rig, take):

@@ -21,6 +21,7 @@ from mien.addon.live_properties import FORMATS
 from mien.addon.operators.take_list import MIEN_OT_take_rename
 from mien.addon.panels.live import MIEN_PT_live, MIEN_PT_live_expressions, MIEN_PT_live_options, MIEN_PT_live_output
 from mien.addon.panels.main import MIEN_PT_channels, MIEN_PT_main
+from mien.addon.preferences import MienPreferences
 from mien.addon.rig.puppet import Channels, Puppet, Sample
 from mien.addon.rig.targets import find_target
 from mien.core import clock, livelink_csv, network
@@ -238,13 +239,17 @@ def test_a_source_without_pictures_says_that_no_expression_is_told(head):
 
 def test_the_switches_of_this_machine_are_in_the_live_panels(device, head):
     bpy.context.scene.mien_live.source = "network"
-    for panel in (MIEN_PT_live, MIEN_PT_live_output):
+    for panel in (MIEN_PT_live, MIEN_PT_live_output, MienPreferences):
         assert drawn_by(panel)["lan"].usable
     bpy.context.scene.mien_live.source = "camera"
     start()
-    drawn = drawn_by(MIEN_PT_live_output)
-    assert not drawn["lan"].usable
-    assert "Stop to change Local Network" in drawn
+    for panel, told in (
+        (MIEN_PT_live_output, "Stop to change Local Network"),
+        (MienPreferences, "Stop live capture to change Local Network"),
+    ):
+        drawn = drawn_by(panel)
+        assert not drawn["lan"].usable
+        assert told in drawn
 
 
 @pytest.mark.parametrize("placed", [False, True])
@@ -773,6 +778,12 @@ def test_a_timeline_that_cannot_keep_up_is_told(device, head):
     bpy.ops.mien.live_record()  # nothing moved the timeline: no window
     until(lambda: not running.take.recording)
     assert not any("behind" in line for line in session.outcome.lines)
+    bpy.ops.mien.live_record(punch=True)
+    scene.frame_set(46)
+    run_for(0.6)
+    bpy.ops.mien.live_stop()  # ends the take, too
+    until(lambda: not live.busy())
+    assert any("frames behind" in line for line in session.outcome.lines)
 
 
 def test_calibration_goes_into_the_take(device, head):
@@ -928,7 +939,7 @@ def test_the_take_is_renamed_for_which_the_dialog_was_opened(five):
     dialog = SimpleNamespace(invoke_props_dialog=asked.append)
     live_workflow.select_take(five / "2.mien")
     MIEN_OT_take_rename.invoke(SimpleNamespace(), SimpleNamespace(window_manager=dialog), None)
-    live_workflow.on_take(TakeStatus(1, str(five / "4.mien"), False))
+    live_workflow.on_take(SimpleNamespace(timeline=None), TakeStatus(1, str(five / "4.mien"), False))
     live_workflow.select_take(five / "4.mien")  # as one that ends meanwhile does
     assert (asked[0].path, asked[0].name) == (str(five / "2.mien"), "2")
     bpy.ops.mien.take_rename(name="two", path=asked[0].path)
@@ -1021,6 +1032,18 @@ def test_the_port_is_the_usual_one_of_the_format_unless_another_is_set():
     assert chosen.port == 9000
     chosen.port = 0
     assert chosen.port == ports["livelink"]
+
+
+def test_an_address_may_be_of_any_length(device, head):
+    """What is pasted by mistake may be of any length."""
+    chosen = bpy.context.scene.mien_live
+    chosen.source, chosen.format = "network", "ifacialmocap"
+    chosen.phone = chosen.livelink_host = chosen.vmc_host = "https://example.com/" + "x" * 100
+    assert live_workflow.order_of(bpy.context).host.startswith("https://")
+    chosen.source = "camera"
+    running = start()
+    chosen.send_livelink = chosen.send_vmc = True
+    assert len(running.tuning.outputs) == 2
 
 
 def test_a_phone_drives_the_head(device, head):

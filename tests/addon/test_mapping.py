@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import bpy
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from mien.addon.preview import compose, overlay
 from mien.addon.preview.heads import Sample as PreviewSample
 from mien.addon.preview.heads import lay_on
 from mien.addon.preview.playback import samples_of
+from mien.addon.rig.eyes import FRESH
 from mien.addon.rig.mapping import channels_worn, guess_bones, guess_shapes, mapping_of
 from mien.addon.rig.puppet import Channels, Puppet, Sample
 from mien.addon.rig.targets import find_target
@@ -284,6 +287,18 @@ def test_eyes_that_shape_keys_turn_are_not_turned_by_bones_too():
     assert not target.missing_bones
     head.mien_eye_left = "LeftEye"  # whoever wants it
     assert set(find_target(head).rig.bones) == set(BONES)
+
+
+def test_eyes_whose_shape_keys_are_sculpted_later_are_turned_by_them():
+    head = make_rig(keys=ARKIT)
+    head.parent.data.bones["eye.L"].name = "LeftEye"
+    eye = eyeball(head.parent, "LeftEye")
+    look, rest = eye.data.shape_keys.key_blocks["eyeLookOutLeft"], eye.data.shape_keys.reference_key
+    look.data[0].co = rest.data[0].co  # made, and not sculpted yet
+    assert "eye.L" in find_target(head).rig.bones
+    look.data[0].co.x += 1.0
+    time.sleep(FRESH + 0.1)
+    assert "eye.L" not in find_target(head).rig.bones
 
 
 def test_the_plainest_bone_is_meant():

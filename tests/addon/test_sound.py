@@ -6,6 +6,7 @@ import json
 import subprocess
 import wave
 from pathlib import Path
+from types import SimpleNamespace
 
 import bpy
 import numpy as np
@@ -140,6 +141,17 @@ def test_the_sound_of_a_renamed_head_is_not_doubled(scene, take):
     bake(take)
     assert len(strips(scene)) == 1
     assert strips(scene)[0]["mien_sound_of"] == "Renamed"
+
+
+@needs_audio
+def test_the_sound_in_a_copied_scene_is_not_doubled(scene, take):
+    bake(take)
+    bpy.ops.scene.new(type="FULL_COPY")  # whose head has another name
+    copied = bpy.context.scene
+    assert copied.mien.target not in scene.objects[:]
+    bake(take)
+    assert [strip["mien_sound_of"] for strip in strips(copied)] == [copied.mien.target.name]
+    assert len(strips(scene)) == 1
 
 
 @needs_audio
@@ -511,7 +523,8 @@ def test_what_went_wrong_with_the_sound_is_told(take):
     from mien.addon import live_workflow
 
     error = MienError("microphone-gone", "Headset gives no more sound.", "Check its cable.")
-    live_workflow.on_take(TakeStatus(1, str(take), False, 60, 60, duration=2.0, sound=1.2, sound_error=error))
+    status = TakeStatus(1, str(take), False, 60, 60, duration=2.0, sound=1.2, sound_error=error)
+    live_workflow.on_take(SimpleNamespace(timeline=None), status)
     assert session.outcome.lines == [
         "Take Scene 1: 60 frames, 2.0 s",
         "Sound: 1.2 s",
