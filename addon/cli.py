@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..core.cli import add_capture_arguments, add_solve_arguments, capture_take, number, spare
 from ..core.errors import MienError
@@ -13,6 +14,9 @@ from ..core.units import EXPRESSIONS
 from .expressions import BASIC
 from .ids import HEAD_SHAPES
 from .rig.mapping import armature_of, likeliness, seen_along
+
+if TYPE_CHECKING:
+    from .rig.targets import Target
 
 NAME = "bake"
 HELP = "put the face of a video or of a phone's recording on a rig: a .blend, a contact sheet and the take"
@@ -110,8 +114,6 @@ def _bake(args, console) -> dict:
     from ..core.take import SUFFIX, Take
     from . import bake, markers, sound, takes, triggers
     from .contact_sheet import write_contact_sheet
-    from .rig.head_bones import add_head_bones
-    from .rig.targets import find_further, find_target
 
     rig = args.rig or _SAMPLES / "mien_head.blend"
     name = args.source.stem.strip(".") or args.source.absolute().name  # `.` and `..` are folders too
@@ -125,26 +127,13 @@ def _bake(args, console) -> dict:
     take_path = args.source if is_take else out.with_suffix(SUFFIX)
     sheet = None if is_take or is_recording(args.source) or args.no_sheet else out.with_suffix(".png")
     spare(args.source, [rig, args.actor], [out, None if is_take else take_path, sheet])
-    try:
-        bpy.ops.wm.open_mainfile(filepath=str(rig.resolve()), load_ui=False)
-    except RuntimeError as error:
-        message = f"{rig} cannot be opened: {_reason(error)}."
-        raise MienError("rig-damaged", message, "Choose another .blend file.") from error
+    _open(rig)
     scene = bpy.context.scene
     if args.scene_fps:
         scene.render.fps = max(1, round(args.scene_fps))
         scene.render.fps_base = scene.render.fps / args.scene_fps
     # Looked for before the capture, so that a wrong rig costs nobody the wait.
-    mesh, *further = _heads(bpy.data.objects, args.object)
-    if args.head_bones:
-        find_target(mesh)
-        if armature_of(mesh) is None:
-            add_head_bones(bpy.context, mesh, further)
-        else:
-            console.say("Note: the head has an armature: --head-bones was not used")
-    target, others, left_out = find_target(mesh), [find_target(each) for each in further], []
-    if args.object is None:
-        others, left_out = find_further(seen_along(mesh, scene))
+    target, others, left_out = _targets(args, console)
 
     captured = None
     if is_take:
@@ -158,7 +147,7 @@ def _bake(args, console) -> dict:
         options = bake.BakeOptions(
             start_frame=args.start,
             tolerance=args.tolerance,
-            rotation_tolerance=args.tolerance / 3,
+            rotation_tolerance=args.tolerance / 3,  # by default a tenth of a degree, as in the panel
             action_name=args.action or name,
         )
         baked = bake.bake_performance(bpy.context, target, performance, options, others)
@@ -171,7 +160,7 @@ def _bake(args, console) -> dict:
         scene.frame_set(baked.start)
         heard = takes.sound_of(take_path) if captured is None else heard_in(args.source)
         if not args.no_sound and heard is not None and heard.is_file():
-            for told in sound.place(scene, heard.absolute(), baked.start, mesh):
+            for told in sound.place(scene, heard.absolute(), baked.start, target.mesh):
                 console.say(f"{told}.")
         if args.markers:
             shown_by = [each.mesh for each in (target, *others)]
@@ -192,7 +181,7 @@ def _bake(args, console) -> dict:
             write_contact_sheet(
                 sheet,
                 scene,
-                mesh,
+                target.mesh,
                 performance,
                 take,
                 args.source,
@@ -203,6 +192,36 @@ def _bake(args, console) -> dict:
             console.say(f"{sheet}: contact sheet")
             outcome["sheet"] = str(sheet)
     return outcome
+
+
+def _open(rig: Path):
+    """Open a rig's file in place of the one that is open."""
+    import bpy
+
+    try:
+        bpy.ops.wm.open_mainfile(filepath=str(rig.resolve()), load_ui=False)
+    except RuntimeError as error:
+        message = f"{rig} cannot be opened: {_reason(error)}."
+        raise MienError("rig-damaged", message, "Choose another .blend file.") from error
+
+
+def _targets(args, console) -> tuple[Target, list[Target], list[str]]:
+    """Return the head and the further ones of the file that is open, and what to tell about those left out."""
+    import bpy
+
+    from .rig.head_bones import add_head_bones
+    from .rig.targets import find_further, find_target
+
+    mesh, *further = _heads(bpy.data.objects, args.object)
+    if args.head_bones:
+        find_target(mesh)
+        if armature_of(mesh) is None:
+            add_head_bones(bpy.context, mesh, further)
+        else:
+            console.say("Note: the head has an armature: --head-bones was not used")
+    if args.object is not None:
+        return find_target(mesh), [find_target(each) for each in further], []
+    return find_target(mesh), *find_further(seen_along(mesh, bpy.context.scene))
 
 
 def _save(path: Path):

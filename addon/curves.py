@@ -57,12 +57,11 @@ class Keys:
         segment = np.clip(np.searchsorted(self.frames, x, side="right") - 1, 0, len(self.frames) - 2)
         start = self.frames[segment]
         length = self.frames[segment + 1] - start
-        h00, h10, h01, h11 = _hermite((x - start) / length)
-        return (
-            h00 * self.values[segment]
-            + h10 * length * self.right[segment]
-            + h01 * self.values[segment + 1]
-            + h11 * length * self.left[segment + 1]
+        return _hermite(
+            (x - start) / length,
+            length,
+            (self.values[segment], self.values[segment + 1]),
+            (self.right[segment], self.left[segment + 1]),
         )
 
 
@@ -107,13 +106,11 @@ def resample(times, values, at) -> Floats:
     x = np.clip(at, times[0], times[-1])
     segment = np.clip(np.searchsorted(times, x, side="right") - 1, 0, len(times) - 2)
     length = step[segment]
-    h00, h10, h01, h11 = (h[columns] for h in _hermite((x - times[segment]) / length))
-    length = length[columns]
-    return (
-        h00 * values[segment]
-        + h10 * length * slope[segment]
-        + h01 * values[segment + 1]
-        + h11 * length * slope[segment + 1]
+    return _hermite(
+        ((x - times[segment]) / length)[columns],
+        length[columns],
+        (values[segment], values[segment + 1]),
+        (slope[segment], slope[segment + 1]),
     )
 
 
@@ -165,11 +162,12 @@ def fit(samples, tolerances, low=-np.inf, high=np.inf) -> list[Keys]:
     ]
 
 
-def _hermite(t):
-    """Return the four cubic Hermite basis functions at `t`."""
+def _hermite(t, length, values, slopes) -> Floats:
+    """Return the cubic at `t`, 0..1, of a segment of that length with these values and slopes at its two ends."""
     t2 = t * t
     t3 = t2 * t
-    return 2 * t3 - 3 * t2 + 1, t3 - 2 * t2 + t, 3 * t2 - 2 * t3, t3 - t2
+    h00, h10, h01, h11 = 2 * t3 - 3 * t2 + 1, t3 - 2 * t2 + t, 3 * t2 - 2 * t3, t3 - t2
+    return h00 * values[0] + h10 * length * slopes[0] + h01 * values[1] + h11 * length * slopes[1]
 
 
 def _corners(samples: Floats, allowed: Floats) -> npt.NDArray[np.bool_]:

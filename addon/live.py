@@ -473,7 +473,7 @@ class Live:
     def _note(self, status: LiveStatus) -> None:
         self.status, self._dirty = status, True
         if status.state in _ENDED:
-            self.abandon(status.error or MienError("live-ended", "Live capture ended."))
+            self.abandon(status.error or MienError("live-ended", "Live capture ended.", "Press Start to go on."))
 
     def _note_take(self, status: TakeStatus) -> None:
         self._dirty = True

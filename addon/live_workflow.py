@@ -319,7 +319,7 @@ def play_take(context, path: Path) -> None:
     ------
     MienError
     """
-    performance = workflow.solve(path, workflow.solving(context))
+    performance = workflow.solve(path, workflow.solving_of(context.scene))
     if not len(performance):
         raise MienError("performance-empty", "The take has no frames.", "It ended before the first picture came.")
     live.play(performance, cast_of(context), path.stem)

@@ -59,7 +59,7 @@ def new_path(folder: Path, moment: datetime.datetime | None = None) -> Path:
     except OSError as error:
         raise MienError(
             "takes-folder",
-            f"The takes folder {folder} cannot be made: {error.strerror}.",
+            f"The takes folder {folder} cannot be made: {error.strerror or error}.",
             "Choose another one in Mien's preferences.",
         ) from error
     stem = (moment or datetime.datetime.now()).strftime("live-%Y%m%d-%H%M%S")

@@ -146,7 +146,7 @@ def request(context, name: str) -> Request:
         scene=context.scene.session_uid,
         mesh=target.mesh.session_uid,
         options=options,
-        solving=solving(context),
+        solving=solving_of(context.scene),
         others=tuple(mesh.session_uid for mesh in further_heads(context.scene)),
         sound=chosen.use_sound,
         sound_delay=chosen.sound_delay / 1000.0,
@@ -206,13 +206,8 @@ def worn_of(scene: bpy.types.Scene) -> tuple[Trigger, ...]:
     return triggers_of(scene) if getattr(scene, SETTINGS).use_triggers else ()
 
 
-def solving(context) -> dict:
-    """Return the chosen `SolveOptions`, as keywords: its module is imported when it is needed."""
-    return solving_of(context.scene)
-
-
 def solving_of(scene: bpy.types.Scene) -> dict:
-    """Return a scene's `SolveOptions`, as keywords."""
+    """Return a scene's `SolveOptions`, as keywords: its module is imported when it is needed."""
     chosen = getattr(scene, SETTINGS)
     return {"smoothing": chosen.smoothing, "neutral": chosen.neutral, "level_head": chosen.level_head}
 
@@ -361,7 +356,7 @@ def export_csv(
     """
     from ..core import livelink_csv
 
-    performance = solve(take, solving(context))
+    performance = solve(take, solving_of(context.scene))
     try:
         rows = livelink_csv.export(performance, path, fps=fps)
         also = _export_sound(take, path) if with_sound else ""

@@ -292,23 +292,7 @@ def load_landmarks(
         raise MienError(
             "set-not-found", f"There is no folder {whole}.", "Give the folder of the pictures, or an .xml in it."
         )
-    entries = _files_in(whole) if whole.is_dir() else [whole]
-    beside = entries if whole.is_dir() else sorted(whole.parent.iterdir())
-    by_name = {entry.with_suffix(""): entry for entry in beside if entry.suffix.lower() in EXTENSIONS}
-    labelled: list[_Label] = []
-    unreadable: list[str] = []
-    # The .xml first: where a face is in a .pts as well, its points come from there.
-    for file in sorted(entries, key=lambda entry: entry.suffix.lower() == ".pts"):
-        try:
-            if file.suffix.lower() == ".pts":
-                points = _read_pts(file)
-                labelled.append(_Label(file, by_name.get(file.with_suffix("")), points, len(points) == 68))
-            elif file.suffix.lower() == ".xml":
-                labelled += _read_xml(file)
-        except OSError as error:
-            unreadable.append(f"{file.name} cannot be read: {error.strerror or error}")
-        except ValueError as error:
-            unreadable.append(f"{file.name} {error}")
+    labelled, unreadable = _read_labels(whole)
     faces, passed, skipped, seen = [], [], collections.Counter(), set()
     windows: dict[Path, list[npt.NDArray]] = collections.defaultdict(list)
     if unreadable:
@@ -355,6 +339,28 @@ def load_landmarks(
             "Put .xml or .pts beside them: a .pts holds 68 lines `x y` between braces, an iBUG .xml boxes of 68 parts.",
         )
     return faces, dict(skipped), passed, unreadable
+
+
+def _read_labels(whole: Path) -> tuple[list[_Label], list[str]]:
+    """Return what a label file, or those of a folder, say, and what is wrong with those that cannot be read."""
+    entries = _files_in(whole) if whole.is_dir() else [whole]
+    beside = entries if whole.is_dir() else sorted(whole.parent.iterdir())
+    by_name = {entry.with_suffix(""): entry for entry in beside if entry.suffix.lower() in EXTENSIONS}
+    labelled: list[_Label] = []
+    unreadable: list[str] = []
+    # The .xml first: where a face is in a .pts as well, its points come from there.
+    for file in sorted(entries, key=lambda entry: entry.suffix.lower() == ".pts"):
+        try:
+            if file.suffix.lower() == ".pts":
+                points = _read_pts(file)
+                labelled.append(_Label(file, by_name.get(file.with_suffix("")), points, len(points) == 68))
+            elif file.suffix.lower() == ".xml":
+                labelled += _read_xml(file)
+        except OSError as error:
+            unreadable.append(f"{file.name} cannot be read: {error.strerror or error}")
+        except ValueError as error:
+            unreadable.append(f"{file.name} {error}")
+    return labelled, unreadable
 
 
 def _no_faces(path: Path, skipped: dict[str, int], unreadable: list[str], hint: str) -> MienError:
@@ -623,29 +629,32 @@ def load_identities(path: str | os.PathLike[str], model) -> list[npt.NDArray[np.
         heads = [value if alone else model.neutral + value for alone, value in zip(whole, values, strict=True)]
     else:
         raise MienError("set-unreadable", f"{path.name} has identities of shape {values.shape}.", _IDENTITIES)
-    size = np.ptp(model.neutral, axis=0)
-    for number, head in enumerate(heads):
-        aside = head.mean(0, dtype=np.float64) - model.neutral.mean(0)
-        if np.linalg.norm(aside) > _ASIDE:
-            heads[number] = head = (head - aside).astype(np.float32)
-        its = np.ptp(head, axis=0)
-        if not ((its >= _SIZES[0] * size) & (its <= _SIZES[1] * size)).all():
-            measured, base = (" x ".join(f"{side:.3g}" for side in sides) for sides in (its, size))
-            raise MienError(
-                "set-unreadable",
-                f"Identity {number} of {path.name} is no head of this base: it measures {measured}, the base {base}.",
-                f"Give whole heads and offsets in the base's unit, in which a head is about {size[1]:.0f} high, y up"
-                " and z out of the face, and weights of about unit variance.",
-            )
-        # Of people it is above 0.98, of mirrored and reversed heads below 0.6.
-        product = _product(head, model.neutral)
-        if np.trace(product) < 0.8 * np.linalg.norm(product, "nuc"):
-            raise MienError(
-                "set-unreadable",
-                f"Identity {number} of {path.name} is mirrored, or turned.",
-                "Give heads with x to the actor's left, y up and z out of the face.",
-            )
-    return heads
+    return [_in_place(head, model.neutral, f"Identity {i} of {path.name}") for i, head in enumerate(heads)]
+
+
+def _in_place(head: npt.NDArray, neutral: npt.NDArray, named: str) -> npt.NDArray[np.float32]:
+    """Return a head at the base's place; raises MienError where it is none of this base's."""
+    aside = head.mean(0, dtype=np.float64) - neutral.mean(0)
+    if np.linalg.norm(aside) > _ASIDE:
+        head = (head - aside).astype(np.float32)
+    its, size = np.ptp(head, axis=0), np.ptp(neutral, axis=0)
+    if not ((its >= _SIZES[0] * size) & (its <= _SIZES[1] * size)).all():
+        measured, base = (" x ".join(f"{side:.3g}" for side in sides) for sides in (its, size))
+        raise MienError(
+            "set-unreadable",
+            f"{named} is no head of this base: it measures {measured}, the base {base}.",
+            f"Give whole heads and offsets in the base's unit, in which a head is about {size[1]:.0f} high, y up"
+            " and z out of the face, and weights of about unit variance.",
+        )
+    # Of people it is above 0.98, of mirrored and reversed heads below 0.6.
+    product = _product(head, neutral)
+    if np.trace(product) < 0.8 * np.linalg.norm(product, "nuc"):
+        raise MienError(
+            "set-unreadable",
+            f"{named} is mirrored, or turned.",
+            "Give heads with x to the actor's left, y up and z out of the face.",
+        )
+    return head
 
 
 def _product(value: npt.NDArray, neutral: npt.NDArray) -> npt.NDArray[np.float64]:

@@ -60,12 +60,17 @@ CALIBRATION = 0.7
 """Seconds of face that make a neutral one: long enough to outlast a blink, short enough to hold still."""
 
 _CALIBRATION_PATIENCE = 4.0
+"""Seconds after which calibration makes do with the face it saw by then."""
 
 _WAIT = 0.02
 """Seconds that one step waits for something new, and so the longest that an order waits."""
 
 _SHIFT = 4
+"""Bits behind the point of the coordinates that OpenCV draws at."""
+
 _CONTOUR, _BOX = (120, 255, 200, 255), (255, 190, 60, 255)
+"""Colours of the small picture's landmarks and box, RGBA."""
+
 # Jaw, brows, ridge and base of the nose; eyes, outer and inner lips: the 68 points in their usual order.
 _OPEN = [slice(0, 17), slice(17, 22), slice(22, 27), slice(27, 31), slice(31, 36)]
 _CLOSED = [slice(36, 42), slice(42, 48), slice(48, 60), slice(60, 68)]

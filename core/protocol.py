@@ -98,6 +98,10 @@ def _load_error(value: Any) -> Any:
     return MienError.from_dict(value) if isinstance(value, dict) else value
 
 
+def _load_names_or_error(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else _load_error(value)
+
+
 _Self = TypeVar("_Self", bound="_Json")
 
 
@@ -296,8 +300,7 @@ class Finished(_Json):
         _number("duration", self.summary.duration)
         _number("seconds", self.summary.seconds)
         _text("take", self.summary.take)
-        if type(self.summary.incomplete) is not bool:
-            raise ValueError("incomplete must be true or false")
+        _flag("incomplete", self.summary.incomplete)
         if type(self.summary.notices) is not tuple or len(self.summary.notices) > 8:
             raise ValueError("notices must be at most 8")
         for notice in self.summary.notices:
@@ -330,18 +333,12 @@ class Failed(_Json):
 
     def __post_init__(self):
         _whole("job", self.job, _MAX_JOB)
-        if not isinstance(self.error, MienError):
+        if self.error is None:
             raise ValueError("error must be a MienError")
-        for name, value in self.error.to_dict().items():
-            _text(name, value)
+        _error(self.error)
 
-    @staticmethod
-    def _dump(value: Any) -> Any:
-        return value.to_dict() if isinstance(value, MienError) else value
-
-    @staticmethod
-    def _load(value: Any) -> Any:
-        return MienError.from_dict(value) if isinstance(value, dict) else value
+    _dump = staticmethod(_dump_error)
+    _load = staticmethod(_load_error)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -866,13 +863,8 @@ class Expressions(_Json):
         _number("share", self.share)
         _error(self.error)
 
-    @staticmethod
-    def _dump(value: Any) -> Any:
-        return list(value) if isinstance(value, tuple) else _dump_error(value)
-
-    @staticmethod
-    def _load(value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else _load_error(value)
+    _dump = staticmethod(_dump_error)
+    _load = staticmethod(_load_names_or_error)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -901,8 +893,8 @@ class Cameras(_Json):
         for camera in self.cameras:
             if type(camera) is not tuple or len(camera) != 2:
                 raise ValueError("cameras must be pairs of id and name")
-            _text("id", camera[0], 256)
-            _text("name", camera[1], 256)
+            _text("id", camera[0], _MAX_NAME)
+            _text("name", camera[1], _MAX_NAME)
 
     @staticmethod
     def _load(value: Any) -> Any:
@@ -942,10 +934,7 @@ class Microphones(_Json):
         _error(self.error)
 
     _dump = staticmethod(_dump_error)
-
-    @staticmethod
-    def _load(value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else _load_error(value)
+    _load = staticmethod(_load_names_or_error)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

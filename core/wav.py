@@ -78,7 +78,11 @@ class WavWriter:
         """Put samples in place of everything from sample `first` on."""
         data = samples.astype("<i2", copy=False).tobytes()
         if first * _WIDTH + len(data) > _LIMIT:
-            raise MienError("sound-too-long", f"{self.path.name} has reached the 4 GB that a WAV file can hold.")
+            raise MienError(
+                "sound-too-long",
+                f"{self.path.name} has reached the 4 GB that a WAV file can hold.",
+                "The take goes on without sound: end it, and record another one.",
+            )
         self._put(_HEADER.size + first * _WIDTH, data)
         self.cut(first + len(samples))
 

@@ -22,7 +22,6 @@ UNITS = (
 JAW_OPEN_ANGLE = 0.38
 """Radians that the jaw bone turns about the armature's X at JawOpen 1."""
 
-BROW = [70, 63, 105, 66, 107, 46, 53, 52, 65, 55]
 EYE = canonical.EYE_RIM + canonical.EYE_RING1
 NOSE = [1, 2, 4, 5, 6, 19, 94, 97, 98, 48, 64, 129, 102, 195, 197, 168, 45, 51, 220, 115, 131, 49]
 HAIRLINE = canonical.OVAL[:8] + canonical.OVAL[-8:]

@@ -25,7 +25,6 @@ JAW_ANGLE_PROPERTY = "mien_jaw_open_angle"
 JAW_ANGLE = math.radians(20.0)
 """The jaw's turn for an armature that does not tell its own."""
 
-
 _ROTATIONS = {"QUATERNION": "rotation_quaternion", "AXIS_ANGLE": "rotation_axis_angle"}
 
 _INSTEAD = {
@@ -158,36 +157,7 @@ def find_target(mesh: bpy.types.Object | None, *, need_keys: bool = True) -> Tar
     MienError
         With a code beginning ``target-``.
     """
-    if mesh is None:
-        raise MienError(
-            "target-none", "No head is chosen.", "Choose a mesh with shape keys under Target, or add the sample head."
-        )
-    if mesh.type != "MESH":
-        raise MienError(
-            "target-not-mesh", f'"{mesh.name}" is not a mesh.', "Choose the mesh object that carries the shape keys."
-        )
-    if mesh.library is not None:
-        # In the scene itself, or in a collection that an empty brings there.
-        instanced = not mesh.users_scene
-        raise MienError(
-            "target-linked",
-            f'"{mesh.name}" is linked from {mesh.library.name} and cannot be changed here.',
-            "Select the empty that shows it, choose Object > Library Override > Make, then the head under Target again."
-            if instanced
-            else "Make it local with Object > Relations > Make Local, or work in its own file.",
-        )
-    if mesh.users_collection and not mesh.users_scene:
-        raise MienError(
-            "target-instanced",
-            f'"{mesh.name}" is in no scene: what is seen are instances of its collection.',
-            "Drag its collection into the scene in the Outliner, or choose another head under Target.",
-        )
-    if not mesh.users_scene:
-        # The setting that names it keeps it alive.
-        raise MienError("target-gone", f'"{mesh.name}" was deleted.', "Choose another head under Target.")
-    if mesh.data.is_editmode:
-        raise MienError("target-edit-mode", f'"{mesh.name}" is in Edit Mode.', "Leave Edit Mode (Tab) and try again.")
-
+    _check_mesh(mesh)
     about_keys: list[str] = []
     about_bones: list[str] = []
     mapping = mapping_of(mesh)
@@ -224,6 +194,39 @@ def find_target(mesh: bpy.types.Object | None, *, need_keys: bool = True) -> Tar
         about_keys=tuple(about_keys),
         about_bones=tuple(about_bones),
     )
+
+
+def _check_mesh(mesh: bpy.types.Object | None) -> None:
+    """Raise MienError unless `mesh` is a mesh object that can be animated in the scene."""
+    if mesh is None:
+        raise MienError(
+            "target-none", "No head is chosen.", "Choose a mesh with shape keys under Target, or add the sample head."
+        )
+    if mesh.type != "MESH":
+        raise MienError(
+            "target-not-mesh", f'"{mesh.name}" is not a mesh.', "Choose the mesh object that carries the shape keys."
+        )
+    if mesh.library is not None:
+        # In the scene itself, or in a collection that an empty brings there.
+        instanced = not mesh.users_scene
+        raise MienError(
+            "target-linked",
+            f'"{mesh.name}" is linked from {mesh.library.name} and cannot be changed here.',
+            "Select the empty that shows it, choose Object > Library Override > Make, then the head under Target again."
+            if instanced
+            else "Make it local with Object > Relations > Make Local, or work in its own file.",
+        )
+    if mesh.users_collection and not mesh.users_scene:
+        raise MienError(
+            "target-instanced",
+            f'"{mesh.name}" is in no scene: what is seen are instances of its collection.',
+            "Drag its collection into the scene in the Outliner, or choose another head under Target.",
+        )
+    if not mesh.users_scene:
+        # The setting that names it keeps it alive.
+        raise MienError("target-gone", f'"{mesh.name}" was deleted.', "Choose another head under Target.")
+    if mesh.data.is_editmode:
+        raise MienError("target-edit-mode", f'"{mesh.name}" is in Edit Mode.', "Leave Edit Mode (Tab) and try again.")
 
 
 def find_further(meshes: Iterable[bpy.types.Object]) -> tuple[list[Target], list[str]]:

@@ -184,7 +184,11 @@ def _bind(port: int, listen_lan: bool) -> socket.socket:
                 f"This system does not let Mien listen on UDP port {port}.",
                 "Set a port above 1023, or allow Blender in the firewall.",
             ) from error
-        raise MienError("network-failed", f"Cannot listen on UDP port {port}: {error.strerror}.") from error
+        raise MienError(
+            "network-failed",
+            f"Cannot listen on UDP port {port}: {error.strerror or error}.",
+            "Set another port here and in the sending app, or check that this machine's network is on.",
+        ) from error
     return sock
 
 
@@ -453,7 +457,11 @@ class NetworkSource:
             ``address-unknown``, ``network-not-allowed`` or ``format-unknown``.
         """
         if self.format != "ifacialmocap":
-            raise MienError("format-unknown", f"{self.format} senders are not asked; they are told the address.")
+            raise MienError(
+                "format-unknown",
+                f"{self.format} senders are not asked; they are told the address.",
+                "Type this machine's address and port into the sending program.",
+            )
         check_address(host, self._lan)
         if self._socket is None:
             return

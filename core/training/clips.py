@@ -117,14 +117,14 @@ def main(arguments: list[str] | None = None) -> int:
     tables: dict[str, dict] = {}
     for name in ESTIMATORS:
         joined = np.concatenate([r[name] for r in results.values()])
-        rest, low, high = np.quantile(joined, [0.1, 0.5, 0.99], axis=0)
+        rest, median, strongest = np.quantile(joined, [0.1, 0.5, 0.99], axis=0)
         still = np.mean([noise(r[name]) for r in results.values()], axis=0)
         tables[name] = {
             "channels": {
                 u: {
                     "rest": float(rest[i]),
-                    "median": float(low[i]),
-                    "strongest": float(high[i]),
+                    "median": float(median[i]),
+                    "strongest": float(strongest[i]),
                     "noise": float(still[i]),
                 }
                 for i, u in enumerate(UNITS)

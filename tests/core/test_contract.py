@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("core", "addon", "sample_rigs")
 OURS = {"addon", "bootstrap", "core", "mien", "models", "sample_rigs", "tests"}
 BLENDER = {"aud", "bl_ext", "bmesh", "bpy", "bpy_extras", "blf", "gpu", "gpu_extras", "mathutils"}
-TRAINING = {"numba", "sklearn", "torch", "torchvision"}
+TRAINING = {"matplotlib", "numba", "onnx", "scipy", "skimage", "sklearn", "torch", "torchvision"}
 
 
 def sources(package: str) -> list[Path]:
