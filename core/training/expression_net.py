@@ -404,7 +404,7 @@ def mean_with(model: nn.Module, checkpoint: Path, share: float) -> None:
 
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Parse the command line; docs/models.md tells in which stages the shipped weights came about."""
+    """Parse the command line; docs/training.md tells in which stages the shipped weights came about."""
     parser = argparse.ArgumentParser(description="Train Mien's expression network.")
     parser.add_argument("--epochs", type=int, default=258)
     parser.add_argument("--width", type=int, default=64)
