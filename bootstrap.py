@@ -131,14 +131,10 @@ def find_python(version: tuple) -> str:
     candidates = [[sys.executable], [shutil.which(name) or name], *([path] for path in found)]
     if os.name == "nt":
         candidates.append(["py", f"-{version[0]}.{version[1]}"])
-    ask = "import sys; print(sys.executable, *sys.version_info[:2], sep='\\n')"
     for candidate in candidates:
-        try:
-            # Asked, not trusted: pyenv puts a python3.13 on PATH that only says it is not selected.
-            answer = subprocess.run([*candidate, "-c", ask], capture_output=True, text=True).stdout.split("\n")
-        except OSError:
-            continue
-        if answer[1:3] == [str(part) for part in version]:
+        # Asked, not trusted: pyenv puts a python3.13 on PATH that only says it is not selected.
+        answer = ask(candidate, "sys.executable")
+        if answer[1:] == list(version):
             return answer[0]
     number = f"{version[0]}.{version[1]}"
     ways = {
@@ -153,6 +149,16 @@ def find_python(version: tuple) -> str:
         f"needs Python {number} exactly, this is {platform.python_version()} and no {name} was found.\n"
         f"Get it with {way}, then run the command again."
     )
+
+
+def ask(python: list, value: str, *modules: str) -> list:
+    """Return a value and the version of a Python that has these modules; nothing where there is none."""
+    # As JSON: the code page that it prints in may lack letters of a path.
+    program = f"import {', '.join(['json', 'sys', *modules])}; print(json.dumps([{value}, *sys.version_info[:2]]))"
+    try:
+        return json.loads(subprocess.run([*python, "-c", program], capture_output=True).stdout)
+    except (OSError, ValueError):
+        return []
 
 
 def missing_packages() -> list:
@@ -254,12 +260,8 @@ def up_to_date(environment: Environment) -> bool:
 
 def works(environment: Environment) -> bool:
     """Whether there is an environment of the right Python with a pip of its own, at the place it was made for."""
-    ask = "import sys, pip; print(sys.prefix, *sys.version_info[:2], sep='\\n')"
-    try:
-        done = subprocess.run([str(environment.executable), "-c", ask], capture_output=True, text=True)
-    except OSError:
-        return False
-    return done.stdout.splitlines() == [str(ROOT / environment.folder), *map(str, environment.python)]
+    answer = ask([str(environment.executable)], "sys.prefix", "pip")
+    return answer == [str(ROOT / environment.folder), *environment.python]
 
 
 def fetch_model() -> None:

@@ -67,7 +67,7 @@ class CaptureJob:
         self.progress: Progress | None = None
         self.summary: CaptureSummary | None = None
         self.error: MienError | None = None
-        self._client = WorkerClient(command)
+        self._client = WorkerClient(command, background=True)
         self._running = False
 
     @property
@@ -137,7 +137,8 @@ class CaptureJob:
             self.error = self._saying_where(error)
         else:
             self.error = MienError("cancelled", "The capture was cancelled, nothing was changed.")
-            self._part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it may not be there, or a virus scanner has it
+                self._part.unlink()
 
     @property
     def _part(self) -> Path:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..core.errors import MienError
+from ..core.files import is_reserved
 from ..core.take import SUFFIX, Take
 from ..core.wav import sound_path
 
@@ -126,11 +127,12 @@ def rename(path: Path, name: str) -> Path:
     name = name.strip().removesuffix(SUFFIX)
     # Names are limited to 255 bytes, not characters, and endings follow.
     long = len(os.fsencode(name)) > 200
-    if not name or long or name.startswith(".") or any(c in '<>:"/\\|?*' or ord(c) < 32 for c in name):
+    odd = name.startswith(".") or is_reserved(name) or any(c in '<>:"/\\|?*' or ord(c) < 32 for c in name)
+    if not name or long or odd:
         raise MienError(
             "take-name",
             f'A take cannot be called "{name}".',
-            'Use a few letters, numbers and spaces; no < > : " / \\ | ? *.',
+            'Use a few letters, numbers and spaces; no < > : " / \\ | ? *, and no name of a device as CON or AUX.',
         )
     goal = path.with_name(name + SUFFIX)
     if goal == path:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import itertools
 import json
 import math
@@ -62,7 +63,9 @@ def _print(text: str, out: TextIO | None):
     """Print a line; where nobody listens any more, as behind ``| head``, this and all that follows come to nothing."""
     try:
         print(text, file=out, flush=True)
-    except BrokenPipeError:
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EINVAL):  # the latter on Windows
+            raise
         # The descriptor itself: what the stream still holds is written once more when it is closed.
         nothing = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nothing, out.fileno())

@@ -165,6 +165,9 @@ class WorkerClient:
         file that vanishes with the client.
     start_timeout : float
         Seconds within which the worker must have said Hello.
+    background : bool
+        Whether Blender comes first when the machine is busy: on Windows the worker begins so, elsewhere it sees to
+        it itself.
     """
 
     def __init__(
@@ -173,11 +176,13 @@ class WorkerClient:
         env: dict[str, str] | None = None,
         log_path: str | os.PathLike[str] | None = None,
         start_timeout: float = START_TIMEOUT,
+        background: bool = False,
     ):
         self._command = command
         self._env = env
         self._log_path = Path(log_path) if log_path else None
         self._start_timeout = start_timeout
+        self._background = background
         self._process: subprocess.Popen | None = None
         self._log: BinaryIO | None = None
         self._listener: socket.socket | None = None
@@ -242,7 +247,7 @@ class WorkerClient:
                 stdout=self._log,
                 stderr=subprocess.STDOUT,
                 close_fds=True,
-                creationflags=_creation_flags(),
+                creationflags=_creation_flags(self._background),
             )
             # The token goes through a pipe: other users can read neither it nor our memory, while
             # arguments are public and an environment is inherited further.
@@ -500,10 +505,10 @@ class WorkerClient:
         self._log = self._process = None
 
 
-def _creation_flags() -> int:
+def _creation_flags(background: bool) -> int:
     if sys.platform != "win32":
         return 0
-    return subprocess.CREATE_NO_WINDOW | subprocess.BELOW_NORMAL_PRIORITY_CLASS
+    return subprocess.CREATE_NO_WINDOW | (subprocess.BELOW_NORMAL_PRIORITY_CLASS if background else 0)
 
 
 def _how(returncode: int) -> str:

@@ -86,7 +86,7 @@ def writing_csv(path: str | os.PathLike[str]) -> Iterator[TextIO]:
         raise MienError(
             "csv-not-written",
             f"{path} cannot be written: {error.strerror or error}.",
-            "Check that the folder exists and that you may write in it.",
+            "Check that the folder exists, that you may write in it and that no other program has the file open.",
         ) from error
 
 
@@ -157,10 +157,15 @@ def write_arrays(path: str | os.PathLike[str], **arrays: npt.ArrayLike) -> None:
 _RESERVED = {"con", "aux", "nul", "prn", *(f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10))}
 
 
+def is_reserved(name: str) -> bool:
+    """Whether a file's name, with any ending or none, is that of a device on Windows."""
+    return name.split(".")[0].rstrip().lower() in _RESERVED
+
+
 def file_stem(name: str) -> str:
     """Return a name without what file systems dislike, short enough for endings to follow; it may be empty."""
     stem = "".join(c if c.isalnum() or c in "-_ ." else "_" for c in name).strip(" .")[:80]
-    if stem.split(".")[0].rstrip().lower() in _RESERVED:
+    if is_reserved(stem):
         stem = f"_{stem}"
     # Names are limited to 255 bytes, not characters.
     return stem.encode()[:220].decode(errors="ignore")

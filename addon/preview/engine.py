@@ -97,7 +97,7 @@ class MienPreviewEngine(bpy.types.RenderEngine):
         region, data = context.region, context.region_data
         view = View(np.array(data.view_matrix, np.float64), np.array(data.window_matrix, np.float64))
         target = Target(region.width, region.height, "RGBA16F")
-        draw(target, depsgraph, view, _view_kept, time.monotonic(), overlay.samples)
+        draw(target, depsgraph, view, _view_kept, time.perf_counter(), overlay.samples)
         border = view_border(context, view)
         gpu.state.blend_set("ALPHA_PREMULT")  # as the target's colours are
         if border is not None:

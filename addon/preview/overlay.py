@@ -336,7 +336,7 @@ def _posed_for(context) -> list[Posed]:
         _state.last_values[item.obj.session_uid] = item.head.weights(item.obj)
         if item.head.suspect and not bpy.app.timers.is_registered(_settle):
             bpy.app.timers.register(_settle, first_interval=SETTLE)
-    now = time.monotonic()
+    now = time.perf_counter()
     passed = min(now - _state.posed_at, 0.2)
     _state.posed_at = now
     for item in posed:
@@ -403,11 +403,11 @@ def _in_place() -> None:
         compose.draw_background(chosen, context.region.width, context.region.height, curve)
         target = _smooth_target(context.region, chosen) if posed else None
         if target is None:
-            compose.draw_heads(scene, posed, time.monotonic(), chosen.seed)
+            compose.draw_heads(scene, posed, time.perf_counter(), chosen.seed)
             return
         with target.bound() as frame:
             frame.clear(color=(0.0, 0.0, 0.0, 0.0), depth=1.0)
-            compose.draw_heads(scene, posed, time.monotonic(), chosen.seed)
+            compose.draw_heads(scene, posed, time.perf_counter(), chosen.seed)
         draw_over(target)
 
 
@@ -445,7 +445,7 @@ def _window() -> None:
             posed,
             portrait(posed, width / height),
             curve=curve,
-            time=time.monotonic(),
+            time=time.perf_counter(),
             shadow=_state.shadow,
         )
     margin = 12

@@ -142,14 +142,16 @@ class Camera:
             self._device.release()
             raise self._why_not()
         # Most webcams give more than a few pictures a second only as JPEG, and say so last.
-        self._device.set(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))
+        wishes = [(cv2.CAP_PROP_FOURCC, cv2.VideoWriter.fourcc(*"MJPG"))]
         if all(size):
-            self._device.set(cv2.CAP_PROP_FRAME_WIDTH, size[0])
-            self._device.set(cv2.CAP_PROP_FRAME_HEIGHT, size[1])
+            wishes += [(cv2.CAP_PROP_FRAME_WIDTH, size[0]), (cv2.CAP_PROP_FRAME_HEIGHT, size[1])]
         if fps:
-            self._device.set(cv2.CAP_PROP_FPS, fps)
+            # V4L2 gives the rate that the format by then allows; DirectShow forgets the format for a rate.
+            wishes.insert(0 if sys.platform == "win32" else len(wishes), (cv2.CAP_PROP_FPS, fps))
         # An older picture in a queue is lag.
-        self._device.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+        wishes.append((cv2.CAP_PROP_BUFFERSIZE, 1))
+        for what, value in wishes:
+            self._device.set(what, value)
         self.size = (
             int(self._device.get(cv2.CAP_PROP_FRAME_WIDTH)),
             int(self._device.get(cv2.CAP_PROP_FRAME_HEIGHT)),
@@ -180,6 +182,8 @@ class Camera:
             if 0.0 <= time - stamp < _STALE:
                 time = stamp  # V4L2 dates by the same clock, when the picture began to arrive
             ok, image = self._device.retrieve()
+            if sys.platform == "win32":
+                time = now()  # DirectShow waits for the picture here, and not when it is grabbed
             if ok and image is not None:
                 image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
                 return time, cv2.flip(image, 1) if self._mirror else image
@@ -210,6 +214,13 @@ class Camera:
                 f"{self.name} gives no pictures.",
                 "Allow the camera under Privacy & Security for the program that Blender was started from: Blender "
                 "itself cannot be allowed, so start it from the Terminal.",
+            )
+        elif sys.platform == "win32":
+            return MienError(
+                "camera-busy",
+                f"{self.name} gives no pictures: it is not there, in use by another program, or not allowed.",
+                "Close what uses it, choose another number, or let desktop apps access it in Windows's Settings > "
+                "Privacy > Camera. Mien goes on as soon as it can.",
             )
         return MienError(
             "camera-busy",

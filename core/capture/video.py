@@ -224,7 +224,7 @@ def _name_in_utf8(path: Path) -> Iterator[str]:
                 ) from error
             yield str(link)
     else:
-        yield str(path)
+        yield str(path.absolute())  # FFmpeg takes what stands before a colon at the beginning for a protocol
 
 
 def _codec_error(path: Path, capture: cv2.VideoCapture) -> MienError:

@@ -182,7 +182,7 @@ def _bind(port: int, listen_lan: bool) -> socket.socket:
             raise MienError(
                 "port-refused",
                 f"This system does not let Mien listen on UDP port {port}.",
-                "Set a port above 1023, or allow Blender in the firewall.",
+                "Set another port above 1023 here and in the sending app, or close the program that holds this one.",
             ) from error
         raise MienError(
             "network-failed",

@@ -971,6 +971,18 @@ def test_an_undo_finds_renamed_and_deleted_takes(five):
     assert bpy.context.scene.mien.take == str(five / "2.mien")
 
 
+@pytest.mark.parametrize("name", ["con", "AUX", "nul.2", "com1 .x", "a:b", ".hidden", " "])
+def test_a_take_gets_no_name_that_another_system_cannot_have(tmp_path, name):
+    path = tmp_path / "happy.mien"
+    with TakeWriter(path, TakeHeader("test", fps=30)) as writer:
+        writer.write(FrameResult(0, 0.0, found=True))
+    with pytest.raises(MienError) as error:
+        takes.rename(path, name)
+    assert error.value.code == "take-name"
+    assert path.exists()
+    assert takes.rename(path, "Connie") == tmp_path / "Connie.mien"
+
+
 def test_a_take_is_renamed_to_another_case(tmp_path):
     path = tmp_path / "happy.mien"
     with TakeWriter(path, TakeHeader("test", fps=30)) as writer:

@@ -493,6 +493,20 @@ def test_cancel_ends_the_worker_and_keeps_nothing(tmp_path, fake_worker):
     job.cancel()  # again: nothing
 
 
+def test_cancel_leaves_a_file_that_another_program_holds(tmp_path, fake_worker, monkeypatch):
+    """Windows lets nobody delete what a virus scanner looks at."""
+
+    def refuse(*_args, **_how):
+        raise PermissionError(13, "in use")
+
+    fake_worker("time.sleep(60)")
+    job = CaptureJob(tmp_path / "a.mp4", tmp_path / "a.mien", command=session.worker_command)
+    job.start()
+    monkeypatch.setattr(Path, "unlink", refuse)
+    job.cancel()
+    assert job.error.code == "cancelled"
+
+
 def test_a_cancelled_capture_keeps_its_frames_for_bake_take(ready, fake_worker, tmp_path):
     import time
 

@@ -173,6 +173,16 @@ def test_a_name_that_is_no_utf8(tmp_path, clip):
 
 
 @needs_ffmpeg
+@pytest.mark.skipif(sys.platform == "win32", reason="no colons in names there")
+@pytest.mark.parametrize("name", ["10:30.mp4", "file:x.mp4"])
+def test_a_name_that_looks_like_a_protocol(tmp_path, clip, monkeypatch, name):
+    clip.rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    with open_source(name) as source:
+        assert len(list(source)) == len(list(source)) == 12
+
+
+@needs_ffmpeg
 def test_a_time_lapse_is_whole(tmp_path):
     path = tmp_path / "lapse.mkv"
     ffmpeg("-f", "lavfi", "-i", "testsrc=d=62:r=0.5:s=64x48", path)

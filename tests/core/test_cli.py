@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import os
@@ -271,6 +272,20 @@ def test_a_command_goes_on_where_nobody_listens(mien_command, take, tmp_path, fl
     os.close(write)
     assert (done.returncode, done.stderr) == (0, b"")
     assert (tmp_path / "x.csv").read_text().startswith("Timecode,")
+
+
+def test_windows_says_otherwise_that_nobody_listens(tmp_path):
+    class Closed:
+        def __init__(self, number, descriptor):
+            self.number, self.fileno = number, lambda: descriptor
+
+        def write(self, _text):
+            raise OSError(self.number, "no")
+
+    with open(tmp_path / "out", "w") as file:
+        cli.Console(False, Closed(errno.EINVAL, file.fileno())).say("done")
+        with pytest.raises(OSError, match="no"):
+            cli.Console(False, Closed(errno.ENOSPC, file.fileno())).say("done")
 
 
 @posix

@@ -76,6 +76,18 @@ def test_an_environment_below_a_folder_with_a_space_is_known_again(tmp_path, mon
     assert bootstrap.works(environment)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="links take rights there")
+def test_a_python_is_found_whose_path_the_code_page_lacks(tmp_path, monkeypatch):
+    from mien import bootstrap
+
+    python = tmp_path / "Łódź" / "python"
+    python.parent.mkdir()
+    python.symlink_to(sys.executable)
+    monkeypatch.setenv("PYTHONIOENCODING", "cp1252")
+    monkeypatch.setattr(sys, "executable", str(python))
+    assert bootstrap.find_python(sys.version_info[:2]) == str(python)
+
+
 def test_what_sets_up_leaves_stdout_to_the_command(capfd):
     from mien import bootstrap
 

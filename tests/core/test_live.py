@@ -259,6 +259,44 @@ def test_camera_settings_and_pictures(device):
     assert (camera.size, camera.fps, camera.name) == ((64, 48), 100.0, "Webcam")
 
 
+def test_a_rate_is_asked_for_when_it_takes_no_format_back(device, monkeypatch):
+    """For a rate DirectShow opens the camera anew, as it pleases; V4L2 knows rates of the format it has by then."""
+    wishes = []
+    monkeypatch.setattr(Device, "set", lambda self, what, value: wishes.append(what))
+    size = [cv2.CAP_PROP_FOURCC, cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT]
+    for system, expected in (("win32", [cv2.CAP_PROP_FPS, *size]), ("linux", [*size, cv2.CAP_PROP_FPS])):
+        monkeypatch.setattr(sys, "platform", system)
+        wishes.clear()
+        Camera("0", (1280, 720), 30.0)
+        assert wishes[:4] == expected
+
+
+def test_a_picture_that_is_waited_for_late_is_dated_late(device, monkeypatch):
+    """DirectShow grabs at once, and waits for the picture when it is fetched."""
+
+    def retrieve(_self):
+        time.sleep(0.05)
+        return True, BLACK
+
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(Device, "retrieve", retrieve)
+    camera = Camera("0")
+    began = now()
+    moment, _image = camera.read()
+    assert moment - began >= 0.05
+
+
+def test_what_windows_does_not_tell_of_a_camera_is_asked(device, monkeypatch):
+    """Absent, busy and forbidden cameras look alike there."""
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(Device, "plugged", False)
+    with pytest.raises(MienError) as error:
+        Camera("0")
+    assert error.value.code == "camera-busy"
+    assert "not there" in error.value.message
+    assert "Privacy" in error.value.hint
+
+
 def test_mirror_turns_the_picture(device, monkeypatch):
     picture = BLACK.copy()
     picture[:, :10] = 255

@@ -76,6 +76,20 @@ def test_listens_on_this_machine_alone_unless_told():
         assert source.address[0] == "0.0.0.0"
 
 
+def test_a_port_that_another_program_has_to_itself(monkeypatch):
+    """On Windows that is told as a lack of permission, and so is a port that the system keeps."""
+
+    def refuse(_self, _address):
+        raise PermissionError(13, "no")
+
+    monkeypatch.setattr(socket, "socket", type("Socket", (socket.socket,), {"bind": refuse}))
+    with pytest.raises(MienError) as error:
+        NetworkSource(port=0)
+    assert error.value.code == "port-refused"
+    assert "another port" in error.value.hint
+    assert "program" in error.value.hint
+
+
 def test_a_busy_port_says_what_to_do():
     with NetworkSource(port=0) as source:
         with pytest.raises(MienError) as error:

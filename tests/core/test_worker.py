@@ -583,6 +583,24 @@ def test_python_is_found_where_it_is_embedded(monkeypatch):
     assert Path(find_python()).name.startswith("python")
 
 
+@pytest.mark.parametrize("background", [False, True])
+def test_on_windows_no_window_opens_and_a_job_in_the_background_gives_way(monkeypatch, background):
+    flags = {"CREATE_NO_WINDOW": 0x08000000, "BELOW_NORMAL_PRIORITY_CLASS": 0x4000}
+    for name, value in flags.items():
+        monkeypatch.setattr(subprocess, name, value, raising=False)
+    asked = {}
+
+    def refuse(_command, **how):
+        asked.update(how)
+        raise OSError("no")
+
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    with pytest.raises(MienError, match="cannot be started"):
+        WorkerClient(["python"], {}, background=background).start()
+    assert asked["creationflags"] == 0x08000000 | (0x4000 if background else 0)
+
+
 def test_the_client_uses_no_thread(make, tmp_path):
     before = threading.active_count()
     client = make(command())
