@@ -10,11 +10,11 @@ follow:
   530 Python objects.
 * Calls run on the caller's thread, not on a dispatcher thread.
 
-The library reports its use to Google (play.googleapis.com, by libcurl on threads of its
-own; google-ai-edge/mediapipe issue 6291) and has no switch for it. Mien promises to work
-offline, so `load` sets the process's proxy for https to a kind that libcurl refuses
-before it opens any connection. That is the reason why this may only be loaded in
-Mien's own processes (worker, command line), never in Blender's.
+The library reports its use to Google (play.googleapis.com, on threads of its own;
+google-ai-edge/mediapipe issue 6291) and has no switch for it. Mien promises to work
+offline, so `load` takes the way out from the whole process (`_block_reports`). That is
+the reason why this may only be loaded in Mien's own processes (worker, command line),
+never in Blender's.
 
 The structs mirror ``mediapipe/tasks/python`` of the release in `MEDIAPIPE_VERSION`
 (Apache-2.0, The MediaPipe Authors). A test compares sizes, offsets and results with that
@@ -30,6 +30,7 @@ import importlib.util
 import os
 import platform
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,6 +51,22 @@ _LIBRARY = {"Darwin": "libmediapipe.dylib", "Windows": "libmediapipe.dll"}.get(p
 
 _NO_SUCH_PROXY = "none://usage-reports-are-off.invalid"
 """A proxy of a kind that libcurl refuses before it opens a connection or looks up a name."""
+
+_NOBODY = b"127.0.0.1:1"
+"""A proxy for WinINet, on this machine, where nothing listens."""
+
+_INTERNET_OPTION_PROXY = 38
+_INTERNET_OPEN_TYPE_PROXY = 3
+
+_NO_WEB = b"""(version 1) (allow default)
+(deny network-outbound (remote ip "*:443") (literal "/private/var/run/mDNSResponder"))"""
+"""A sandbox for macOS in which no web page can be asked for, nor its address; Mien itself needs neither."""
+
+
+class ProxyInfo(ctypes.Structure):
+    """``INTERNET_PROXY_INFO`` of WinINet."""
+
+    _fields_ = [("access", ctypes.c_uint32), ("proxy", ctypes.c_char_p), ("bypass", ctypes.c_char_p)]
 
 
 class BaseOptions(ctypes.Structure):
@@ -190,11 +207,7 @@ def load() -> ctypes.CDLL:
         ``mediapipe-missing`` or ``mediapipe-unusable``.
     """
     path = library_path()
-    # Before loading: a statically linked C runtime copies the environment when the library loads.
-    for name in ("https_proxy", "HTTPS_PROXY"):
-        os.environ[name] = _NO_SUCH_PROXY
-    for name in ("no_proxy", "NO_PROXY"):  # or a user's "*" would go round the proxy
-        os.environ.pop(name, None)
+    _block_reports()
     try:
         library = ctypes.CDLL(str(path))
         for name, arguments in _SIGNATURES.items():
@@ -208,6 +221,35 @@ def load() -> ctypes.CDLL:
             "mediapipe-unusable", f"The face tracking library could not be loaded: {error}", _remedy(str(error))
         ) from error
     return library
+
+
+def _block_reports() -> None:
+    """Take the way out from what reports the library's use: libcurl on Linux, the system's own parts elsewhere.
+
+    Traced on Linux; on Windows and macOS by what documents say, not tried yet.
+
+    References
+    ----------
+    Microsoft, How to programmatically query and set proxy settings (Q226473): without a handle, the proxy is set
+    for this process alone. Apple, sandbox_init(3).
+    """
+    # Before loading: a statically linked C runtime copies the environment when the library loads.
+    for name in ("https_proxy", "HTTPS_PROXY"):
+        os.environ[name] = _NO_SUCH_PROXY
+    for name in ("no_proxy", "NO_PROXY"):  # or a user's "*" would go round the proxy
+        os.environ.pop(name, None)
+    blocked = True
+    if sys.platform == "win32":
+        proxy = ProxyInfo(_INTERNET_OPEN_TYPE_PROXY, _NOBODY, None)
+        set_option = ctypes.WinDLL("wininet").InternetSetOptionA
+        set_option.argtypes = [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p, ctypes.c_uint32]
+        blocked = set_option(None, _INTERNET_OPTION_PROXY, ctypes.byref(proxy), ctypes.sizeof(proxy))
+    elif sys.platform == "darwin":
+        enter = ctypes.CDLL(None).sandbox_init
+        enter.argtypes = [ctypes.c_char_p, ctypes.c_uint64, ctypes.POINTER(ctypes.c_char_p)]
+        blocked = enter(_NO_WEB, 0, ctypes.byref(ctypes.c_char_p())) == 0
+    if not blocked:
+        warnings.warn("the landmark model's library could not be kept from reporting its use", stacklevel=1)
 
 
 def _remedy(error: str) -> str:

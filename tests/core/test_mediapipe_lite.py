@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import json
@@ -138,6 +139,41 @@ def test_usage_reports_have_nowhere_to_go(model):
         NO_PROXY="*",
     )
     assert done.stdout.split() == ["none://usage-reports-are-off.invalid", "None", "None"]
+
+
+@pytest.mark.parametrize("system", ["win32", "darwin"])
+@pytest.mark.parametrize("works", [True, False])
+def test_usage_reports_are_blocked_on_other_systems(monkeypatch, system, works):
+    """Neither can run here: what is called, and that a failure is told."""
+    calls = []
+
+    class Library:
+        def __init__(self, name):
+            self.name = name
+
+        def __getattr__(self, function):
+            def call(*arguments):
+                calls.append((self.name, function, *arguments))
+                return works if system == "win32" else works - 1
+
+            return call
+
+    for name in ("https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(ctypes, "WinDLL", Library, raising=False)
+    monkeypatch.setattr(ctypes, "CDLL", Library)
+    with contextlib.nullcontext() if works else pytest.warns(UserWarning, match="reporting its use"):
+        lite._block_reports()
+    ((library, function, *arguments),) = calls
+    if system == "win32":
+        handle, option, info, size = arguments
+        assert (library, function, handle, option) == ("wininet", "InternetSetOptionA", None, 38)
+        assert size == ctypes.sizeof(lite.ProxyInfo) == 3 * ctypes.sizeof(ctypes.c_void_p)
+        assert (info._obj.access, info._obj.proxy, info._obj.bypass) == (3, b"127.0.0.1:1", None)
+    else:
+        assert (library, function, arguments[1]) == (None, "sandbox_init", 0)
+        assert b'(deny network-outbound (remote ip "*:443")' in arguments[0]
 
 
 def test_library_that_is_not_there(monkeypatch):
