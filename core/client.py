@@ -517,4 +517,5 @@ def _how(returncode: int) -> str:
             return signal.Signals(-returncode).name
         except ValueError:
             pass
-    return f"exit code {returncode}"
+    # What a crash ends with on Windows is known by its hexadecimal digits.
+    return f"exit code {returncode}" if returncode < 0x10000 else f"exit code 0x{returncode:08X}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 
 class MienError(Exception):
     """An error a person can act on.
@@ -39,3 +41,11 @@ class MienError(Exception):
     def from_dict(cls, data: dict[str, str]) -> MienError:
         """Rebuild an error from `to_dict`."""
         return cls(data.get("code", "unknown"), data.get("message", "Unknown error."), data.get("hint", ""))
+
+
+def library_missing(error: ImportError) -> MienError:
+    """Return what to tell where a library that comes with Mien does not load."""
+    hint = "Reinstall the Mien extension for this Blender version."
+    if sys.platform == "win32":
+        hint += " On Windows N and KN, install Microsoft's Media Feature Pack."
+    return MienError("library-missing", f"A library that Mien needs cannot be loaded: {error}.", hint)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import MienError
+from .errors import MienError, library_missing
 from .files import from_home, places
 from .pictures import is_recording
 from .take import TakeHeader, TakeWriter
@@ -157,11 +157,7 @@ def capture(
         from .capture import open_source
         from .pipeline import open_pipeline
     except ImportError as error:
-        raise MienError(
-            "library-missing",
-            f"A library that Mien needs cannot be loaded: {error}.",
-            "Reinstall the Mien extension for this Blender version.",
-        ) from error
+        raise library_missing(error) from error
 
     if loop:
         from .capture.loop import LoopSource

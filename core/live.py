@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .clock import now
-from .errors import MienError
+from .errors import MienError, library_missing
 from .protocol import (
     Expressions,
     LearnExpression,
@@ -145,11 +145,7 @@ class LiveSession:
                 self._grabber = Grabber(lambda: _open_pictures(self.order))
                 self._pipeline = make_pipeline(self.order.estimator)
         except ImportError as error:
-            raise MienError(
-                "library-missing",
-                f"A library that Mien needs cannot be loaded: {error}.",
-                "Reinstall the Mien extension for this Blender version.",
-            ) from error
+            raise library_missing(error) from error
         self._solver = Solver()
         self._labeller = self._pipeline.labeller if self._pipeline is not None else None
 

@@ -353,7 +353,8 @@ def _check_film(path: Path) -> None:
             "Close the film where it is open, or choose another name or folder.",
         ) from error
     if new:
-        path.unlink()
+        with contextlib.suppress(OSError):  # a virus scanner has it: the film will replace it
+            path.unlink()
 
 
 def _set_format(render, film: bool) -> None:
