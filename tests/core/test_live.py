@@ -27,6 +27,7 @@ from mien.core.capture.grabber import Grabber
 from mien.core.capture.paced import PacedFile
 from mien.core.clock import now
 from mien.core.errors import MienError
+from mien.core.expression import FEATURES
 from mien.core.labelling import Labeller
 from mien.core.live import LiveSession, give_memory_back, small_picture
 from mien.core.network import LiveLinkFaceSender, NetworkSource, VmcSender, ifacialmocap, lan_address
@@ -175,7 +176,7 @@ def test_a_phone_that_does_not_send_is_asked_again(session, monkeypatch):
 def test_an_actor_file_that_cannot_be_used_is_told_until_it_was_recorded_again(session, monkeypatch, tmp_path):
     class Classifier:
         def read(self, face, image):
-            return rng.normal(face, 0.1, 40).astype(np.float32), np.full(7, 1 / 7, np.float32)
+            return rng.normal(face, 0.1, FEATURES).astype(np.float32), np.full(7, 1 / 7, np.float32)
 
     class Labelling(Pipeline):
         labeller = Labeller(Classifier())
