@@ -223,6 +223,20 @@ def load() -> ctypes.CDLL:
     return library
 
 
+def _block_for_system() -> bool:
+    """Block what the environment does not; whether it worked."""
+    if sys.platform == "win32":
+        proxy = ProxyInfo(_INTERNET_OPEN_TYPE_PROXY, _NOBODY, None)
+        set_option = ctypes.WinDLL("wininet").InternetSetOptionA
+        set_option.argtypes = [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p, ctypes.c_uint32]
+        return bool(set_option(None, _INTERNET_OPTION_PROXY, ctypes.byref(proxy), ctypes.sizeof(proxy)))
+    if sys.platform == "darwin":
+        enter = ctypes.CDLL(None).sandbox_init
+        enter.argtypes = [ctypes.c_char_p, ctypes.c_uint64, ctypes.POINTER(ctypes.c_char_p)]
+        return enter(_NO_WEB, 0, ctypes.byref(ctypes.c_char_p())) == 0
+    return True
+
+
 def _block_reports() -> None:
     """Take the way out from what reports the library's use: libcurl on Linux, the system's own parts elsewhere.
 
@@ -238,16 +252,10 @@ def _block_reports() -> None:
         os.environ[name] = _NO_SUCH_PROXY
     for name in ("no_proxy", "NO_PROXY"):  # or a user's "*" would go round the proxy
         os.environ.pop(name, None)
-    blocked = True
-    if sys.platform == "win32":
-        proxy = ProxyInfo(_INTERNET_OPEN_TYPE_PROXY, _NOBODY, None)
-        set_option = ctypes.WinDLL("wininet").InternetSetOptionA
-        set_option.argtypes = [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_void_p, ctypes.c_uint32]
-        blocked = set_option(None, _INTERNET_OPTION_PROXY, ctypes.byref(proxy), ctypes.sizeof(proxy))
-    elif sys.platform == "darwin":
-        enter = ctypes.CDLL(None).sandbox_init
-        enter.argtypes = [ctypes.c_char_p, ctypes.c_uint64, ctypes.POINTER(ctypes.c_char_p)]
-        blocked = enter(_NO_WEB, 0, ctypes.byref(ctypes.c_char_p())) == 0
+    try:
+        blocked = _block_for_system()
+    except (OSError, AttributeError):  # the system has no such library or function
+        blocked = False
     if not blocked:
         warnings.warn("the landmark model's library could not be kept from reporting its use", stacklevel=1)
 
