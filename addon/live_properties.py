@@ -5,7 +5,7 @@ from __future__ import annotations
 import bpy
 
 from ..core import network
-from ..core.protocol import MAX_LABEL
+from ..core.protocol import MAX_ADDRESS, MAX_LABEL
 from ..core.units import EXPRESSIONS
 from . import session
 from .ids import LIVE_SETTINGS, PREVIEW, TAKE_LIST
@@ -22,9 +22,6 @@ FORMATS = (
     ("vmc", "VMC", "VSeeFace, Warudo and other VTuber programs, UDP port 39539"),
     ("ifacialmocap", "iFacialMocap", "The iPhone apps iFacialMocap and Facemotion3D, UDP port 49983"),
 )
-
-_LONGEST_ADDRESS = 64
-"""Characters, as `protocol.Output` and `StartLive` take it."""
 
 
 def _find_cameras(_self, _context, text):
@@ -158,7 +155,7 @@ class MienLiveSettings(bpy.types.PropertyGroup):
     phone: bpy.props.StringProperty(
         name="Phone",
         description="Address of the phone, which has to be asked to send; the app shows it",
-        maxlen=_LONGEST_ADDRESS,
+        maxlen=MAX_ADDRESS,
     )
     smoothing: bpy.props.FloatProperty(
         name="Smoothing",
@@ -240,7 +237,7 @@ class MienLiveSettings(bpy.types.PropertyGroup):
         name="Address",
         description="Address of the machine that receives, in digits",
         default="127.0.0.1",
-        maxlen=_LONGEST_ADDRESS,
+        maxlen=MAX_ADDRESS,
         update=tune_live,
     )
     livelink_port: bpy.props.IntProperty(
@@ -253,7 +250,7 @@ class MienLiveSettings(bpy.types.PropertyGroup):
         name="Address",
         description="Address of the machine that receives, in digits",
         default="127.0.0.1",
-        maxlen=_LONGEST_ADDRESS,
+        maxlen=MAX_ADDRESS,
         update=tune_live,
     )
     vmc_port: bpy.props.IntProperty(

@@ -38,6 +38,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import MienError
+from .types import check_picture
 
 MEDIAPIPE_VERSION = "1.2.2"
 """The release whose C structs are mirrored here."""
@@ -375,8 +376,7 @@ class LandmarkerCall:
         """
         # The library would read other bytes as a picture, ends for good at an empty one, and the process with it
         # where there is no landmarker.
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-            raise ValueError(f"image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
+        check_picture(image)
         if not self._handle:
             raise ValueError("the landmarker is closed")
         height, width = image.shape[:2]

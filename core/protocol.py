@@ -43,6 +43,8 @@ _MAX_JSON = 1 << 18
 MAX_TEXT = 8192
 MAX_LABEL = 64
 """Longest name of an actor's own expression, characters."""
+MAX_ADDRESS = 64
+"""Longest address of a machine, characters."""
 _MAX_PATH = 4096
 _MAX_NAME = 256
 _MAX_JOB = 2**32 - 1
@@ -400,7 +402,7 @@ class StartLive(_Json):
         _flag("mirror", self.mirror)
         _whole("port", self.port, 2**16 - 1)
         _flag("lan", self.lan)
-        _text("host", self.host, 64)
+        _text("host", self.host, MAX_ADDRESS)
         _estimator(self.estimator)
 
 
@@ -427,7 +429,7 @@ class Output:
     def __post_init__(self):
         if self.format not in ("livelink", "vmc"):
             raise ValueError("format must be 'livelink' or 'vmc'")
-        _text("host", self.host, 64)
+        _text("host", self.host, MAX_ADDRESS)
         _whole("port", self.port, 2**16 - 1)
         if self.blends not in ("arkit", "vrm"):
             raise ValueError("blends must be 'arkit' or 'vrm'")

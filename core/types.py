@@ -41,10 +41,15 @@ class Frame:
     image: npt.NDArray[np.uint8]
 
     def __post_init__(self):
-        if self.image.ndim != 3 or self.image.shape[2] != 3 or self.image.dtype != np.uint8 or not self.image.size:
-            raise ValueError(f"image must be (H, W, 3) uint8, got {self.image.shape} {self.image.dtype}")
+        check_picture(self.image)
         if not math.isfinite(self.time):
             raise ValueError("time must be finite")
+
+
+def check_picture(image: npt.NDArray) -> None:
+    """Raise ValueError unless `image` is an RGB picture, (H, W, 3) of uint8, that has a pixel."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise ValueError(f"image must be (H, W, 3) uint8, got {image.shape} {image.dtype}")
 
 
 def _frozen(values, shape: tuple[int, ...], name: str, low=-np.inf, high=np.inf) -> Array:
