@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import tempfile
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import numpy.typing as npt
 from .action_unit_model import load_arrays
 from .errors import MienError
 from .expression import PersonalClasses
+from .files import replacing
 from .models import catalogue
 
 MAX_OWN = 12
@@ -139,30 +138,24 @@ class Actor:
             self._note_names()
             self._save()
 
-    def _aside(self) -> Path:
-        """Return a name beside the file that is free."""
-        names = (self.path.with_suffix(f".old{number}") for number in itertools.count(1))
-        return next(path for path in names if not path.exists())
-
     def _save(self) -> None:
-        temporary = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            # Whole or not at all: written beside its place first.
-            handle, temporary = tempfile.mkstemp(".npz", dir=self.path.parent)
-            os.close(handle)
-            self._classes.save(temporary)
-            with zipfile.ZipFile(temporary, "a") as archive, archive.open(f"{_MARK}.npy", "w") as file:
-                np.save(file, np.array(fingerprint()), allow_pickle=False)
-            if self._afresh and self.path.exists():
-                os.replace(self.path, self._aside())
+            with replacing(self.path) as part:
+                self._classes.save(part, **{_MARK: np.array(fingerprint())})
+                if self._afresh:
+                    self._put_aside()
             self._afresh = False
-            os.replace(temporary, self.path)
         except OSError as error:
-            if temporary is not None:
-                Path(temporary).unlink(missing_ok=True)
             raise MienError(
                 "actor-not-saved",
                 f"The expressions of {self.path.stem} cannot be saved: {error.strerror or error}.",
                 f"Check that {self.path.parent} can be written.",
             ) from error
+
+    def _put_aside(self) -> None:
+        """Move the file, or what a link at its place leads to, to a name beside it that is free."""
+        place = Path(os.path.realpath(self.path))
+        if place.exists():
+            names = (place.with_suffix(f".old{number}") for number in itertools.count(1))
+            os.replace(place, next(path for path in names if not path.exists()))

@@ -321,11 +321,19 @@ class PersonalClasses:
         best = max(scores, key=scores.get, default=None)
         return best if best is not None and scores[best] > 0 else None
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the classes as an ``.npz`` without pickles."""
+    def save(self, path: str | os.PathLike[str], **beside: npt.ArrayLike) -> None:
+        """Write the classes as an ``.npz`` without pickles, and what else is to stand there.
+
+        Raises
+        ------
+        OSError
+        """
         names = list(self._samples)
         arrays = {f"samples{i}": self._samples[name].astype(np.float16) for i, name in enumerate(names)}
-        np.savez_compressed(path, format=np.int32(self.FORMAT), names=np.array(names, dtype=np.str_), **arrays)
+        with open(path, "wb") as file:  # to a bare name numpy adds an ending
+            np.savez_compressed(
+                file, format=np.int32(self.FORMAT), names=np.array(names, dtype=np.str_), **arrays, **beside
+            )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> PersonalClasses:

@@ -219,6 +219,16 @@ class MIEN_OT_live_learn(bpy.types.Operator):
     def poll(cls, _context):
         return _live_runs(cls) and session.live.expressions.state != "running"
 
+    def invoke(self, context, event):
+        name = live_workflow.settings(context).lesson.strip()
+        if self.rest or name not in session.live.expressions.names:
+            return self.execute(context)
+        # The one before is gone from the actor's file once this is learnt, and no undo brings it back.
+        message = f'"{name}" is known already.'
+        return context.window_manager.invoke_confirm(
+            self, event, title="Record it anew?", message=message, confirm_text="Record"
+        )
+
     def execute(self, context):
         try:
             live_workflow.learn(context, rest=self.rest)

@@ -13,7 +13,7 @@ import pytest
 
 from mien.addon import cli, live, live_properties, live_workflow, markers, preferences, session
 from mien.addon.expressions import BASIC
-from mien.addon.operators.live import MIEN_OT_live_forget
+from mien.addon.operators.live import MIEN_OT_live_forget, MIEN_OT_live_learn
 from mien.addon.preview import overlay, properties
 from mien.addon.preview.particles import wanted
 from mien.addon.preview.playback import read_samples
@@ -231,7 +231,7 @@ def actors(tmp_path, monkeypatch):
     return tmp_path / "actors"
 
 
-def test_what_cannot_be_learnt_is_told(device, head, actors):  # noqa: F811
+def test_what_cannot_be_learnt_is_told(device, head, actors, monkeypatch):  # noqa: F811
     chosen = live_workflow.settings(bpy.context)
     assert not bpy.ops.mien.live_learn.poll()
     start()
@@ -250,6 +250,15 @@ def test_what_cannot_be_learnt_is_told(device, head, actors):  # noqa: F811
     cross = SimpleNamespace(name="smirk")
     told = MIEN_OT_live_forget.invoke(cross, SimpleNamespace(window_manager=window), None)
     assert (asked, told) == (["smirk"], {"RUNNING_MODAL"})
+    # So is what is recorded anew.
+    window = SimpleNamespace(invoke_confirm=lambda _operator, _event, **words: asked.append(words["message"]))
+    button = SimpleNamespace(rest=False, execute=lambda _context: asked.append("recorded"))
+    context = SimpleNamespace(scene=bpy.context.scene, window_manager=window)
+    with monkeypatch.context() as patch:
+        patch.setattr(session.live, "expressions", SimpleNamespace(names=("smirk",)))
+        for chosen.lesson in (" smirk ", "grin"):
+            MIEN_OT_live_learn.invoke(button, context, None)
+    assert asked == ["smirk", '"smirk" is known already.', "recorded"]
     # The stand-in has no classifier: the worker says so.
     chosen.lesson = "smirk"
     assert bpy.ops.mien.live_learn() == {"FINISHED"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from mien.core.actor import MAX_OWN, Actor
 from mien.core.capture import open_source
 from mien.core.errors import MienError
-from mien.core.expression import FEATURES, UNSURE, ExpressionClassifier
+from mien.core.expression import FEATURES, UNSURE, ExpressionClassifier, PersonalClasses
 from mien.core.files import actor_file
 from mien.core.labelling import FORGET, INTERVAL, RECENT, Labeller
 from mien.core.landmarks import Face, Landmarker
@@ -239,7 +240,7 @@ def test_a_lesson_without_a_face_or_an_actor_is_given_up(tmp_path, labeller, mon
     assert (labeller.lesson.state, labeller.lesson.error.code) == ("failed", "lesson-no-face")
 
 
-def test_what_cannot_be_learnt_is_told_in_words(tmp_path):
+def test_what_cannot_be_learnt_is_told_in_words(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     rest, own = rng.normal(0, 1, (2, RECENT, FEATURES)).astype(np.float32)
     actor = Actor(tmp_path / "a.npz")
@@ -259,6 +260,13 @@ def test_what_cannot_be_learnt_is_told_in_words(tmp_path):
     blocked.write_text("")
     with pytest.raises(MienError, match="cannot be saved"):
         Actor(blocked / "a.npz").learn("smirk", list(own), list(rest))
+    # A lesson that cannot be saved leaves the file, and nothing beside it.
+    before = actor.path.read_bytes()
+    monkeypatch.setattr(np, "savez_compressed", Mock(side_effect=OSError(28, "No space left on device")))
+    with pytest.raises(MienError, match="cannot be saved"):
+        Actor(actor.path, afresh=True).learn("smirk", list(own), list(rest))
+    assert actor.path.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npz", "file"]
 
 
 def test_a_file_of_other_models_or_damaged_is_refused_and_can_be_begun_anew(tmp_path, monkeypatch):
@@ -296,6 +304,16 @@ def test_what_a_lesson_replaces_is_kept_beside_it(tmp_path):
     kept = {file.name: file.read_bytes() for file in tmp_path.iterdir() if file != path}
     assert kept == {"J. Doe.old1": b"of another time", "J. Doe.old2": b"of yet another"}
     assert Actor(path).names == ("grin", "smirk")
+    # A shared folder's file, linked to: the link stays, and leads to what was learnt.
+    link = tmp_path / "Linked.npz"
+    link.symlink_to(path)
+    Actor(link).learn("pout", list(own), list(rest))
+    assert link.is_symlink()
+    assert Actor(path).names == ("grin", "smirk", "pout")
+    Actor(link, afresh=True).learn("wink", list(own), list(rest))
+    assert link.is_symlink()
+    assert Actor(path).names == ("wink",)
+    assert PersonalClasses.load(tmp_path / "J. Doe.old3").names == ["grin", "smirk", "pout"]
 
 
 def test_a_file_with_any_byte_wrong_is_refused_in_words_or_read(tmp_path):
