@@ -4,8 +4,7 @@
 
 Needs `synthesis` and `faces` to have run. Afterwards `action_unit_net` begins with the shipped weights, and
 `expression_net` goes on from them where it is asked for more epochs. What training alone has, as
-`ActionUnitNet.around_eye` and `around_mouth`, begins anew, and so does the head with ``--new-head``. Checkpoints
-that are there are kept.
+`ActionUnitNet.around_eye` and `around_mouth`, begins anew. Checkpoints that are there are kept.
 """
 
 from __future__ import annotations
@@ -98,15 +97,9 @@ def _fit(norm: nn.Module, inputs: tuple[torch.Tensor, ...], size: torch.Tensor, 
     norm.bias.copy_(bias + norm.running_mean / size)
 
 
-def restore_action_units(target: Path, *, new_head: bool = False) -> None:
-    """Write the checkpoint of the action unit network; statistics are those of some rendered people.
-
-    With `new_head` its head is one that has learnt nothing: going on, a head hardly comes to ask features that
-    were not there when it learnt.
-    """
+def restore_action_units(target: Path) -> None:
+    """Write the checkpoint of the action unit network; statistics are those of some rendered people."""
     arrays = load_arrays(MODELS / "action_units.npz")
-    if new_head:
-        arrays["leak"] = np.array(action_unit_net.LEAK)
     parts = []
     for path in sorted((work_folder() / "synthesis").glob("part*.npz"))[:4]:
         with np.load(path, allow_pickle=False) as part:
@@ -123,11 +116,10 @@ def restore_action_units(target: Path, *, new_head: bool = False) -> None:
     ):
         seen = torch.from_numpy(pictures[:, None, *window]).float() / 255
         restore(part, layers_of(MODELS / name), seen)
-    if not new_head:
-        with torch.no_grad():
-            for i, layer in enumerate(net.head.layers):
-                layer.weight.copy_(torch.from_numpy(arrays[f"weight{i}"].astype(np.float32)))
-                layer.bias.copy_(torch.from_numpy(arrays[f"bias{i}"]))
+    with torch.no_grad():
+        for i, layer in enumerate(net.head.layers):
+            layer.weight.copy_(torch.from_numpy(arrays[f"weight{i}"].astype(np.float32)))
+            layer.bias.copy_(torch.from_numpy(arrays[f"bias{i}"]))
     average = torch.optim.swa_utils.AveragedModel(net, use_buffers=True)
     save(
         {
@@ -157,10 +149,10 @@ def word_of(net: nn.Module, views: list[torch.Tensor], options: argparse.Namespa
     return torch.cat(parts)
 
 
-def restore_expression(folder: Path) -> None:
+def restore_expression(target: Path) -> None:
     """Write the checkpoint of the expression network, as if its training had just ended."""
     options = expression_net.options([])
-    arrays = expression_net.prepare(folder)
+    arrays = expression_net.prepare(target.parent)
     views = expression_net.joined(arrays)
     chosen = np.random.default_rng(0).permutation(len(views[0]))[:600]
     seen = np.stack([deep_view(picture) for view in views for picture in view.numpy()[chosen]])
@@ -177,23 +169,20 @@ def restore_expression(folder: Path) -> None:
             "epoch": options.epochs,
             "history": [],
         },
-        folder / "expression_net.pt",
+        target,
     )
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the checkpoints that are missing."""
-    parser = argparse.ArgumentParser(description="Make checkpoints of the shipped weights.")
-    parser.add_argument("--new-head", action="store_true", help="let the action unit network's head begin anew")
-    options = parser.parse_args(arguments)
+    argparse.ArgumentParser(description="Make checkpoints of the shipped weights.").parse_args(arguments)
     folder = work_folder()
-    action_units = folder / "action_unit_net.pt"
-    if not action_units.is_file():
-        restore_action_units(action_units, new_head=options.new_head)
-    elif options.new_head:
-        parser.error(f"--new-head makes {action_units} anew: delete it first")
-    if not (folder / "expression_net.pt").is_file():
-        restore_expression(folder)
+    for name, write in (
+        ("action_unit_net.pt", restore_action_units),
+        ("expression_net.pt", restore_expression),
+    ):
+        if not (folder / name).is_file():
+            write(folder / name)
     return 0
 
 

@@ -9,7 +9,7 @@ from mien.core.training.action_unit_net import HEIGHT, WIDTH, CloseUpFeatures, D
 from mien.core.training.export import export
 from mien.core.training.expression_net import ExpressionNet
 from mien.core.training.paths import MODELS
-from mien.core.training.restore import layers_of, main, restore, restore_action_units
+from mien.core.training.restore import layers_of, main, restore
 from mien.core.training.synthesis import PICTURE_NAMES, empty_part
 
 
@@ -72,23 +72,14 @@ def work(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_head_is_the_shipped_one_or_begins_anew(work):
-    states = []
-    for new in (False, True):
-        restore_action_units(work / "action_unit_net.pt", new_head=new)
-        states.append(torch.load(work / "action_unit_net.pt", weights_only=True))
-    shipped, arrays = states[0]["net"], load_arrays(MODELS / "action_units.npz")
+def test_missing_checkpoints_are_made_of_the_shipped_weights_and_others_kept(work):
+    (work / "expression_net.pt").write_bytes(b"weeks of work")
+    assert main([]) == 0
+    assert (work / "expression_net.pt").read_bytes() == b"weeks of work"
+    state, arrays = torch.load(work / "action_unit_net.pt", weights_only=True), load_arrays(MODELS / "action_units.npz")
     for i in range(3):
-        torch.testing.assert_close(shipped[f"head.layers.{i}.weight"].numpy(), np.float32(arrays[f"weight{i}"]))
-    for name, values in states[1]["net"].items():
-        torch.testing.assert_close(states[1]["average"][f"module.{name}"], values)
-        assert torch.equal(values, shipped[name]) != name.startswith("head.layers")
-    assert states[0]["components"].keys() == states[1]["components"].keys()
-
-
-def test_a_new_head_does_not_leave_the_checkpoint_that_is_there_as_if_nothing_had_been_asked(work, capsys):
-    (work / "action_unit_net.pt").write_bytes(b"weeks of work")
-    with pytest.raises(SystemExit):
-        main(["--new-head"])
-    assert "delete it first" in capsys.readouterr().err
-    assert (work / "action_unit_net.pt").read_bytes() == b"weeks of work"
+        torch.testing.assert_close(state["net"][f"head.layers.{i}.weight"].numpy(), np.float32(arrays[f"weight{i}"]))
+    for name, values in state["net"].items():
+        torch.testing.assert_close(state["average"][f"module.{name}"], values)
+    for name, values in state["components"].items():
+        np.testing.assert_array_equal(values.numpy(), arrays[name])
