@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .rig.targets import Target
 
 NAME = "bake"
-HELP = "put the face of a video or of a phone's recording on a rig: a .blend, a contact sheet and the take"
+HELP = "put the face of a video, a phone's recording or a take on a rig: a .blend, and of pictures a contact sheet"
 
 _SAMPLES = Path(__file__).resolve().parents[1] / "sample_rigs"
 
@@ -30,7 +30,7 @@ def add_arguments(parser):
         type=Path,
         nargs="?",
         default=_SAMPLES / "performance.mp4",
-        help="video, picture folder, first picture of a sequence, a CSV of Live Link Face, or a .mien take "
+        help="video, picture folder, first picture of a sequence, a CSV of Live Link Face, or a take "
         "(default: the sample performance)",
     )
     parser.add_argument("--rig", type=Path, metavar="RIG.blend", help="prepared rig (default: the sample head)")
@@ -111,7 +111,7 @@ def _bake(args, console) -> dict:
     import bpy
 
     from ..core.solve import SolveOptions, hidden_spans, solve_take
-    from ..core.take import SUFFIX, Take
+    from ..core.take import SUFFIX, Take, is_take
     from . import bake, markers, sound, takes, triggers
     from .contact_sheet import write_contact_sheet
 
@@ -123,10 +123,10 @@ def _bake(args, console) -> dict:
     if not rig.is_file():
         raise MienError("rig-not-found", f"There is no file {rig}.", "Give --rig the path of a .blend file.")
     # A take is baked as it is; it and a phone's recording have no pictures to show.
-    is_take = args.source.suffix == SUFFIX
-    take_path = args.source if is_take else out.with_suffix(SUFFIX)
-    sheet = None if is_take or is_recording(args.source) or args.no_sheet else out.with_suffix(".png")
-    spare(args.source, [rig, args.actor], [out, None if is_take else take_path, sheet])
+    captured_before = is_take(args.source)
+    take_path = args.source if captured_before else out.with_suffix(SUFFIX)
+    sheet = None if captured_before or is_recording(args.source) or args.no_sheet else out.with_suffix(".png")
+    spare(args.source, [rig, args.actor], [out, None if captured_before else take_path, sheet])
     _open(rig)
     scene = bpy.context.scene
     if args.scene_fps:
@@ -136,7 +136,7 @@ def _bake(args, console) -> dict:
     target, others, left_out = _targets(args, console)
 
     captured = None
-    if is_take:
+    if captured_before:
         if args.actor is not None:
             console.say("Note: a take keeps the labels that it was captured with: --actor was not used")
     else:

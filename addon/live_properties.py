@@ -108,7 +108,7 @@ class MienLiveSettings(bpy.types.PropertyGroup):
     )
     camera: bpy.props.StringProperty(
         name="Camera",
-        description="Name or number of the camera. Leave empty for the first one",
+        description="Name of the camera, or its number, counted from 0. Leave empty for the first one",
         search=_find_cameras,
         search_options={"SUGGESTION"},
     )
@@ -285,7 +285,7 @@ class MienTakeList(bpy.types.PropertyGroup):
     """The takes folder as it was read last; see `takes`."""
 
     items: bpy.props.CollectionProperty(type=MienTake, name="Takes", description="The takes in the takes folder")
-    active: bpy.props.IntProperty(name="Active Take", description="The take that the buttons below mean")
+    active: bpy.props.IntProperty(name="Active Take", description="The take that the list's own buttons mean")
 
 
 CLASSES = (MienLiveTarget, MienTrigger, MienLiveSettings, MienTake, MienTakeList)

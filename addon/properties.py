@@ -82,7 +82,11 @@ class MienSettings(bpy.types.PropertyGroup):
         name="Rest Pose",
         description="What counts as the actor's resting face",
         items=(
-            ("auto", "Actor's Own", "Find the actor's resting face in the clip and put it on the rig's rest"),
+            (
+                "auto",
+                "Actor's Own",
+                "Put the actor's resting face on the rig's rest: the calibrated one, else as it is found in the clip",
+            ),
             ("none", "As Captured", "Use the captured values as they are, relative to an average face"),
         ),
         default="auto",
@@ -90,7 +94,8 @@ class MienSettings(bpy.types.PropertyGroup):
     )
     level_head: bpy.props.BoolProperty(
         name="Level Head",
-        description="Take out the head's mean rotation: for a camera that stood below or beside the actor's face",
+        description="Take out the head's mean rotation: for a camera that stood below or beside the actor's face. "
+        "With a calibrated face the rotation of that one is taken out already",
         update=tune_live,
     )
     estimator: bpy.props.EnumProperty(
@@ -100,10 +105,15 @@ class MienSettings(bpy.types.PropertyGroup):
             (
                 "combined",
                 "Combined",
-                "The landmark model, and Mien's own network where that one sees nothing: cheeks, "
-                "nose, puffed cheeks, jaw forward",
+                "The landmark model, helped by Mien's own network where that one sees nothing: wrinkled nose, "
+                "puffed cheeks, jaw forward",
             ),
-            ("learned", "Mien's Network", "Mien's own network for every movement"),
+            (
+                "learned",
+                "Mien's Network",
+                "Mien's own network for brows, lids, cheeks and mouth; the landmark model finds the face, and turns "
+                "head and eyes",
+            ),
             ("landmark", "Landmark Model", "The landmark model alone: the fastest"),
         ),
         default=ESTIMATORS[0],
@@ -164,9 +174,9 @@ class MienSettings(bpy.types.PropertyGroup):
     )
     reuse_take: bpy.props.BoolProperty(
         name="Reuse Take",
-        description="Bake at once from the kept take if this source was captured before and neither it, nor Reading, "
-        "nor the actor's own expressions have changed since; one captured without all of Mien's models is not. "
-        "Turn off to capture again",
+        description="Bake at once from the kept take if this source was captured before and neither it, nor its "
+        "place and rate, nor Reading, nor the actor's own expressions, nor Mien have changed since; one captured "
+        "without all of Mien's models is not. Turn off to capture again",
         default=True,
     )
 
@@ -210,7 +220,7 @@ class MienSettings(bpy.types.PropertyGroup):
 
     take: bpy.props.StringProperty(
         name="Take",
-        description="The take baked last; choose another to bake or export it",
+        description="What Bake Take, Export CSV and Render Take mean: the take baked last, unless you choose another",
         subtype="FILE_PATH",
         options=BLEND_RELATIVE,
     )

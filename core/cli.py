@@ -186,7 +186,8 @@ def add_capture_arguments(parser: argparse.ArgumentParser):
         "--estimator",
         choices=ESTIMATORS,
         default=ESTIMATORS[0],
-        help=f"what reads the face: Mien's own network, the landmark model, or both combined (default {ESTIMATORS[0]})",
+        help="what reads the face: Mien's own network, the landmark model, or both combined; not for a take "
+        f"(default {ESTIMATORS[0]})",
     )
     parser.add_argument(
         "--actor", type=Path, metavar="FILE", help="actor's file: expressions of the actor's own are labelled, too"
@@ -202,13 +203,13 @@ def add_solve_arguments(parser: argparse.ArgumentParser):
         "--rest",
         choices=("none", "auto"),
         default="auto",
-        help="auto takes the actor's resting face in the clip as the rig's neutral (default)",
+        help="auto takes out the actor's resting face: the calibrated one, else as found in the clip (default)",
     )
 
 
 def _capture_arguments(parser):
     _add_source(parser, ", or a CSV of Live Link Face")
-    parser.add_argument("--out", type=Path, required=True, metavar="TAKE", help="take file to write")
+    parser.add_argument("--out", type=Path, required=True, metavar="TAKE", help="take file to write, NAME.mien")
     add_capture_arguments(parser)
 
 
@@ -247,7 +248,13 @@ def _export(args, console):
 
 def _landmarks_arguments(parser):
     _add_source(parser)
-    parser.add_argument("--csv", type=Path, required=True, metavar="FILE", help="table to write")
+    parser.add_argument(
+        "--csv",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="table to write: frame, time (s), x0, y0 to x67, y67 (px, empty where there is no face)",
+    )
     parser.add_argument(
         "--by",
         choices=POINT_BACKENDS,

@@ -201,6 +201,17 @@ class TakeWriter:
         )
 
 
+def is_take(path: Path) -> bool:
+    """Whether a file is a take by its ending, or begins as takes do whatever it is called."""
+    if path.suffix == SUFFIX or not path.is_file():
+        return path.suffix == SUFFIX
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC
+    except OSError:  # who opens it to read it tells
+        return False
+
+
 class Take:
     """A recorded take, read in pieces.
 

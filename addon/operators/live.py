@@ -129,14 +129,14 @@ class MIEN_OT_live_record(bpy.types.Operator):
 
     punch: bpy.props.BoolProperty(
         name="Punch",
-        description="Record at once, along the timeline: the take replaces what the head does at those frames",
+        description="Play the timeline and record along it at once: the take replaces what the head does there",
         options={"SKIP_SAVE"},
     )
 
     @classmethod
     def description(cls, _context, properties):
         if properties.punch:
-            return "Record at once along the timeline; baking replaces what the head does at just those frames"
+            return "Play the timeline and record along it at once; baking replaces what the head does at those frames"
         return cls.__doc__
 
     @classmethod

@@ -198,7 +198,7 @@ class MienPreviewSettings(bpy.types.PropertyGroup):
 
     use_particles: bpy.props.BoolProperty(
         name="Particles",
-        description="Draw tears, sparkles and the like when they are triggered",
+        description="Draw tears, sparkles and the like when they are triggered: tick those that you want below",
         update=_fill_effects,
     )
     seed: bpy.props.IntProperty(

@@ -61,7 +61,7 @@ def list_cameras() -> list[CameraInfo]:
         return _list_linux()
     if sys.platform == "darwin":
         return _list_mac()
-    return [CameraInfo(str(i), f"Camera {i + 1}") for i in range(_UNNAMED)]
+    return [CameraInfo(str(i), f"Camera {i}") for i in range(_UNNAMED)]
 
 
 def _list_linux() -> list[CameraInfo]:
@@ -92,7 +92,7 @@ def _list_mac() -> list[CameraInfo]:
         cameras.sort(key=lambda camera: camera.get("spcamera_unique-id", ""))
         return [CameraInfo(str(i), str(camera["_name"])) for i, camera in enumerate(cameras)]
     except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError):
-        return [CameraInfo(str(i), f"Camera {i + 1}") for i in range(_UNNAMED)]
+        return [CameraInfo(str(i), f"Camera {i}") for i in range(_UNNAMED)]
 
 
 def open_device(number: int) -> cv2.VideoCapture:
