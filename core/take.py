@@ -11,6 +11,7 @@ network drive that goes away, kills the process that reads it, which would be Bl
 from __future__ import annotations
 
 import bisect
+import contextlib
 import dataclasses
 import datetime
 import errno
@@ -203,13 +204,13 @@ class TakeWriter:
 
 def is_take(path: Path) -> bool:
     """Whether a file is a take by its ending, or begins as takes do whatever it is called."""
-    if path.suffix == SUFFIX or not path.is_file():
-        return path.suffix == SUFFIX
-    try:
-        with path.open("rb") as file:
-            return file.read(len(MAGIC)) == MAGIC
-    except OSError:  # who opens it to read it tells
-        return False
+    if path.suffix == SUFFIX:
+        return True
+    with contextlib.suppress(OSError):  # who opens it to read it tells
+        if path.is_file():  # a pipe could be read once
+            with path.open("rb") as file:
+                return file.read(len(MAGIC)) == MAGIC
+    return False
 
 
 class Take:

@@ -63,7 +63,10 @@ def teach():
 @pytest.fixture(scope="session")
 def data() -> Path:
     """Folder of real clips and labels; tests that need it skip, saying so, where it is absent."""
-    folder = Path(os.environ.get("MIEN_DATA") or ROOT.parent / "shared" / "data")
+    told = os.environ.get("MIEN_DATA")
+    folder = Path(told or ROOT.parent / "shared" / "data")
+    if told and not folder.is_dir():
+        pytest.fail(f"MIEN_DATA names no folder: {told}")
     if not folder.is_dir():
         pytest.skip("real data not found: set MIEN_DATA to its folder")
     return folder

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
-import pytest
 
 from mien.core import mediapipe_lite, models
 from mien.core.errors import MienError
 from mien.core.landmarks import Face
 from mien.core.units import ARKIT, ARKIT_INDEX, LANDMARK_COUNT
+from tests.needs import need
 
 
 def about(axis: int, degrees: float) -> np.ndarray:
@@ -50,5 +48,5 @@ def _why_no_model() -> str:
     return ""
 
 
-needs_model = pytest.mark.skipif(bool(_why_no_model()) and not os.environ.get("CI"), reason=_why_no_model() or "-")
-"""For tests that run the landmark model; in CI they fail without it."""
+needs_model = need(not _why_no_model(), _why_no_model())
+"""For tests that run the landmark model."""

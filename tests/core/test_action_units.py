@@ -31,6 +31,59 @@ def test_every_arkit_shape_with_a_facs_meaning_is_used():
     assert silent == {"AU23"}
 
 
+BOTH_SIDES = {
+    "browOuterUp": "AU2",
+    "browDown": "AU4",
+    "eyeWide": "AU5",
+    "cheekSquint": "AU6",
+    "eyeSquint": "AU7",
+    "noseSneer": "AU9",
+    "mouthUpperUp": "AU10",
+    "mouthSmile": "AU12",
+    "mouthDimple": "AU14",
+    "mouthFrown": "AU15",
+    "mouthLowerDown": "AU16",
+    "mouthStretch": "AU20",
+    "mouthPress": "AU24",
+    "jaw": "AU30",
+    "eyeBlink": "AU45",
+}
+MEANING = {
+    "browInnerUp": {"AU1L": 1, "AU1R": 1},
+    "mouthShrugLower": {"AU17": 1},
+    "mouthPucker": {"AU18": 1},
+    "tongueOut": {"AU19": 1},
+    "mouthFunnel": {"AU22": 1},
+    "jawOpen": {"AU25": 1, "AU26": 1, "AU27": 1},
+    "mouthRollLower": {"AU28": 0.5},
+    "mouthRollUpper": {"AU28": 0.5},
+    "jawForward": {"AU29": 1},
+    "cheekPuff": {"AU34L": 1, "AU34R": 1},
+    **{shape + side: {unit + side[0]: 1} for shape, unit in BOTH_SIDES.items() for side in ("Left", "Right")},
+    "mouthLowerDownLeft": {"AU16L": 1, "AU25": 0.25},
+    "mouthLowerDownRight": {"AU16R": 1, "AU25": 0.25},
+}
+"""What each ARKit shape alone is in FACS; shapes that are not here are nothing."""
+
+
+def measured(**shapes) -> dict[str, float]:
+    """The action units that an iPhone's shapes show, without those that they do not."""
+    weights = np.zeros(len(ARKIT))
+    weights[[ARKIT_INDEX[name] for name in shapes]] = list(shapes.values())
+    return {name: float(value) for name, value in zip(ACTION_UNITS, from_arkit(weights), strict=True) if value}
+
+
+@pytest.mark.parametrize("shape", ARKIT)
+def test_each_arkit_shape_is_its_action_units(shape):
+    assert measured(**{shape: 1}) == MEANING.get(shape, {})
+
+
+def test_a_jaw_drops_before_it_stretches_and_closed_lips_hide_it():
+    assert measured(jawOpen=0.35) == pytest.approx({"AU25": 0.525, "AU26": 0.5})
+    assert measured(jawOpen=0.8) == pytest.approx({"AU25": 1, "AU26": 1, "AU27": 0.5})
+    assert measured(jawOpen=0.7, mouthClose=0.35) == pytest.approx({"AU25": 0.525, "AU26": 0.5})
+
+
 def test_sides_do_not_mix():
     for i, unit in enumerate(ACTION_UNITS):
         for j, shape in enumerate(ARKIT):
@@ -135,7 +188,9 @@ def test_both_sides_count_alike_and_blinks_are_their_own():
     [
         ("EyeWide", ("AU5L", "AU5R"), ("AU45L", "AU45R")),
         ("Frown", ("AU15L", "AU15R", "AU17"), ("AU12L", "AU12R")),
+        ("CheekSquint", ("AU7L", "AU7R"), ("AU45L", "AU45R")),
         ("NoseWrinkle", ("AU10L", "AU10R"), ("AU12L", "AU12R")),
+        ("Smile", ("AU12L", "AU12R"), ("AU15L", "AU15R")),
         ("Pucker", ("AU18",), ("AU28",)),
     ],
 )
@@ -145,6 +200,13 @@ def test_what_cannot_be_seen_together_is_kept_apart(unit, full, against):
     alone = fuse(values)[UNIT_INDEX[unit]]
     values[[AU_INDEX[name] for name in against]] = 1
     assert fuse(values)[UNIT_INDEX[unit]] < alone - 0.2
+
+
+@pytest.mark.parametrize("half", ["AU1", "AU2"])
+def test_inner_and_outer_brows_are_half_a_raise_each(half):
+    values = np.zeros(len(ACTION_UNITS))
+    values[[AU_INDEX[half + side] for side in "LR"]] = 1
+    assert fuse(values)[UNIT_INDEX["BrowRaise"]] == pytest.approx(0.5)
 
 
 def test_fusion_of_bad_shapes():

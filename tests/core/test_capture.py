@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import struct
 import subprocess
 import sys
@@ -22,8 +21,7 @@ from mien.core.errors import MienError
 from mien.core.opencv import cv2
 from mien.core.points68 import read_points
 from mien.core.types import Frame
-
-needs_ffmpeg = pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg is not installed")
+from tests.needs import needs_ffmpeg
 
 
 def ffmpeg(*arguments):

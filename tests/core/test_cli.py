@@ -7,7 +7,6 @@ import functools
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from mien.core.livelink_csv import HEADER
 from mien.core.models import catalogue
 from mien.core.take import Take, TakeHeader, TakeWriter
 from mien.core.types import FrameResult
+from tests.needs import needs_ffmpeg
 
 from .face_helpers import needs_model
 
@@ -67,14 +67,13 @@ def take(tmp_path):
 
 @pytest.fixture(scope="module")
 def clip(data, tmp_path_factory):
-    if not shutil.which("ffmpeg"):
-        pytest.skip("ffmpeg is not installed")
     path = tmp_path_factory.mktemp("clip") / "kurz ü.mp4"
     cut = ["ffmpeg", "-v", "error", "-t", "1", "-i", str(data / "video" / "single_face.mp4"), "-vf", "fps=12", "-an"]
     subprocess.run([*cut, str(path)], check=True)
     return path
 
 
+@needs_ffmpeg
 @needs_model
 @pytest.mark.data
 def test_capture_and_export(mien, clip, tmp_path):
@@ -119,6 +118,7 @@ def test_a_csv_is_captured_without_a_model_and_exported_again(mien, take, tmp_pa
     assert not (tmp_path / "b.mien").exists()
 
 
+@needs_ffmpeg
 @needs_model
 @pytest.mark.data
 def test_an_actors_own_expressions_are_in_the_take_of_a_video(mien, clip, teach, tmp_path, monkeypatch):
@@ -142,6 +142,7 @@ def test_an_actors_own_expressions_are_in_the_take_of_a_video(mien, clip, teach,
     assert failure(mien("capture", clip, "--out", path, "--actor", "gone.npz", "--json"))["code"] == "actor-not-found"
 
 
+@needs_ffmpeg
 @needs_model
 @pytest.mark.data
 def test_a_folder_is_no_place_for_a_take(mien, clip, tmp_path):

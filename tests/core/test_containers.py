@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 
 import numpy as np
@@ -10,8 +9,9 @@ import pytest
 
 from mien.core import containers
 from mien.core.capture import open_source
+from tests.needs import needs_ffmpeg
 
-pytestmark = pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg is not installed")
+pytestmark = needs_ffmpeg
 
 PICTURE = ["-f", "lavfi", "-i", "testsrc=d=3:r=25:s=64x48"]
 KINDS = {

@@ -436,12 +436,13 @@ def make_clip(path, frames=30, fps=30):
 
 
 def test_a_file_keeps_a_cameras_pace(tmp_path):
-    """One second of video takes about one second, again and again, with stamps of this clock."""
+    """One second of video takes no less than one second, again and again, with stamps of this clock."""
     source = PacedFile(make_clip(tmp_path / "a.mp4"))
+    began = now()
     stamps = [source.read()[0] for _ in range(45)]
-    span = stamps[-1] - stamps[0]
-    assert 44 / 30 - 0.1 < span < 44 / 30 + 1.0
-    assert abs(now() - stamps[-1]) < 0.2
+    assert stamps[-1] - stamps[0] > 44 / 30 - 0.1
+    assert began <= stamps[0]
+    assert stamps[-1] <= now()
     assert (np.diff(stamps) > 0).all()
     source.close()
 
@@ -469,11 +470,17 @@ def test_frames_pictures_and_status(session):
 
 
 def test_a_slow_model_shows_the_newest_picture(session, monkeypatch):
-    one, said = session()
+    one, _said = session()
     monkeypatch.setattr(Pipeline, "pause", 0.05)
-    until(one, lambda: len(of(said, LiveFrame)) > 15)
-    ages = [frame.began - frame.captured for frame in of(said, LiveFrame)[3:]]
-    assert np.median(ages) < 0.03  # pictures come every 0.01 s
+    step, newer = Pipeline.step, []
+
+    def count(self, frame):
+        newer.append(one._grabber.tally.captured - frame.index - 1)
+        return step(self, frame)
+
+    monkeypatch.setattr(Pipeline, "step", count)
+    until(one, lambda: len(newer) > 15)
+    assert np.median(newer) == 0
     assert one._grabber.tally.dropped > 15
 
 
@@ -913,6 +920,22 @@ def test_calibration_without_a_face(session, monkeypatch):
     until(one, lambda: len(of(said, LiveFrame)) > 3)
     one.calibrate(clear=False)
     until(one, lambda: of(said, LiveStatus)[-1].neutral == "failed")
+
+
+def test_calibration_with_a_face_that_only_flashed_up(session, monkeypatch):
+    monkeypatch.setattr(live_module, "_CALIBRATION_PATIENCE", 0.2)
+    one, said = session()
+    until(one, lambda: len(of(said, LiveFrame)) > 3)
+    one.calibrate(clear=False)
+    seen = iter(now() + np.array([0.0, 0.05, 0.1]))
+
+    def step(self, frame):
+        time = next(seen, None)
+        return FrameResult(frame.index, frame.time if time is None else time, found=time is not None)
+
+    monkeypatch.setattr(Pipeline, "step", step)
+    until(one, lambda: of(said, LiveStatus)[-1].neutral not in ("", "running"))
+    assert of(said, LiveStatus)[-1].neutral == "failed"
 
 
 def test_calibration_without_pictures(session, device, monkeypatch):

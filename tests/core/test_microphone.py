@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mien.core import microphone as microphone_module
+from mien.core import wav as wav_module
 from mien.core.clock import now
 from mien.core.errors import MienError
 from mien.core.microphone import RATE, Microphone, StreamClock, list_microphones
@@ -82,7 +83,6 @@ def test_clicks_land_where_they_were_made(speaker, microphone, tmp_path):
         time.sleep(0.1)
     assert len(late) >= 15
     print(f"late by {np.median(late) / MS:.2f} ms (median), {max(map(abs, late)) / MS:.2f} ms (worst)")
-    assert np.median(np.abs(late)) < 10 * MS
     assert max(map(abs, late)) < FRAME
 
 
@@ -116,7 +116,6 @@ def test_lost_sound_is_silence_and_the_rest_stays_in_place(speaker, microphone, 
 
 
 def test_a_microphone_that_goes_away_and_comes_back(server, speaker, microphone, tmp_path, monkeypatch):
-    monkeypatch.setattr(microphone_module, "SILENCE", 0.5)
     monkeypatch.setattr(microphone_module, "RETRY", 0.1)
     mic = microphone()
     until(lambda: mic.state[0] == "open")
@@ -275,9 +274,9 @@ def test_a_take_whose_first_picture_waited_has_its_sound_from_the_start(fed, tmp
 
 
 def test_a_disk_that_hangs_once_loses_no_sound(fed, tmp_path, monkeypatch):
-    monkeypatch.setattr(microphone_module, "SILENCE", 0.3)
+    monkeypatch.setattr(microphone_module, "SILENCE", 1.0)
     written = WavWriter.rewrite
-    hang = iter([0.6])
+    hang = iter([2.0])
 
     def rewrite(self, first, samples):
         if self.samples > RATE // 2:
@@ -287,11 +286,12 @@ def test_a_disk_that_hangs_once_loses_no_sound(fed, tmp_path, monkeypatch):
     monkeypatch.setattr(WavWriter, "rewrite", rewrite)
     origin = now()
     fed.begin(tmp_path / "a.wav", origin)
-    for block in range(1, 101):
+    for block in range(1, 201):
         time.sleep(max(origin + block * 0.02 - now(), 0.0))
         fed.give(now(), np.ones(960, np.int16))
-    summary = fed.end(origin + 1.9, timeout=5)
+    summary = fed.end(origin + 3.9, timeout=20)
     assert summary.error is None
+    assert summary.seconds == pytest.approx(3.9, abs=FRAME)
     with wave.open(str(tmp_path / "a.wav")) as file:
         heard = np.frombuffer(file.readframes(file.getnframes()), "<i2")
     assert heard.mean() > 0.97
@@ -323,6 +323,18 @@ def test_a_wav_that_cannot_be_written(tmp_path):
     with pytest.raises(MienError) as error:
         WavWriter("/dev/full", RATE)
     assert error.value.code == "disk-full"
+
+
+def test_a_wav_that_would_be_longer_than_wavs_can_be_keeps_what_it_has(tmp_path, monkeypatch):
+    monkeypatch.setattr(wav_module, "_LIMIT", 100)
+    writer = WavWriter(tmp_path / "a.wav", RATE)
+    writer.write(np.ones(50, np.int16))
+    with pytest.raises(MienError) as error:
+        writer.write(np.ones(1, np.int16))
+    writer.close()
+    assert error.value.code == "sound-too-long"
+    with wave.open(str(tmp_path / "a.wav")) as file:
+        assert file.getnframes() == 50
 
 
 def test_a_wav_that_cannot_be_cut(tmp_path, monkeypatch):

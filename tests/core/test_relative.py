@@ -58,6 +58,25 @@ def test_each_movement_shows_as_its_action_unit():
         assert shapes[ARKIT_INDEX[shape]] == pytest.approx(1), shape
 
 
+def test_what_one_movement_brings_along_does_not_count_as_another():
+    down = {"INNER_BROW": -0.05, "OUTER_BROW": -0.05}
+    for change, unit, wanted in (
+        (changed(LOWER_LID=0.03, APERTURE=-0.1), "AU6L", 0),  # lids that close
+        (changed(APERTURE=0.02, INNER_BROW=0.1, OUTER_BROW=0.1), "AU5L", 0),  # brows that take the lids along
+        (changed(WING=0.02, LIP=0.03, **down), "AU4L", 0.4),  # a wrinkled nose that takes the brows along
+    ):
+        assert refined(change)[0][AU_INDEX[unit]] == pytest.approx(wanted), unit
+    open_jaw = NOTHING[0].copy()
+    open_jaw[0, AU_INDEX["AU26"]] = 1
+    assert refined(changed(DROP=0.06), open_jaw)[0][AU_INDEX["AU15L"]] == 0
+
+
+def test_brows_that_draw_together_furrow_though_they_hardly_lower():
+    low = {"INNER_BROW": -0.01, "OUTER_BROW": -0.01}
+    assert refined(changed(**low))[0][AU_INDEX["AU4L"]] < 0.1
+    assert refined(changed(GAP=-0.03, **low))[0][AU_INDEX["AU4L"]] == pytest.approx(1)
+
+
 def test_one_side_leaves_the_other_alone():
     change = changed()
     change[relative.APERTURE] = (-0.1, 0.0)
@@ -113,6 +132,24 @@ def test_a_tilted_head_has_not_turned():
     ):
         angle = relative.turn(quaternion_from_matrix(rotation), quaternion_from_matrix(rest))
         assert angle == pytest.approx(wanted, abs=0.2)
+
+
+def test_each_measure_is_of_its_own_points():
+    """Points placed by hand, the outer eye corners 100 apart; each measure has another value."""
+    up = {
+        **{263: 0, 362: 4, 33: 0, 133: 0},  # eye corners
+        **{336: 20, 296: 20, 107: 10, 66: 10, 334: 24, 293: 24, 105: 12, 63: 12, 285: 20, 55: 20},  # brows
+        **{385: 6, 386: 6, 387: 6, 158: 4, 159: 4, 160: 4},  # upper lids
+        **{380: -5, 374: -5, 373: -5, 153: -3, 145: -3, 144: -3},  # lower lids
+        **{358: -30, 129: -20, 0: -50, 13: -55, 14: -57, 291: -61, 61: -61},  # nose and mouth
+    }
+    left = {263: 50, 33: -50, 362: 15, 133: -15, 291: 25, 61: -25, 285: 8, 55: -8}
+    face = [(left.get(point, 0), -up[point], 0) for point in relative.POINTS.tolist()]
+    np.testing.assert_allclose(
+        relative.measure([face], [(1, 0, 0, 0)])[0],
+        [0.18, 0.10, 0.22, 0.12, 0.11, 0.07, -0.07, -0.03, -0.26, -0.51, 0.50, 0.16, 0.05],
+        atol=1e-9,
+    )
 
 
 def test_measures_do_not_change_with_size_place_or_turn():

@@ -12,7 +12,18 @@ import pytest
 from mien.core.capture import open_source
 from mien.core.head import matrix_from_quaternion, quaternion_from_matrix
 from mien.core.pipeline import Pipeline
-from mien.core.solve import EASE, HOLD, RETURN, Neutral, Performance, SolveOptions, Solver, hidden_spans, solve_take
+from mien.core.solve import (
+    EASE,
+    HOLD,
+    MAX_PREDICTION,
+    RETURN,
+    Neutral,
+    Performance,
+    SolveOptions,
+    Solver,
+    hidden_spans,
+    solve_take,
+)
 from mien.core.take import TakeHeader
 from mien.core.types import FrameResult
 from mien.core.units import ACTION_UNITS, ARKIT, ARKIT_INDEX, UNIT_INDEX, UNITS
@@ -21,6 +32,7 @@ from .face_helpers import about, needs_model
 
 JAW = UNIT_INDEX["JawOpen"]
 RAW = SolveOptions(smoothing=0.0, neutral="none")
+UNSMOOTHED = SolveOptions(smoothing=0.0, neutral="auto")
 
 
 def result(index, time, units=None, found=True, head=None, eyes=0.0, place=(0.0, 0.0, -0.4)):
@@ -40,11 +52,11 @@ def result(index, time, units=None, found=True, head=None, eyes=0.0, place=(0.0,
     )
 
 
-def take_of(results):
+def take_of(results, neutral=None):
     """What `solve_take` needs of a take, from results in memory."""
     results = list(results)
     return types.SimpleNamespace(
-        header=TakeHeader("memory"),
+        header=TakeHeader("memory", extra={"neutral": neutral.to_dict()} if neutral else {}),
         times=np.array([r.time for r in results]),
         column=lambda name, at=None: np.array(
             [getattr(r, name) if at is None else getattr(r, name)[at] for r in results]
@@ -70,9 +82,10 @@ def steps(performance: Performance) -> float:
     return float(np.abs(np.diff(performance.units, axis=0)).max())
 
 
-def played(results, options=None) -> Performance:
+def played(results, options=None, neutral=None) -> Performance:
     """Run results through the live solver."""
     solver = Solver(options)
+    solver.calibrate(neutral)
     out = [solver.step(r) for r in results]
     return Performance(
         times=np.array([r.time for r in out]),
@@ -297,7 +310,7 @@ def test_lids_of_captured_faces_are_no_more_than_shut(mesh, wanted):
 def test_rest_becomes_0_and_full_stays_1():
     values = np.concatenate([np.full(60, 0.2), np.linspace(0.2, 1.0, 30), np.full(30, 1.0)])
     raw = [result(i, i / 30, jaw(v)) for i, v in enumerate(values)]
-    out = solve_take(take_of(raw), SolveOptions(0.0, "auto")).units[:, JAW]
+    out = solve_take(take_of(raw), UNSMOOTHED).units[:, JAW]
     assert out[0] == pytest.approx(0, abs=1e-6)
     assert out[-1] == pytest.approx(1)
     np.testing.assert_allclose(out[60:90], (values[60:90] - 0.2) / 0.8, atol=1e-5)
@@ -311,16 +324,41 @@ def test_a_picture_or_a_moment_shows_no_rest(count, shown):
 
 def test_a_face_that_smiles_throughout_still_smiles():
     raw = [result(i, i / 30, jaw(0.9)) for i in range(60)]
-    assert solve_take(take_of(raw), SolveOptions(0.0, "auto")).units[:, JAW].min() > 0.7
+    assert solve_take(take_of(raw), UNSMOOTHED).units[:, JAW].min() > 0.7
+
+
+@pytest.mark.parametrize(
+    "solve", [lambda r, rest: solve_take(take_of(r, rest), UNSMOOTHED), lambda r, rest: played(r, UNSMOOTHED, rest)]
+)
+def test_a_calibrated_head_and_gaze_are_straight_ahead(solve):
+    tilt = about(0, 20)  # a camera below the face
+    rest = Neutral.of([result(0, 0.0, head=tilt, eyes=0.1)])
+    turned = [result(i, i / 30, head=tilt @ about(1, 15), eyes=0.15) for i in range(30)]
+    performance = solve(turned, rest)
+    np.testing.assert_allclose(matrix_from_quaternion(performance.head[-1]), about(1, 15), atol=1e-5)
+    np.testing.assert_allclose(performance.eyes[-1], 0.05, atol=1e-6)
+
+
+def test_eyes_look_straight_ahead_where_they_rest():
+    looks = np.repeat([0.1, 0.3], (60, 30))
+    raw = [result(i, i / 30, eyes=look) for i, look in enumerate(looks)]
+    eyes = solve_take(take_of(raw), UNSMOOTHED).eyes
+    np.testing.assert_allclose(eyes, np.broadcast_to(looks[:, None, None] - 0.1, eyes.shape), atol=1e-6)
 
 
 def test_live_rest_is_found_and_comes_in_slowly():
-    rng = np.random.default_rng(0)
-    raw = [result(i, i / 30, jaw(0.3 + 0.01 * rng.random())) for i in range(600)]
-    out = played(raw, SolveOptions(0.0, "auto")).units[:, JAW]
-    assert out[0] == pytest.approx(0.3, abs=0.02)
-    assert out[-1] < 0.03
-    assert np.abs(np.diff(out)).max() < 0.03
+    raw = [result(i, i / 30, jaw(0.3)) for i in range(600)]
+    out = played(raw, UNSMOOTHED).units[:, JAW]
+    assert out[0] == pytest.approx(0.3)
+    assert out[-1] == pytest.approx(0, abs=0.01)
+    assert np.abs(np.diff(out)).max() < 0.006
+
+
+def test_prediction_carries_no_jump_far_on():
+    raw = [result(i, i / 30, jaw(0.5 * (i >= 30))) for i in range(60)]
+    out = played(raw, dataclasses.replace(RAW, prediction=MAX_PREDICTION)).units[:, JAW]
+    assert out.max() == pytest.approx(0.5 + 0.15)
+    assert out[-1] == pytest.approx(0.5, abs=0.01)
 
 
 def test_level_head_takes_the_mean_tilt_out():

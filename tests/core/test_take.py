@@ -23,7 +23,7 @@ import pytest
 from mien.core.errors import MienError
 from mien.core.record import FRAME_DTYPE
 from mien.core.solve import solve_take
-from mien.core.take import APP, PREFIX, VERSION, Take, TakeHeader, TakeWriter
+from mien.core.take import APP, PREFIX, VERSION, Take, TakeHeader, TakeWriter, is_take
 from mien.core.types import FrameResult
 from mien.core.units import ARKIT, UNITS
 
@@ -139,6 +139,24 @@ def test_every_cut_in_the_last_two_records_leaves_the_whole_frames(take, tmp_pat
         with Take(cut) as reader:
             assert (len(reader), reader.truncated) == (whole, rest > 0)
             assert reader[whole - 1].index == whole - 1
+
+
+def test_a_take_that_shrinks_while_it_is_open_keeps_the_whole_frames(take):
+    start = start_of(take.read_bytes())
+    with Take(take) as reader:
+        os.truncate(take, start + 2 * STRIDE + 10)
+        assert reader.column("found").tolist() == [True, True]
+        assert [result.index for result in reader] == [0, 1]
+        assert reader.truncated
+
+
+def test_a_take_is_known_by_its_ending_or_by_what_it_begins_with(take, tmp_path):
+    left_behind = take.rename(tmp_path / "a.mien.part")
+    damaged, film = tmp_path / "b.mien", tmp_path / "film.mp4"
+    for path in (damaged, film):
+        path.write_bytes(b"\x00\x00\x00\x18ftypmp42")
+    told = [is_take(path) for path in (left_behind, damaged, film, tmp_path, tmp_path / "gone.mp4")]
+    assert told == [True, True, False, False, False]
 
 
 def test_every_cut_in_the_header_is_a_clear_error(take, tmp_path):

@@ -120,7 +120,7 @@ def gone(pid):
     return status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
-def wait_gone(pid, seconds):
+def wait_gone(pid, seconds=15.0):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if gone(pid):
@@ -162,7 +162,7 @@ def test_cancel_ends_the_job_and_the_next_one_runs(make, tmp_path):
     begin = time.monotonic()
     (failed,) = [e for e in until(client, Failed) if isinstance(e, Failed)]
     assert (failed.job, failed.error.code) == (1, "cancelled")
-    assert time.monotonic() - begin < 1.0
+    assert time.monotonic() - begin < 10.0
     client.send(StartCapture(2, "fast", str(tmp_path / "b.mien"), loop=3))
     until(client, Finished)
 
@@ -209,7 +209,7 @@ def test_kill_of_the_worker(make, tmp_path):
     client.send(StartCapture(1, "slow", str(tmp_path / "a.mien"), loop=5000))
     until(client, FrameMessage)
     os.kill(client.pid, signal.SIGKILL)
-    events = until(client, WorkerDied, seconds=2)
+    events = until(client, WorkerDied)
     assert events[-1].returncode == -signal.SIGKILL
     assert "SIGKILL" in events[-1].error.message
     newest = [e.result.index for e in events if isinstance(e, FrameMessage)][-1:]
@@ -250,7 +250,7 @@ def test_kill_of_the_parent_ends_the_worker(tmp_path, work):
         assert not gone(pid)
         parent.kill()
         parent.wait()
-        assert wait_gone(pid, 2.0)
+        assert wait_gone(pid)
     if work != "stuck":
         with Take(take) as reader:
             assert len(reader) > 2
@@ -264,7 +264,7 @@ def test_stop_is_quick_and_escalates(make):
     pid = client.pid
     begin = time.monotonic()
     client.stop(timeout=0.2)
-    assert time.monotonic() - begin < 1.5
+    assert time.monotonic() - begin < 10.0
     assert wait_gone(pid, 0.1)
 
 
@@ -276,7 +276,7 @@ def test_stop_kills_a_worker_that_ignores_everything(make):
     time.sleep(0.5)
     begin = time.monotonic()
     client.stop(timeout=0.2)
-    assert time.monotonic() - begin < 2.0
+    assert time.monotonic() - begin < 10.0
     assert gone(pid)
 
 
@@ -329,7 +329,7 @@ def test_a_worker_that_ends_at_once_is_told_with_its_log(make):
 def test_a_worker_that_never_answers_times_out(make):
     client = make(command("import time; time.sleep(1000)"), start_timeout=0.3)
     pid = client.pid
-    died = until(client, WorkerDied, seconds=3)[-1]
+    died = until(client, WorkerDied)[-1]
     assert died.error.code == "worker-timeout"
     assert wait_gone(pid, 0.1)
 
@@ -658,7 +658,7 @@ class TestRealClips:
         client.send(StartCapture(1, clip, str(tmp_path / "a.mien"), loop=3600))
         until(client, FrameMessage, seconds=60)
         client.send(Cancel(1))
-        assert until(client, Failed, seconds=5)[-1].error.code == "cancelled"
+        assert until(client, Failed)[-1].error.code == "cancelled"
         assert list(tmp_path.iterdir()) == []
 
     @posix
@@ -670,7 +670,7 @@ class TestRealClips:
             pid = int(process.stdout.readline())
             process.kill()
             process.wait()
-            assert wait_gone(pid, 2.0)
+            assert wait_gone(pid)
         with Take(f"{take}.part") as reader:
             assert len(reader) > 0
             assert all(result.index == i for i, result in enumerate(reader))
@@ -681,7 +681,7 @@ class TestRealClips:
         client.send(StartCapture(1, clip, str(tmp_path / "a.mien"), loop=3600))
         newest = [e for e in until(client, FrameMessage, seconds=60) if isinstance(e, FrameMessage)][-1]
         os.kill(client.pid, signal.SIGKILL)
-        until(client, WorkerDied, seconds=2)
+        until(client, WorkerDied)
         with Take(tmp_path / "a.mien.part") as reader:
             assert len(reader) > newest.result.index
 
