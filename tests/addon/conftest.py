@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 import types
@@ -9,12 +10,22 @@ from pathlib import Path
 
 import pytest
 
+from tests.needs import need
+
 bpy = pytest.importorskip("bpy")
 np = pytest.importorskip("numpy")
 
 from mien.core.units import ACTION_UNITS, ARKIT, UNITS  # noqa: E402
 
 BONES = ("neck", "head", "jaw", "eye.L", "eye.R")
+
+PERFORMANCE = Path(__file__).resolve().parents[2] / "sample_rigs" / "performance.mp4"
+"""The sample head's own performance: a face that every checkout has."""
+
+needs_worker = need(
+    importlib.util.find_spec("mediapipe") and importlib.util.find_spec("cv2"),
+    "the worker's libraries (mediapipe, opencv) are not installed beside this bpy",
+)
 
 
 @pytest.fixture(scope="session")
@@ -126,6 +137,15 @@ def make_performance(count=120, fps=30.0, times=None, **fixed):
     }
     values.update(fixed)
     return types.SimpleNamespace(**values)
+
+
+def link_action(action, folder):
+    """Return an action as another file in the folder has it, linked."""
+    path = folder / "library.blend"
+    bpy.data.libraries.write(str(path), {action})
+    with bpy.data.libraries.load(str(path), link=True) as (there, here):
+        here.actions = there.actions
+    return here.actions[0]
 
 
 def curves_of(owner):

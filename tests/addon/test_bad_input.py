@@ -5,10 +5,8 @@ Through the operator and Mien's own worker; what the worker refuses is asked of 
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,15 +22,13 @@ from mien.core.client import WorkerClient
 from mien.core.files import PART_SUFFIX
 from mien.core.protocol import Progress
 from mien.core.take import Take
+from tests.needs import needs_ffmpeg
 
-from .conftest import curves_of, make_rig
+from .conftest import PERFORMANCE, curves_of, make_rig, needs_worker
 from .test_operators import CAPTURE
 from .test_targets import library, override  # noqa: F401
 
-pytestmark = pytest.mark.skipif(
-    not (importlib.util.find_spec("mediapipe") and importlib.util.find_spec("cv2") and shutil.which("ffmpeg")),
-    reason="the worker's libraries (mediapipe, opencv) are not installed beside this bpy, or ffmpeg is not",
-)
+pytestmark = [needs_worker, needs_ffmpeg]
 
 
 def ffmpeg(*arguments):
@@ -40,11 +36,11 @@ def ffmpeg(*arguments):
 
 
 @pytest.fixture(scope="module")
-def clip(data, tmp_path_factory) -> Path:
-    """Twelve pictures of a face in 0.8 s."""
+def clip(tmp_path_factory) -> Path:
+    """Twelve pictures of a face in 0.8 s, every other one whole, so that half of the file shows some."""
     path = tmp_path_factory.mktemp("clip") / "face.mp4"
-    source = data / "video" / "single_face.mp4"
-    ffmpeg("-t", "0.8", "-i", source, "-vf", "fps=15,scale=480:-2", "-an", "-movflags", "faststart", path)
+    wide = "fps=15,scale=-2:270,pad=480:270:-1:-1"
+    ffmpeg("-t", "0.8", "-i", PERFORMANCE, "-vf", wide, "-g", "2", "-movflags", "faststart", path)
     return path
 
 
@@ -98,7 +94,6 @@ def tiny(path, clip):
     ffmpeg("-i", clip, "-frames:v", "3", "-vf", "scale=16:16", path)
 
 
-@pytest.mark.data
 @pytest.mark.parametrize(
     ("make", "code", "words"),
     [
@@ -150,7 +145,6 @@ def told_that_it_is_cut() -> bool:
     return any("cut or damaged" in line for line in session.outcome.lines)
 
 
-@pytest.mark.data
 def test_cut_in_the_middle(scene, clip, tmp_path):
     path = tmp_path / "cut.mp4"
     data = clip.read_bytes()
@@ -160,7 +154,6 @@ def test_cut_in_the_middle(scene, clip, tmp_path):
     assert told_that_it_is_cut()
 
 
-@pytest.mark.data
 def test_rate_of_0_in_the_header(scene, clip, tmp_path):
     path = tmp_path / "zero.avi"
     ffmpeg("-i", clip, "-c:v", "mjpeg", "-q:v", "3", path)
@@ -175,7 +168,6 @@ def test_rate_of_0_in_the_header(scene, clip, tmp_path):
     assert not told_that_it_is_cut()
 
 
-@pytest.mark.data
 def test_time_scale_of_0(scene, clip, tmp_path):
     """FFmpeg takes each picture for one of a thousand seconds, and gives up after the first."""
     path = tmp_path / "zero.mp4"
@@ -188,7 +180,6 @@ def test_time_scale_of_0(scene, clip, tmp_path):
     assert told_that_it_is_cut()
 
 
-@pytest.mark.data
 def test_one_picture(scene, clip, tmp_path):
     path = tmp_path / "one.mp4"
     ffmpeg("-i", clip, "-frames:v", "1", path)
@@ -198,7 +189,6 @@ def test_one_picture(scene, clip, tmp_path):
     assert not told_that_it_is_cut()
 
 
-@pytest.mark.data
 def test_4k(scene, clip, tmp_path):
     path = tmp_path / "4k.mp4"
     ffmpeg("-i", clip, "-frames:v", "3", "-vf", "scale=3840:2160", "-preset", "ultrafast", path)
@@ -258,13 +248,11 @@ def refused_at_once(scene, mesh, unchanged, tmp_path, words):
     assert takes(tmp_path) == []
 
 
-@pytest.mark.data
 @pytest.mark.parametrize("keys", [(), ("Key 1", "grin")])
 def test_a_rig_without_the_keys(ready, unchanged, tmp_path, keys):
     refused_at_once(ready, make_rig(keys=keys), unchanged, tmp_path, "shape keys")
 
 
-@pytest.mark.data
 @pytest.mark.parametrize("part", ["mesh", "armature"])
 def test_edit_mode(ready, rig, unchanged, tmp_path, part):
     bpy.context.view_layer.objects.active = rig if part == "mesh" else rig.parent
@@ -280,18 +268,15 @@ def linked(library, clip, tmp_path):  # noqa: F811
     return library
 
 
-@pytest.mark.data
 def test_a_linked_rig(linked, unchanged, tmp_path):
     refused_at_once(bpy.context.scene, linked, unchanged, tmp_path, "is linked from library.blend")
 
 
-@pytest.mark.data
 def test_an_override_whose_keys_are_linked(linked, unchanged, tmp_path):
     mesh = override(linked)
     refused_at_once(bpy.context.scene, mesh, unchanged, tmp_path, "belong to a linked mesh")
 
 
-@pytest.mark.data
 def test_an_override_of_mesh_and_rig_bakes(linked, tmp_path):
     mesh = override(linked)
     mesh.data.override_create(remap_local_usages=True)
@@ -323,7 +308,6 @@ def test_edit_mode_while_it_captures(scene, rig, tmp_path, unchanged, fake_worke
 # --- a machine that does not play along
 
 
-@pytest.mark.data
 def test_a_missing_model(ready, unchanged, tmp_path, fake_worker):
     fake_worker(
         "from core import models\n"

@@ -16,7 +16,7 @@ from mien.addon.rig.targets import find_target
 from mien.core.errors import MienError
 from mien.core.units import ARKIT, ARKIT_INDEX, UNITS
 
-from .conftest import curves_of, make_performance, make_rig
+from .conftest import curves_of, link_action, make_performance, make_rig
 
 
 def run(mesh, performance, /, **options):
@@ -41,8 +41,15 @@ def test_every_frame_is_within_tolerance(mode):
     assert (summary.start, summary.end) == (11, 11 + int(performance.times[-1] * 24))
     assert summary.keys_after < summary.keys_before / 3
 
+    exact = make_rig(mode=mode)
+    run(exact, performance, rotation_tolerance=0.0, start_frame=11)
     key_curves = curves_of(head.data.shape_keys)
     for frame in range(summary.start, summary.end + 1):
+        bpy.context.scene.frame_set(frame)
+        for bone, other in zip(head.parent.pose.bones, exact.parent.pose.bones, strict=True):
+            one, two = (np.array(each.matrix_basis.to_quaternion()) for each in (bone, other))
+            apart = min(np.linalg.norm(one - two), np.linalg.norm(one + two))
+            assert 4 * math.asin(apart / 2) < math.radians(0.1) + 1e-5  # single precision
         time = (frame - 11) / 24
         for i, name in enumerate(UNITS):
             truth = np.interp(time, performance.times, performance.units[:, i])
@@ -376,6 +383,16 @@ def test_a_locked_curve_stops_the_bake_and_everything_is_put_back(rig, unchanged
     assert caught.value.code == "curve-locked"
 
 
+@pytest.mark.parametrize("part", ["keys", "bones"])
+def test_a_linked_action_in_use_stops_the_bake_into_it(rig, unchanged, tmp_path, part):
+    owner = rig.data.shape_keys if part == "keys" else rig.parent
+    owner.animation_data_create().action = link_action(bpy.data.actions.new("Linked"), tmp_path)
+    unchanged()
+    with pytest.raises(MienError) as caught:
+        run(rig, make_performance(30, 24.0), new_action=False)
+    assert caught.value.code == "action-linked"
+
+
 @pytest.mark.parametrize("kind", ["curve-modified", "curve-sampled"])
 def test_a_curve_that_would_not_play_its_keys_stops_the_bake(rig, unchanged, kind):
     run(rig, make_performance(24, 24.0))
@@ -448,6 +465,13 @@ def test_nothing_chosen(rig, unchanged):
     with pytest.raises(MienError) as caught:
         run(rig, make_performance(30, 24.0), shape_keys=False, head=False, jaw=False, eyes=False)
     assert caught.value.code == "nothing-to-bake"
+
+
+def test_a_performance_of_days_is_told(rig, unchanged):
+    unchanged()
+    with pytest.raises(MienError, match="would take 24,000,001 frames at 24 fps") as caught:
+        run(rig, make_performance(times=[0.0, 1e6]))
+    assert caught.value.code == "performance-too-long"
 
 
 def test_one_frame(rig):

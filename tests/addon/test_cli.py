@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import functools
-import importlib.util
 import json
 import math
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,27 +22,22 @@ from mien.core.errors import MienError
 from mien.core.take import Take, TakeHeader, TakeWriter
 from mien.core.types import FrameResult
 from mien.core.units import UNITS
+from tests.needs import needs_ffmpeg
 
-from .conftest import curves_of, empty_file, make_rig
+from .conftest import PERFORMANCE, curves_of, empty_file, make_rig, needs_worker
 
-cv2 = pytest.importorskip("cv2")
-
-pytestmark = [
-    pytest.mark.data,
-    pytest.mark.skipif(not importlib.util.find_spec("mediapipe"), reason="mediapipe is not installed beside this bpy"),
-    pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg is not installed"),
-]
+pytestmark = [needs_worker, needs_ffmpeg]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and limits")
 
 OUTPUTS = ["look.blend", "look.mien", "look.png"]
 
 
 @pytest.fixture(scope="module")
-def clip(data, tmp_path_factory):
-    """The second in which the actor of a real clip begins to smile."""
+def clip(tmp_path_factory):
+    """The second of the sample head's performance in which it begins to smile."""
     path = tmp_path_factory.mktemp("clip") / "kurz ü.mp4"
-    cut = ["ffmpeg", "-v", "error", "-t", "1", "-i", str(data / "video" / "single_face.mp4"), "-vf", "fps=12", "-an"]
-    subprocess.run([*cut, str(path)], check=True)
+    cut = ["ffmpeg", "-v", "error", "-ss", "3.2", "-t", "1", "-i", PERFORMANCE, "-vf", "fps=12", path]
+    subprocess.run(list(map(str, cut)), check=True)
     return path
 
 
@@ -108,6 +101,12 @@ def names(folder):
     return sorted(entry.name for entry in folder.iterdir())
 
 
+def picture_in(path):
+    from mien.core.opencv import cv2
+
+    return cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+
+
 def test_the_sample_head_moves(mien, clip, tmp_path):
     out = tmp_path / "neuer Ordner" / "größer" / "look.blend"
     done = mien("bake", clip, "--out", out, "--no-sheet", "--json")
@@ -149,7 +148,7 @@ def test_a_contact_sheet_and_what_a_person_reads(mien, clip, rig_file, tmp_path)
     assert lines[1] == f"{out.with_suffix('.png')}: contact sheet"
     assert names(tmp_path) == [*OUTPUTS, "rig.blend"]  # no backup, no part
 
-    sheet = cv2.imdecode(np.frombuffer((tmp_path / "look.png").read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    sheet = picture_in(tmp_path / "look.png")
     rows = sheet.shape[0] // 288
     assert sheet.shape == (rows * 288, 4 * 288, 3)
     tiles = sheet.reshape(rows, 288, 4, 288, 3).swapaxes(1, 2).reshape(-1, 288 * 288, 3)
@@ -163,7 +162,7 @@ def test_a_rig_that_nothing_lights_is_seen_on_the_sheet(mien, clip, rig_file, tm
     out = tmp_path / "look.blend"
     done = mien("bake", clip, "--rig", rig_file(glowing=False), "--out", out, "--scene-fps", "4")
     assert done.returncode == 0, done.stderr
-    sheet = cv2.imdecode(np.frombuffer((tmp_path / "look.png").read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    sheet = picture_in(tmp_path / "look.png")
     for rig in sheet[:288, 288:576], sheet[:288, 864:]:
         assert rig[60:].max() > 40  # below the caption
     bpy.ops.wm.open_mainfile(filepath=str(out), load_ui=False)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import bpy
-import pytest
 
 from mien.addon.contact_sheet import _framed, _render
 from mien.addon.rendering import write_as
+from tests.needs import need
+
+from .conftest import needs_worker
+
+needs_cycles = need(importlib.util.find_spec("cycles"), "this bpy was built without Cycles")
 
 
+@needs_cycles
 def test_a_sheet_of_a_scene_that_writes_films_past_compositor_and_sequencer(rig):
-    pytest.importorskip("cycles")
     render = bpy.context.scene.render
     write_as(render, "FFMPEG")
     render.use_sequencer = render.use_compositing = render.use_multiview = True
@@ -21,9 +27,9 @@ def test_a_sheet_of_a_scene_that_writes_films_past_compositor_and_sequencer(rig)
     assert (render.use_sequencer, render.use_compositing, render.use_multiview) == (True, True, True)
 
 
+@needs_cycles
+@needs_worker
 def test_a_picture_is_read_back_from_any_folder_in_stereo_too(rig, tmp_path):
-    pytest.importorskip("cycles")
-    pytest.importorskip("cv2")
     scene = bpy.context.scene
     scene.render.use_multiview = True
     folder = tmp_path / "ü {b}"

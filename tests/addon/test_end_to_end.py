@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import bpy
@@ -12,12 +11,9 @@ import pytest
 from mien.addon import session
 from mien.core.files import PART_SUFFIX
 
-from .conftest import curves_of
+from .conftest import curves_of, needs_worker
 
-pytestmark = pytest.mark.skipif(
-    not (importlib.util.find_spec("mediapipe") and importlib.util.find_spec("cv2")),
-    reason="the worker's libraries (mediapipe, opencv) are not installed beside this bpy",
-)
+pytestmark = needs_worker
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import sys
 from types import SimpleNamespace
 
@@ -28,7 +27,7 @@ from mien.core.take import Take, TakeHeader, TakeWriter
 from mien.core.types import FrameResult
 from mien.core.units import ARKIT, ARKIT_INDEX, EXPRESSIONS, UNIT_INDEX, UNITS
 
-from .conftest import curves_of, make_rig
+from .conftest import curves_of, make_rig, needs_worker
 from .test_live import device, head, start, until  # noqa: F401
 
 SURPRISE = BASIC["surprise"]
@@ -267,10 +266,7 @@ def test_what_cannot_be_learnt_is_told(device, head, actors, monkeypatch):  # no
 
 
 @pytest.mark.data
-@pytest.mark.skipif(
-    not (importlib.util.find_spec("mediapipe") and importlib.util.find_spec("cv2")),
-    reason="the worker's libraries (mediapipe, opencv) are not installed beside this bpy",
-)
+@needs_worker
 def test_a_real_face_is_labelled_and_its_own_expression_learnt_beside_the_frames(data, head, actors):  # noqa: F811
     """A clip as camera, the real worker and models: label, lesson, recognition, deletion."""
     libraries = {"cv2", "mediapipe"} & set(sys.modules)  # other tests of this process may have brought them

@@ -10,6 +10,7 @@ import pytest
 
 from mien.core.units import UNITS
 from mien.sample_rigs import build_head, canonical, expressions, performance, shapes, skin
+from tests.needs import need
 
 SIZE_LIMIT = 2_000_000
 MATERIALS = {
@@ -28,6 +29,7 @@ MATERIALS = {
     "MienSweater",
 }
 SCRIPTS = Path(build_head.__file__).parent
+MODEL = SCRIPTS.parent / "models" / "face_landmarker.task"
 
 
 @pytest.fixture(scope="module")
@@ -218,11 +220,9 @@ def test_the_lips_rest_closed(face):
     assert abs(upper[2] - lower[2]) < 0.06
 
 
+@need(MODEL.is_file(), "the landmark model is not here: fetch it with `mien models`")
 def test_canonical_face_is_the_models():
-    model = SCRIPTS.parent / "models" / "face_landmarker.task"
-    if not model.is_file():
-        pytest.skip("the landmark model is not here: fetch it with `mien models`")
-    points, triangles = canonical.read_model(model)
+    points, triangles = canonical.read_model(MODEL)
     stored, stored_triangles = canonical.load()
     np.testing.assert_allclose(stored, points, atol=1e-5)
     np.testing.assert_array_equal(stored_triangles, triangles)
@@ -250,11 +250,8 @@ def test_performance_shows_every_unit_alone():
 
 
 def test_performance_truth_is_the_performance():
-    path = SCRIPTS / "performance.npz"
-    if not path.is_file():
-        pytest.skip("the performance has not been rendered")
     times, units, head, gaze = performance.curves(30.0)
-    with np.load(path, allow_pickle=False) as truth:
+    with np.load(SCRIPTS / "performance.npz", allow_pickle=False) as truth:
         assert tuple(truth["names"]) == tuple(UNITS)
         np.testing.assert_allclose(truth["times"], times)
         np.testing.assert_allclose(truth["units"], units, atol=1e-6)

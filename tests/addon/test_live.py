@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import datetime
 import os
 import signal
 import socket
@@ -27,12 +27,12 @@ from mien.addon.rig.targets import find_target
 from mien.core import clock, livelink_csv, network
 from mien.core.errors import MienError
 from mien.core.network import LiveLinkFaceSender
-from mien.core.protocol import TakeStatus
+from mien.core.protocol import LiveStatus, StartLive, TakeStatus, TuneLive
 from mien.core.take import Take, TakeHeader, TakeWriter
 from mien.core.types import FrameResult
 from mien.core.units import ARKIT_INDEX, UNIT_INDEX, UNITS
 
-from .conftest import BONES, make_performance, make_rig
+from .conftest import BONES, PERFORMANCE, make_performance, make_rig, needs_worker
 from .panel_text import drawn_by
 from .stand_in import make_worker
 
@@ -285,8 +285,8 @@ def test_a_session_follows_and_leaves_nothing(device, head, unchanged):
     run_for(0.6)
     assert 0.1 < values(head)[0] < 0.9
     assert running.status.state == "live"
-    assert running.apply_fps > 5
-    assert 0 < running.latency < 1
+    until(lambda: running.apply_fps > 5)
+    until(lambda: 0 < running.latency < 1)
     pid = running._client.pid
     assert bpy.ops.mien.live_stop() == {"FINISHED"}
     until(lambda: not live.busy())
@@ -673,12 +673,13 @@ def test_a_take_whose_worker_dies_after_stop_is_told(device, head):
 
 
 def test_countdown(device, head):
-    bpy.context.scene.mien_live.countdown = 1
+    bpy.context.scene.mien_live.countdown = 30
     running = start()
     bpy.ops.mien.live_record()
-    assert running.countdown > 0.5
+    assert 0 < running.countdown <= 30
     run_for(0.3)
     assert running.take is None
+    running.count_from = clock.now()
     until(lambda: running.take is not None)
     assert running.recording
     bpy.ops.mien.live_record()
@@ -723,6 +724,7 @@ def test_a_take_along_the_timeline_ends_with_it(device, head):
     scene.frame_end = 250
     for end in ("jumped back", "stopped"):
         scene.frame_set(240)
+        began = clock.now()
         bpy.ops.mien.live_record(punch=True)
         run_for(0.3)
         for frame in range(241, 248):
@@ -735,11 +737,12 @@ def test_a_take_along_the_timeline_ends_with_it(device, head):
             scene.frame_set(1)
         assert not running.recording
         until(lambda: running.take is not None and not running.take.recording)
+        closed = clock.now()
         assert "It ended with the timeline" in session.outcome.lines
         assert not any("behind" in line for line in session.outcome.lines)
         run_for(0.2)  # the camera goes on, and so does the face
         assert running.running
-        assert running.take.duration < 0.5
+        assert running.take.duration < closed - began
     scene.frame_end = 244
     assert bpy.ops.mien.take_bake() == {"FINISHED"}
     assert scene.frame_end == 244
@@ -765,14 +768,16 @@ def test_no_take_along_the_timeline_begins_where_that_ends(device, head):
 def test_a_timeline_that_cannot_keep_up_is_told(device, head):
     scene, running = bpy.context.scene, start()
     scene.frame_set(40)
+    began = clock.now()
     bpy.ops.mien.live_record(punch=True)
     scene.frame_set(43)
     run_for(0.6)
     bpy.ops.mien.live_record()
+    played = (clock.now() - began) * 24
     until(lambda: running.take is not None and not running.take.recording)
     lines = [line for line in session.outcome.lines if "frames behind" in line]
     assert len(lines) == 1
-    assert 8 < int(lines[0].split()[3]) < 60
+    assert 8 < int(lines[0].split()[3]) < played
     bpy.ops.mien.live_record(punch=True)
     run_for(0.3)
     bpy.ops.mien.live_record()  # nothing moved the timeline: no window
@@ -793,22 +798,30 @@ def test_calibration_goes_into_the_take(device, head):
     bpy.context.scene.mien_live.countdown = 0
     with Take(record(running, 0.2)) as take:
         assert len(take.header.extra["neutral"]["head"]) == 4
+    bpy.ops.mien.live_calibrate(clear=True)
+    until(lambda: running.status.neutral == "")
+    with Take(record(running, 0.2)) as take:
+        assert "neutral" not in take.header.extra
 
 
-def test_playback(device, head, unchanged, tmp_path):
+def test_playback(device, head, unchanged, tmp_path, monkeypatch):
+    bpy.context.scene.mien.neutral, bpy.context.scene.mien.smoothing = "none", 0.0
     path = takes.new_path(tmp_path)
     with TakeWriter(path, TakeHeader("test", fps=30)) as writer:
         for i in range(20):
             writer.write(FrameResult(i, i / 30, found=True, units=np.full(11, min(i / 19, 1.0))))
     unchanged()
     start()  # what was on the rig before this comes back, not what it is made to show
+    began = live.now()
+    monkeypatch.setattr(live, "now", lambda: began)
     live_workflow.play_take(bpy.context, path)
-    seen = []
-    while session.playback is not None:
+    for passed, shown in ((0.01, 0), (0.31, 9), (0.61, 18)):
+        monkeypatch.setattr(live, "now", lambda moment=began + passed: moment)
         live.tick()
-        seen.append(values(head)[UNIT_INDEX["Smile"]])
-        time.sleep(0.01)
-    assert max(seen) > 0.3
+        assert values(head)[UNIT_INDEX["Smile"]] == pytest.approx(shown / 19, abs=0.01)
+    monkeypatch.setattr(live, "now", lambda: began + 0.65)
+    live.tick()
+    assert session.playback is None
 
 
 def test_a_live_session_is_not_ended_by_play(device, head, five):
@@ -874,9 +887,7 @@ def test_a_take_of_the_list_is_exported(tmp_path):
 def test_mistakes_with_a_take_of_the_list_are_told_in_words(tmp_path):
     """Not as the traceback of an operator that another one called."""
     bpy.context.preferences.addons["mien"].preferences.takes_folder = str(tmp_path)
-    path = takes.new_path(tmp_path)
-    with TakeWriter(path, TakeHeader("test", fps=30)) as writer:
-        writer.write(FrameResult(0, 0.0, found=True))
+    path = write_take(takes.new_path(tmp_path))
     path.with_suffix(".csv").mkdir()
     bpy.context.scene.mien.target = None
     bpy.ops.mien.takes_refresh()
@@ -912,14 +923,19 @@ def test_take_list(device, head, tmp_path):
     assert not listed
 
 
+def write_take(path):
+    """Write a take of a single picture; returns its path."""
+    with TakeWriter(path, TakeHeader(path.stem, fps=30)) as writer:
+        writer.write(FrameResult(0, 0.0, found=True))
+    return path
+
+
 @pytest.fixture
 def five(tmp_path):
     """A folder with the takes 0 (the oldest) to 4, listed."""
     bpy.context.preferences.addons["mien"].preferences.takes_folder = str(tmp_path)
     for number in range(5):
-        path = tmp_path / f"{number}.mien"
-        with TakeWriter(path, TakeHeader("test", fps=30)) as writer:
-            writer.write(FrameResult(0, 0.0, found=True))
+        path = write_take(tmp_path / f"{number}.mien")
         os.utime(path, (1000 + number, 1000 + number))
     bpy.ops.mien.takes_refresh()
     return tmp_path
@@ -973,9 +989,7 @@ def test_an_undo_finds_renamed_and_deleted_takes(five):
 
 @pytest.mark.parametrize("name", ["con", "AUX", "nul.2", "com1 .x", "a:b", ".hidden", " "])
 def test_a_take_gets_no_name_that_another_system_cannot_have(tmp_path, name):
-    path = tmp_path / "happy.mien"
-    with TakeWriter(path, TakeHeader("test", fps=30)) as writer:
-        writer.write(FrameResult(0, 0.0, found=True))
+    path = write_take(tmp_path / "happy.mien")
     with pytest.raises(MienError) as error:
         takes.rename(path, name)
     assert error.value.code == "take-name"
@@ -984,29 +998,46 @@ def test_a_take_gets_no_name_that_another_system_cannot_have(tmp_path, name):
 
 
 def test_a_take_is_renamed_to_another_case(tmp_path):
-    path = tmp_path / "happy.mien"
-    with TakeWriter(path, TakeHeader("test", fps=30)) as writer:
-        writer.write(FrameResult(0, 0.0, found=True))
+    path = write_take(tmp_path / "happy.mien")
     if not (tmp_path / "Happy.mien").exists():  # as it does where case makes no difference
         (tmp_path / "Happy.mien").hardlink_to(path)
     assert takes.rename(path, "Happy") == tmp_path / "Happy.mien"
     assert (tmp_path / "Happy.mien").exists()
 
 
+def test_no_take_is_ever_written_over(tmp_path):
+    a, b = write_take(tmp_path / "a.mien"), write_take(tmp_path / "b.mien")
+    before = a.read_bytes(), b.read_bytes()
+    with pytest.raises(MienError) as error:
+        takes.rename(a, "b")
+    assert error.value.code == "take-exists"
+    assert (a.read_bytes(), b.read_bytes()) == before
+    deleted = [takes.delete(write_take(a)) for _ in range(3)]
+    assert [path.name for path in deleted] == ["a.mien", "a 2.mien", "a 3.mien"]
+    assert all(path.exists() for path in deleted)
+    moment = datetime.datetime(2026, 1, 2, 3, 4, 5)
+    first = write_take(takes.new_path(tmp_path, moment))
+    assert takes.new_path(tmp_path, moment) != first
+
+
+def test_a_takes_folder_that_cannot_be_made_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(MienError) as error:
+        takes.new_path(tmp_path / "file" / "takes")
+    assert error.value.code == "takes-folder"
+
+
 # --- the real thing
 
 
-@pytest.mark.skipif(
-    not (importlib.util.find_spec("mediapipe") and importlib.util.find_spec("cv2")),
-    reason="the worker's libraries (mediapipe, opencv) are not installed beside this bpy",
-)
+@needs_worker
 def test_a_clip_as_camera_drives_the_sample_head():
     """Nothing stood in for: the worker, the model, the clip that ships, the head that ships."""
     assert bpy.ops.mien.add_sample_head() == {"FINISHED"}
     mesh = bpy.context.scene.mien.target
     rest = values(mesh)
     chosen = bpy.context.scene.mien_live
-    chosen.source, chosen.video, chosen.countdown = "video", str(ROOT / "sample_rigs" / "performance.mp4"), 0
+    chosen.source, chosen.video, chosen.countdown = "video", str(PERFORMANCE), 0
     assert bpy.ops.mien.live_start() == {"FINISHED"}
     try:
         running = session.live
@@ -1111,6 +1142,25 @@ def test_worker_killed_is_started_again_and_the_take_goes_on(device, head):
     assert running.counts.restarts == 1
 
 
+def test_every_picture_that_never_reached_the_rig_is_counted():
+    running = live.Live(StartLive(1, "camera"), TuneLive(1), live.Cast([]))
+    running.status = LiveStatus(1, "live", captured=1000, missed=1, dropped=2, lost=4, unsent=8, waiting=1000)
+    running.counts = live.Counts(received=1000, applied=1000, superseded=16, held=32, dropped_before=64)
+    assert running.dropped == 127
+
+
+def test_dropped_pictures_stay_counted_when_the_worker_died(device, head):
+    running = start()
+    (device.parent / "slow").touch()
+    until(lambda: running.status.dropped > 10)
+    told = running.dropped
+    assert told > 10
+    running._client._process.kill()
+    until(lambda: running.counts.restarts == 1)
+    assert running.status.dropped == 0
+    assert running.dropped >= told
+
+
 def test_a_placed_take_goes_on_in_its_place_after_the_worker_died(device, head):
     running = start()
     bpy.context.scene.frame_set(40)
@@ -1126,6 +1176,22 @@ def test_a_placed_take_goes_on_in_its_place_after_the_worker_died(device, head):
     with Take(first) as take, Take(running.take.take) as part:
         end = take.header.extra["scene_frame"] + take.duration * 24
         assert end < part.header.extra["scene_frame"] < 40 + latest * 24
+
+
+def test_a_session_that_cannot_open_its_source_ends_and_tells_why(device, head, unchanged):
+    chosen = bpy.context.scene.mien_live
+    chosen.source, chosen.format = "network", "livelink"
+    unchanged()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        chosen.port = taken.getsockname()[1]
+        assert bpy.ops.mien.live_start() == {"FINISHED"}
+        # As if a face had come before: the rig is put back.
+        session.live.cast.apply(sample(make_performance(5), 3))
+        until(lambda: not session.live.running)
+    assert session.live.error.code == "port-busy"
+    assert bpy.ops.mien.live_start.poll()
+    until(lambda: not live.busy())
 
 
 def test_a_worker_that_keeps_dying_is_given_up(device, head, tmp_path):
@@ -1157,8 +1223,9 @@ def test_errors_are_told(device, head):
     if not bpy.app.online_access:
         with pytest.raises(RuntimeError, match="online access"):
             bpy.ops.mien.live_start()
-    bpy.context.scene.mien.target = None
-    with pytest.raises(RuntimeError):
+    bpy.context.preferences.addons["mien"].preferences.lan = False
+    chosen.source, bpy.context.scene.mien.target = "camera", None
+    with pytest.raises(RuntimeError, match="No head is chosen"):
         bpy.ops.mien.live_start()
 
 
@@ -1244,9 +1311,9 @@ def test_blender_killed_ends_the_worker_and_keeps_the_take(tmp_path):
     _word, pid, take, frames = line.split()
     blender.kill()
     begin = time.monotonic()
-    while not ended(pid) and time.monotonic() - begin < 10:
+    while not ended(pid) and time.monotonic() - begin < 15:
         time.sleep(0.01)
-    assert time.monotonic() - begin < 2.0
+    assert ended(pid)
     blender.wait()
     blender.stdout.close()
     with Take(take) as kept:

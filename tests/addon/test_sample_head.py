@@ -12,10 +12,7 @@ from mien.core.units import UNITS
 
 from .conftest import BONES, empty_file, make_performance, snapshot
 
-shipped = pytest.mark.skipif(not sample_head.FILE.is_file(), reason="the sample head is not built")
 
-
-@shipped
 def test_it_is_added_as_the_target_with_all_its_channels():
     assert bpy.ops.mien.add_sample_head() == {"FINISHED"}
     target = find_target(bpy.context.scene.mien.target)
@@ -28,7 +25,6 @@ def test_it_is_added_as_the_target_with_all_its_channels():
     assert summary.channels > 11
 
 
-@shipped
 def test_it_is_selected_and_what_hides_it_is_told():
     bpy.ops.mesh.primitive_cube_add(size=2.0)
     cube = bpy.context.object
@@ -41,7 +37,6 @@ def test_it_is_selected_and_what_hides_it_is_told():
     assert sample_head.enclosing(bpy.context, head) == []
 
 
-@shipped
 def test_a_second_one_is_a_head_of_its_own():
     bpy.ops.mien.add_sample_head()
     first = bpy.context.scene.mien.target
@@ -54,7 +49,6 @@ def test_a_second_one_is_a_head_of_its_own():
     assert bpy.context.scene.camera == camera
 
 
-@shipped
 def test_it_can_be_undone():
     bpy.ops.ed.undo_push(message="before")
     before = snapshot()

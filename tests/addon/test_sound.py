@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import wave
 from pathlib import Path
@@ -436,6 +437,23 @@ def test_a_rename_never_takes_over_another_sound(take):
     with pytest.raises(MienError, match="already"):
         takes.rename(take, "Other")
     assert take.with_name("Other.wav").read_bytes() == before
+    assert takes.sound_of(take) is not None
+
+
+def test_a_rename_that_fails_half_way_leaves_take_and_sound_together(take, monkeypatch):
+    replace, moves = os.replace, []
+
+    def fail_once(*where):
+        moves.append(where)
+        if len(moves) == 2:
+            raise PermissionError(13, "in use")
+        replace(*where)
+
+    monkeypatch.setattr(os, "replace", fail_once)
+    with pytest.raises(MienError) as error:
+        takes.rename(take, "Happy")
+    assert error.value.code == "take-not-moved"
+    assert sorted(path.name for path in take.parent.iterdir()) == ["Scene 1.mien", "Scene 1.wav"]
     assert takes.sound_of(take) is not None
 
 
