@@ -20,6 +20,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import conftest  # noqa: F401  makes the checkout importable as mien
 
+from mien.addon import head_properties
 from mien.addon.bake import BakeOptions, bake_into_scene
 from mien.addon.rig.targets import find_target
 from mien.core import jobs
@@ -142,7 +143,11 @@ def main():
     parser.add_argument("--estimator", choices=ESTIMATORS, default=ESTIMATORS[0])
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    result = measure(args.smoothing, args.rest, estimator=args.estimator)
+    head_properties.register()  # the rig's mapping, without the add-on
+    try:
+        result = measure(args.smoothing, args.rest, estimator=args.estimator)
+    finally:
+        head_properties.unregister()
     print(f"{result['found']} of {result['frames']} frames with a face, {result['keys']} keys\n\n{table(result)}")
     if args.json:
         args.json.write_text(json.dumps(result, indent=1))
