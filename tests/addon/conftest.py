@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.needs import need
+from mien.tests.needs import need
 
 bpy = pytest.importorskip("bpy")
 np = pytest.importorskip("numpy")

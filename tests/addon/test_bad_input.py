@@ -22,7 +22,7 @@ from mien.core.client import WorkerClient
 from mien.core.files import PART_SUFFIX
 from mien.core.protocol import Progress
 from mien.core.take import Take
-from tests.needs import needs_ffmpeg
+from mien.tests.needs import needs_ffmpeg
 
 from .conftest import PERFORMANCE, curves_of, make_rig, needs_worker
 from .test_operators import CAPTURE

@@ -22,7 +22,7 @@ from mien.core.errors import MienError
 from mien.core.take import Take, TakeHeader, TakeWriter
 from mien.core.types import FrameResult
 from mien.core.units import UNITS
-from tests.needs import needs_ffmpeg
+from mien.tests.needs import needs_ffmpeg
 
 from .conftest import PERFORMANCE, curves_of, empty_file, make_rig, needs_worker
 

@@ -8,7 +8,7 @@ import bpy
 
 from mien.addon.contact_sheet import _framed, _render
 from mien.addon.rendering import write_as
-from tests.needs import need
+from mien.tests.needs import need
 
 from .conftest import needs_worker
 

@@ -10,7 +10,7 @@ import pytest
 
 from mien.core.units import UNITS
 from mien.sample_rigs import build_head, canonical, expressions, performance, shapes, skin
-from tests.needs import need
+from mien.tests.needs import need
 
 SIZE_LIMIT = 2_000_000
 MATERIALS = {

@@ -8,7 +8,7 @@ from mien.core import mediapipe_lite, models
 from mien.core.errors import MienError
 from mien.core.landmarks import Face
 from mien.core.units import ARKIT, ARKIT_INDEX, LANDMARK_COUNT
-from tests.needs import need
+from mien.tests.needs import need
 
 
 def about(axis: int, degrees: float) -> np.ndarray:

@@ -21,7 +21,7 @@ from mien.core.errors import MienError
 from mien.core.opencv import cv2
 from mien.core.points68 import read_points
 from mien.core.types import Frame
-from tests.needs import needs_ffmpeg
+from mien.tests.needs import needs_ffmpeg
 
 
 def ffmpeg(*arguments):

@@ -21,7 +21,7 @@ from mien.core.livelink_csv import HEADER
 from mien.core.models import catalogue
 from mien.core.take import Take, TakeHeader, TakeWriter
 from mien.core.types import FrameResult
-from tests.needs import needs_ffmpeg
+from mien.tests.needs import needs_ffmpeg
 
 from .face_helpers import needs_model
 

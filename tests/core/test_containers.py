@@ -9,7 +9,7 @@ import pytest
 
 from mien.core import containers
 from mien.core.capture import open_source
-from tests.needs import needs_ffmpeg
+from mien.tests.needs import needs_ffmpeg
 
 pytestmark = needs_ffmpeg
 
