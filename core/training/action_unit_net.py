@@ -113,8 +113,12 @@ AT_REST = (
 )
 """Shapes that a face labelled neutral does not show."""
 
-NO_WRINKLE = ("happiness", "sadness", "surprise")
-"""Expressions that do not wrinkle the nose either: else blur, in which FER2013's disgust comes, would say so."""
+NOT_SHOWN = {
+    "noseSneer": ("happiness", "sadness", "surprise"),
+    "jawForward": ("happiness", "sadness", "surprise", "fear", "disgust"),
+}
+"""Shapes that photos of these expressions do not show either: else blur, in which FER2013's disgust comes, would say
+that the nose is wrinkled, and a wide smile that the jaw is pushed forward."""
 
 AT_WORK: dict[str, dict[str, str]] = {
     "happiness": {"AU6": "cheekSquint"},
@@ -412,11 +416,10 @@ def photos(names: tuple[str, ...]) -> dict[str, np.ndarray]:
         for name, value in shapes.items():
             column = names.index(name)
             targets[rows, column], counts[rows, column], least[rows, column] = value, 1, True
-    smooth = np.isin(labels, [EXPRESSIONS.index(label) for label in NO_WRINKLE])
     neutral = labels == EXPRESSIONS.index("neutral")
     for column, name in enumerate(base):
-        if name == "noseSneer":
-            counts[smooth, column] = 1
+        if name in NOT_SHOWN:
+            counts[np.isin(labels, [EXPRESSIONS.index(label) for label in NOT_SHOWN[name]]), column] = 1
         if name in AT_REST:
             counts[neutral, column] = 1
     common = np.isin(labels, [EXPRESSIONS.index(label) for label in ("neutral", "happiness")])

@@ -30,11 +30,13 @@ from mien.core.training.action_unit_net import (
     error,
     eyes_seen,
     main,
+    photos,
     weights_of,
 )
 from mien.core.training.paths import MODELS
 from mien.core.training.rasteriser import rasterise
 from mien.core.training.synthesis import PICTURE_NAMES, empty_part, is_whole, load
+from mien.core.units import ARKIT, EXPRESSIONS, LANDMARK_COUNT
 
 from .training_helpers import Cut, same
 
@@ -101,6 +103,38 @@ def test_an_error_counts_against_how_much_its_column_moves():
     torch.testing.assert_close(weights[1] / weights[::2], torch.tensor([4.0, 16.0]), rtol=0.1, atol=0)
     still = weights_of(torch.cat([moves, torch.zeros(4000, 1)], 1))
     assert float(still[3] / still[2]) == pytest.approx(100)
+
+
+def test_photos_teach_what_their_expression_moves_and_what_it_leaves_alone(monkeypatch):
+    names = tuple(str(name) for name in load_arrays(MODELS / "action_units.npz")["shapes"])
+    labels = np.arange(len(EXPRESSIONS))
+    points = np.random.default_rng(0).uniform(0, 200, (len(labels), LANDMARK_COUNT, 3)).astype(np.float32)
+    faces = {
+        "landmarks": points,
+        "blendshapes": np.full((len(labels), len(ARKIT)), 0.3, np.float32),
+        "matrix": np.repeat(np.eye(4, dtype=np.float32)[None], len(labels), 0),
+    }
+    monkeypatch.setattr(action_unit_net, "real_faces", lambda: (faces, {}, labels))
+    told = photos(names)
+
+    def counted(name):
+        return {EXPRESSIONS[row] for row in np.flatnonzero(told["counts"][:, names.index(name)])}
+
+    def wanted(name):
+        return told["targets"][:, names.index(name)]
+
+    everything = set(EXPRESSIONS)
+    assert counted("mouthSmile_L") == everything
+    np.testing.assert_allclose(wanted("mouthSmile_L"), (0.3 - 0.03) / 0.89, atol=1e-6)
+    # Nothing reads a wrinkled nose or a jaw pushed forward: anger may show either.
+    assert counted("noseSneer_L") == everything - {"anger", "fear"}
+    assert counted("jawForward") == everything - {"anger"}
+    assert wanted("jawForward").max() == 0
+    sneering = wanted("noseSneer_R") > 0
+    assert [EXPRESSIONS[row] for row in np.flatnonzero(sneering)] == ["disgust"]
+    assert (told["least"].any(1) == sneering).all()
+    assert counted("mouthPress_L") == {"neutral", "anger"}
+    assert counted("cheekSquint_R") == {"neutral", "happiness"}
 
 
 def test_a_fall_of_the_rate_over_no_epochs_or_more_than_all_is_refused(capsys):
