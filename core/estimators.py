@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -29,12 +30,19 @@ alone: it learnt from real people, and is half as noisy at rest. AU 6 is not her
 smile together tell it as well on real faces, and move it more (docs/models.md).
 """
 
+FLOOR = {"AU29": 0.2, "jawForward": 0.2}
+"""What the network says up to here is nothing: it reads wide smiles, which push no jaw forward, as 0.1 to 0.3."""
 
 LOOK = 0.05
 """Seconds for which an answer of the network holds in a film: cheeks, nose and jaw are slower than that."""
 
 PATIENCE = 0.25
 """Seconds after which a live frame waits for the network all the same, rather than for ever show what was."""
+
+
+def _rows_and_floors(names: Iterable[str], index: Mapping[str, int]) -> tuple[list[int], npt.NDArray[np.float32]]:
+    names = list(names)
+    return [index[name] for name in names], np.array([FLOOR.get(name, 0.0) for name in names], np.float32)
 
 
 class HybridEstimator:
@@ -60,8 +68,8 @@ class HybridEstimator:
         ``model-missing`` or ``model-damaged``.
     """
 
-    _UNITS = np.array([AU_INDEX[name] for name in LEARNED])
-    _SHAPES = np.array([ARKIT_INDEX[name] for name in dict.fromkeys(s for shapes in LEARNED.values() for s in shapes)])
+    _UNITS = _rows_and_floors(LEARNED, AU_INDEX)
+    _SHAPES = _rows_and_floors(dict.fromkeys(shape for shapes in LEARNED.values() for shape in shapes), ARKIT_INDEX)
 
     def __init__(self, learned: LearnedEstimator | None = None, beside: bool = False):
         self._learned = LearnedEstimator(mirrored=False) if learned is None else learned
@@ -86,8 +94,11 @@ class HybridEstimator:
         """See `ActionUnitEstimator.estimate_arkit`."""
         units, shapes = (values.copy() for values in self._blendshapes.estimate_arkit(face, image))
         learned_units, learned_shapes = self._ask(face, image)
-        units[self._UNITS] = np.maximum(units[self._UNITS], learned_units[self._UNITS])
-        shapes[self._SHAPES] = np.maximum(shapes[self._SHAPES], learned_shapes[self._SHAPES])
+        for values, said, (rows, floors) in (
+            (units, learned_units, self._UNITS),
+            (shapes, learned_shapes, self._SHAPES),
+        ):
+            values[rows] = np.maximum(values[rows], (said[rows] - floors) / (1 - floors))
         return units, shapes
 
     def _ask(self, face: Face, image: npt.NDArray[np.uint8] | None) -> tuple[npt.NDArray, npt.NDArray]:
