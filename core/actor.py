@@ -150,7 +150,7 @@ class Actor:
             raise MienError(
                 "actor-not-saved",
                 f"The expressions of {self.path.stem} cannot be saved: {error.strerror or error}.",
-                f"Check that {self.path.parent} can be written.",
+                f"Check that {Path(os.path.realpath(self.path)).parent} can be written.",
             ) from error
 
     def _put_aside(self) -> None:

@@ -191,7 +191,7 @@ def _maker():
 def main(arguments: list[str] | None = None) -> int:
     """Make the parts that are missing."""
     parser = argparse.ArgumentParser(description="Render people for training.")
-    parser.add_argument("--people", type=int, default=11450, help="one past the number of the last one")
+    parser.add_argument("--people", type=int, default=6500, help="one past the number of the last one")
     parser.add_argument("--first", type=int, default=0, help="number of the first one, in whole parts of 50")
     parser.add_argument("--processes", type=int, default=1, help="that render at the same time")
     options = parser.parse_args(arguments)

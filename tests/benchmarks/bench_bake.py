@@ -11,6 +11,7 @@ add-ons do that know no better. `write` is Mien's bulk writing of a key on every
 from __future__ import annotations
 
 import argparse
+import atexit
 import importlib.util
 import json
 import statistics
@@ -74,6 +75,7 @@ def main(argv=None) -> int:
     from mien.addon.rig.targets import find_target
 
     head_properties.register()  # the rig's mapping, without the add-on
+    atexit.register(head_properties.unregister)
     fixtures.empty_file()
     performance = fixtures.make_performance(args.frames, 24.0)
     every = BakeOptions(tolerance=0.0, rotation_tolerance=0.0)
@@ -90,7 +92,6 @@ def main(argv=None) -> int:
     fixtures.empty_file()
     mesh = fixtures.make_rig()
     insert_s = _timed(lambda: insert_one_by_one(mesh, planned))
-    head_properties.unregister()
 
     result = {
         "blender": bpy.app.version_string,
@@ -102,8 +103,8 @@ def main(argv=None) -> int:
         "write_s": round(write_s, 4),
         "plan_s": round(plan_s, 4),
         "bake_s": round(bake_s, 4),
-        "write_ratio": round(insert_s / write_s, 1),
-        "bake_ratio": round(insert_s / bake_s, 1),
+        "write_ratio": round(insert_s / max(write_s, 1e-9), 1),
+        "bake_ratio": round(insert_s / max(bake_s, 1e-9), 1),
     }
     print(
         f"Blender {result['blender']}: {args.frames} frames x {result['channels']} channels\n"
