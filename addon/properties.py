@@ -111,8 +111,8 @@ class MienSettings(bpy.types.PropertyGroup):
             (
                 "learned",
                 "Mien's Network",
-                "Mien's own network for brows, lids, nose, cheeks, mouth and jaw; the landmark model finds the face, and turns "
-                "head and eyes",
+                "Mien's own network for brows, lids, nose, cheeks, mouth and jaw; the landmark model finds the face, "
+                "and turns head and eyes",
             ),
             ("landmark", "Landmark Model", "The landmark model alone: the fastest"),
         ),

@@ -48,8 +48,8 @@ def _rows_and_floors(names: Iterable[str], index: Mapping[str, int]) -> tuple[li
 class HybridEstimator:
     """The landmark model's action units, helped by the network where that model is dead; see `LEARNED`.
 
-    There the stronger of both readings counts, the network's above its `FLOOR`: `BlendshapeEstimator` puts other signs in the
-    place of what is dead, and each sees movements that the other misses.
+    There the stronger of both readings counts, the network's above its `FLOOR`: `BlendshapeEstimator`
+    puts other signs in the place of what is dead, and each sees movements that the other misses.
 
     Implements `action_units.ActionUnitEstimator`. Along a film, whose times `at` tells, the
     network looks at one frame every `LOOK` seconds: at every second one of 25 or 30 a second.
