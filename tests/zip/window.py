@@ -3,7 +3,7 @@
     python tests/zip/window.py BLENDER ZIP CLIP --tool blender-window [--out FOLDER]
 
 BLENDER is a folder made by `blender-window setup`, with libgles2 installed in it, --tool that script. Needs root and
-a machine to itself; not part of the tests. Leaves in FOLDER a picture per step (installed, head, capturing,
+a machine to itself; not part of the tests. Leaves in FOLDER a picture per step (installed, head,
 cancelled, baked), baked.blend and report.json. Other steps: --steps window_live_inside.py (live capture, with
 pictures and timings), --steps window_meanwhile_inside.py (all that may happen while live; ends by closing the
 window), --steps window_takes_inside.py (takes of a face from the network, Esc, hot keys).
