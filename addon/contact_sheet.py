@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import bpy
@@ -180,13 +182,30 @@ def _pictures(source: Path, indices: list[int], fps: float | None) -> dict[int, 
     return pictures
 
 
+@contextlib.contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back until the block has ended: raised in the Python of a render engine it is the end of Blender."""
+    before, came = signal.getsignal(signal.SIGINT), []
+    if not callable(before):  # it is ignored
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda *told: came.append(told))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        before(*came[0])
+
+
 def _render(scene: bpy.types.Scene, frame: float, size: int, folder: str) -> np.ndarray:
     import cv2
 
     path = Path(folder) / "still.png"
     scene.render.filepath = literal(path)
-    _go_to(scene, frame)
-    bpy.ops.render.render(write_still=True, scene=scene.name)
+    with interrupts_held():
+        _go_to(scene, frame)
+        bpy.ops.render.render(write_still=True, scene=scene.name)
     # imdecode rather than imread: it takes any path that Python can open.
     picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
     scale = size / max(picture.shape[:2])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 
 import bpy
+import pytest
 
-from mien.addon.contact_sheet import _framed, _render
+from mien.addon.contact_sheet import _framed, _render, interrupts_held
 from mien.addon.rendering import write_as
 from mien.tests.needs import need
 
@@ -36,3 +38,24 @@ def test_a_picture_is_read_back_from_any_folder_in_stereo_too(rig, tmp_path):
     folder.mkdir()
     with _framed(scene, rig, 32):
         assert _render(scene, 1, 32, str(folder)).shape == (32, 32, 3)
+
+
+def test_ctrl_c_waits_for_what_holds_it_and_counts_then():
+    """Raised in the middle of a render, within Cycles' own Python, it was a crash."""
+    before, done = signal.signal(signal.SIGINT, signal.default_int_handler), []
+
+    def work():
+        with interrupts_held():
+            signal.raise_signal(signal.SIGINT)
+            done.append("whole")
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            work()
+        assert done == ["whole"]
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        work()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
