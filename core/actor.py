@@ -13,7 +13,7 @@ import numpy.typing as npt
 from .action_unit_model import load_arrays
 from .errors import MienError
 from .expression import PersonalClasses
-from .files import replacing
+from .files import places, replacing
 from .models import catalogue
 
 MAX_OWN = 12
@@ -139,23 +139,23 @@ class Actor:
             self._save()
 
     def _save(self) -> None:
+        _, place = places(self.path)  # of a link, what it leads to
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(self.path) as part:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(place) as part:
                 self._classes.save(part, **{_MARK: np.array(fingerprint())})
-                if self._afresh:
-                    self._put_aside()
+                if self._afresh and place.exists():
+                    os.replace(place, _aside(place))
             self._afresh = False
         except OSError as error:
             raise MienError(
                 "actor-not-saved",
                 f"The expressions of {self.path.stem} cannot be saved: {error.strerror or error}.",
-                f"Check that {Path(os.path.realpath(self.path)).parent} can be written.",
+                f"Check that {place.parent} can be written.",
             ) from error
 
-    def _put_aside(self) -> None:
-        """Move the file, or what a link at its place leads to, to a name beside it that is free."""
-        place = Path(os.path.realpath(self.path))
-        if place.exists():
-            names = (place.with_suffix(f".old{number}") for number in itertools.count(1))
-            os.replace(place, next(path for path in names if not path.exists()))
+
+def _aside(path: Path) -> Path:
+    """Return a name beside a file that is free."""
+    names = (path.with_suffix(f".old{number}") for number in itertools.count(1))
+    return next(name for name in names if not name.exists())

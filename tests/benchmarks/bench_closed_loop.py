@@ -9,6 +9,7 @@ evaluates from the baked keys, frame by frame, and the turns of the posed bones.
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import sys
 import tempfile
@@ -144,10 +145,8 @@ def main():
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     head_properties.register()  # the rig's mapping, without the add-on
-    try:
-        result = measure(args.smoothing, args.rest, estimator=args.estimator)
-    finally:
-        head_properties.unregister()
+    atexit.register(head_properties.unregister)
+    result = measure(args.smoothing, args.rest, estimator=args.estimator)
     print(f"{result['found']} of {result['frames']} frames with a face, {result['keys']} keys\n\n{table(result)}")
     if args.json:
         args.json.write_text(json.dumps(result, indent=1))
